@@ -1,0 +1,1 @@
+"""Factorised convolutions, their ranks, and cutting."""

@@ -1,0 +1,1 @@
+"""Images in: import, faults, splits, packing, and the rendered default set."""

@@ -1,0 +1,76 @@
+"""Every error a user can meet: what is wrong, then the command or edit that mends it.
+
+    WeighinError            3  something is wrong and the message says how to mend it
+    ├── ParamsError         4  params.yaml, or a file that it names
+    ├── DataError           5  images, labels, splits
+    ├── NetworkError        6  rows, blocks, weights
+    │   └── HiddenWorkError 7  a network does work that the contest's rule does not see
+    ├── ModelError          8  an ONNX file that cannot be graded
+    ├── OutputError         9  a folder that cannot be written, a full disk
+    ├── WorkerError        10  a worker or a cluster that went away
+    └── MismatchError      11  a rebuilt output differs from what was recorded
+
+The number is the process's exit code; 0 is success, 1 a bug, 2 wrong usage, 130 an interrupt.
+"""
+
+
+class WeighinError(Exception):
+    """A problem with its mend; printed as two lines, never as a traceback."""
+
+    exit_code = 3
+
+    def __init__(self, problem: str, mend: str) -> None:
+        super().__init__(problem, mend)
+        self.problem = problem
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n  to mend it: {self.mend}"
+
+
+class ParamsError(WeighinError):
+    """A parameter is missing, unknown, of another type or out of its range."""
+
+    exit_code = 4
+
+
+class DataError(WeighinError):
+    """Images or labels cannot be used as they are."""
+
+    exit_code = 5
+
+
+class NetworkError(WeighinError):
+    """Rows, ranks or weights do not make a network."""
+
+    exit_code = 6
+
+
+class HiddenWorkError(NetworkError):
+    """A network multiplies and accumulates where the contest's rule counts nothing."""
+
+    exit_code = 7
+
+
+class ModelError(WeighinError):
+    """An ONNX file cannot be graded."""
+
+    exit_code = 8
+
+
+class OutputError(WeighinError):
+    """An output cannot be written."""
+
+    exit_code = 9
+
+
+class WorkerError(WeighinError):
+    """A worker process or a cluster went away; finished work is kept."""
+
+    exit_code = 10
+
+
+class MismatchError(WeighinError):
+    """A rebuilt output is not the one that was recorded."""
+
+    exit_code = 11

@@ -1,0 +1,111 @@
+"""Bytes written on purpose: whole or not at all, sorted keys, "\\n", no dates."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from weighin.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it replaces `path` when the block ends well.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full; `path` is as it was.
+    """
+    path = Path(path)
+    draft: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        draft = Path(name)
+        yield draft
+        draft.chmod(0o644)
+        with draft.open("rb") as written:
+            os.fsync(written.fileno())
+        draft.replace(path)
+    except OSError as error:
+        problem = f"cannot write {path}: {error.strerror or error}"
+        mend = "free some space or make its folder writable, then run the same command again"
+        raise OutputError(problem, mend) from error
+    finally:
+        if draft is not None:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with replacing(path) as draft:
+        draft.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 with "\\n" line ends."""
+    write_bytes(path, text.encode())
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with sorted keys, two spaces of indent and a final newline."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as canonical JSON."""
+    write_text(path, canonical_json(value))
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ",") -> str:
+    """Return a table as CSV text with "\\n" line ends."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ","
+) -> None:
+    """Write a table as CSV (or TSV with a tab as `delimiter`)."""
+    write_text(path, csv_text(header, rows, delimiter))
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(path: Path) -> str:
+    """Return one hash for a file, or for a folder's file names and contents in sorted order."""
+    path = Path(path)
+    if path.is_file():
+        return sha256_file(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    lines = (f"{p.relative_to(path).as_posix()}\0{sha256_file(p)}\n" for p in files)
+    return sha256("".join(lines).encode())
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Return sixteen hexadecimal digits that stand for JSON-able facts."""
+    return sha256(canonical_json(facts).encode())[:16]

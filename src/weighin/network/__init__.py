@@ -1,0 +1,1 @@
+"""Networks as rows: blocks, rows to module, the MAC rule, ONNX export."""

@@ -1,0 +1,1 @@
+"""Plots, page, model card, provenance."""
