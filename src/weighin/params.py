@@ -37,6 +37,7 @@ class Faults:
     unreadable: Annotated[
         str, Knob("truncated, zero-byte, not an image, a bomb", choices=("drop", "fail"))
     ]
+    damaged: Annotated[str, Knob("a JPEG with errors in it, complete all the same", choices=POLICY)]
     animated: Annotated[str, Knob("keeps the first frame", choices=POLICY)]
     cmyk: Annotated[str, Knob("converted to RGB", choices=POLICY)]
     deep: Annotated[str, Knob("16-bit; scaled to 8", choices=POLICY)]

@@ -1,0 +1,131 @@
+"""What is done about each fault: drop the image, keep it, or fail, as params.yaml says."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from weighin.data.listing import class_of
+from weighin.data.scan import MARKS, UNREADABLE, Records
+from weighin.errors import DataError
+from weighin.params import Faults
+
+# fault: the policy that decides on it
+POLICY_OF = {
+    **dict.fromkeys(UNREADABLE, "unreadable"),
+    "damaged": "damaged",
+    "animated": "animated",
+    "cmyk": "cmyk",
+    "16-bit": "deep",
+    "palette-transparency": "transparent",
+    "exif-rotated": "rotated",
+    "extreme-aspect": "extreme_aspect",
+    "alike-names": "alike_names",
+    "outside": "outside",
+    "no-class": "outside",
+    "duplicate": "duplicate",
+    "contradiction": "contradiction",
+    "small-class": "small_class",
+}
+
+
+@dataclass
+class Verdict:
+    """Which images stay, and one row for every fault found."""
+
+    keep: npt.NDArray[np.bool_]  # (N,)
+    rows: list[tuple[str, str, str, str]] = field(default_factory=list)  # fault, name, done, detail
+
+
+def judge(
+    names: list[str], found: Iterable[tuple[str, str, str]], records: Records, policy: Faults
+) -> Verdict:
+    """Return what stays of `names` after every policy; `found` are the listing's faults.
+
+    Duplicates and contradictions are looked for among what is readable and not yet dropped, small
+    classes last of all.
+
+    Raises:
+        DataError: faults whose policy is "fail", named.
+    """
+    verdict = Verdict(np.ones(len(names), bool))
+    index = {name: place for place, name in enumerate(names)}
+    _apply(verdict, found, index, policy)
+    _apply(verdict, _marked(names, records), index, policy)
+    _apply(verdict, _same_bytes(names, records, verdict.keep), index, policy)
+    _apply(verdict, _small_classes(names, verdict.keep, policy.min_per_class), index, policy)
+    verdict.rows.sort()
+    return verdict
+
+
+def _apply(
+    verdict: Verdict,
+    faults: Iterable[tuple[str, str, str]],
+    index: dict[str, int],
+    policy: Faults,
+) -> None:
+    failed: list[tuple[str, str, str]] = []
+    for fault, name, detail in faults:
+        done = getattr(policy, POLICY_OF[fault])
+        if done == "fail":
+            failed.append((fault, name, detail))
+        listed = name in index
+        if listed and done == "drop":
+            verdict.keep[index[name]] = False
+        verdict.rows.append(
+            (fault, name, "dropped" if done == "drop" or not listed else "kept", detail)
+        )
+    if failed:
+        _fail(failed)
+
+
+def _fail(failed: list[tuple[str, str, str]]) -> None:
+    shown = "\n".join(
+        f"{fault}: {name}{detail and f' ({detail})'}" for fault, name, detail in failed[:10]
+    )
+    more = f"\nand {len(failed) - 10} more" if len(failed) > 10 else ""
+    policies = ", ".join(sorted({f"prepare.faults.{POLICY_OF[fault]}" for fault, _, _ in failed}))
+    raise DataError(
+        f"{len(failed)} images have faults that must not pass:\n{shown}{more}",
+        f"mend or remove the files, or change {policies} in params.yaml",
+    )
+
+
+def _marked(names: list[str], records: Records) -> Iterator[tuple[str, str, str]]:
+    marks = records["marks"]
+    for place in np.flatnonzero(marks):
+        for bit, fault in enumerate(MARKS):
+            if int(marks[place]) >> bit & 1:
+                yield fault, names[place], ""
+
+
+def _same_bytes(
+    names: list[str], records: Records, keep: npt.NDArray[np.bool_]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield contradictions (every image of them), and duplicates (all but the first name)."""
+    places = np.flatnonzero(keep)
+    order = places[np.argsort(records["sha256"][places], kind="stable")]
+    sha = records["sha256"][order]
+    changes = np.flatnonzero(sha[1:] != sha[:-1]) + 1
+    for start, end in itertools.pairwise([0, *changes.tolist(), len(sha)]):
+        same = [names[place] for place in order[start:end]]
+        if len({class_of(name) for name in same}) > 1:
+            for name in same:
+                other = next(o for o in same if class_of(o) != class_of(name))
+                yield "contradiction", name, other
+        else:
+            for name in same[1:]:
+                yield "duplicate", name, same[0]
+
+
+def _small_classes(
+    names: list[str], keep: npt.NDArray[np.bool_], least: int
+) -> Iterator[tuple[str, str, str]]:
+    labels = np.array([class_of(name) for name in names])
+    for label in np.unique(labels):
+        count = int(keep[labels == label].sum())
+        if count < least:
+            for place in np.flatnonzero(keep & (labels == label)):
+                yield "small-class", names[place], f"{count} images in its class"

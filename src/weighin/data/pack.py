@@ -1,0 +1,90 @@
+"""Packed images: what training reads, one memory-mapped array for each split and size.
+
+<folder>/train_46x64.npy        uint8 (N, H, W, 3), plain NumPy files
+<folder>/validation_46x64.npy
+<folder>/images.csv             row, split, class, name, group, sha256; rows in array order
+<folder>/classes.json           the sorted class names; a label is an index into them
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from weighin.errors import DataError
+from weighin.files import read_json, replacing
+from weighin.images import Size
+
+COLUMNS = ("split", "row", "class", "name", "group", "sha256")
+REMAKE = "run `dvc repro prepare`"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One split at one size."""
+
+    images: "np.memmap[tuple[int, int, int, int], np.dtype[np.uint8]]"  # (N, H, W, 3)
+    labels: npt.NDArray[np.int64]  # (N,)
+    names: list[str]
+    classes: tuple[str, ...]
+
+
+def array_path(folder: Path, split: str, size: Size) -> Path:
+    """Return where the pixels of a split lie."""
+    return folder / f"{split}_{size[0]}x{size[1]}.npy"
+
+
+def read_packed(folder: Path, split: str, size: Size) -> Packed:
+    """Return a split at a size; the pixels stay on disk until they are touched.
+
+    Raises:
+        DataError: it was not packed, or the files do not belong together.
+    """
+    path = array_path(folder, split, size)
+    if not path.exists():
+        mend = f"add [{size[0]}, {size[1]}] to prepare.sizes in params.yaml, then {REMAKE}"
+        raise DataError(f"{path} does not exist", mend)
+    classes = tuple(read_json(folder / "classes.json"))
+    label = {name: index for index, name in enumerate(classes)}
+    rows = [row for row in read_table(folder) if row["split"] == split]
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    if images.shape != (len(rows), *size, 3) or images.dtype != np.uint8:
+        problem = f"{path} holds {images.shape} {images.dtype}, images.csv {len(rows)} rows"
+        raise DataError(problem, REMAKE)
+    labels = np.array([label[row["class"]] for row in rows], np.int64)
+    return Packed(images, labels, [row["name"] for row in rows], classes)
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of images.csv."""
+    path = folder / "images.csv"
+    if not path.exists():
+        raise DataError(f"{path} does not exist", REMAKE)
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_array(path: Path, pieces: Iterable[npt.NDArray[np.uint8]], shape: Sequence[int]) -> None:
+    """Write uint8 `pieces`, which make up `shape` together, with the bytes `np.save` would."""
+    with replacing(path) as draft, draft.open("wb") as file:
+        write_header(file, shape)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece).data)
+
+
+def write_header(file: BinaryIO, shape: Sequence[int]) -> None:
+    """Write the header that `np.save` gives a uint8 array of `shape`."""
+    facts = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
+    np.lib.format.write_array_header_1_0(file, facts)
+
+
+def write_table(path: Path, rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
+    """Write rows as CSV one by one: a table of 100,000 images is never held as one text."""
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
