@@ -1,0 +1,111 @@
+"""A CSV of file names and classes: its columns, named or guessed, and the files it speaks of."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from weighin.errors import DataError
+
+# guesses, the likeliest first; a header is compared in lower case
+FILENAMES = ("filename", "file_name", "file", "image", "image_path", "path", "image_id", "name")
+CLASSES = ("class", "label", "category", "class_name", "target", "class9")
+GROUPS = ("group", "group_id", "scene", "session")
+WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tells nothing apart
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled file."""
+
+    filename: str
+    label: str
+    group: str = ""
+
+
+def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return a table's header and rows; the delimiter is the header's likeliest of ``, ; tab``.
+
+    Raises:
+        DataError: missing, empty, or not UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", "name an existing CSV file") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", "save it as CSV in UTF-8") from None
+    lines = text.splitlines(keepends=True)
+    if not lines:
+        raise DataError(f"{path} is empty", "give it a header such as filename,class")
+    delimiter = max((",", ";", "\t"), key=lines[0].count)
+    reader = csv.DictReader(lines, delimiter=delimiter, restval="")
+    header = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = header
+    return header, [{key: (row[key] or "").strip() for key in header} for row in reader]
+
+
+def column(header: list[str], named: str | None, guesses: tuple[str, ...], path: Path) -> str:
+    """Return the column called `named`, or the first guess that the header holds.
+
+    Raises:
+        DataError: there is none.
+    """
+    if named is not None and named in header:
+        return named
+    lower = {name.lower(): name for name in reversed(header)}
+    found = next((lower[guess] for guess in guesses if guess in lower), None)
+    if named is None and found is not None:
+        return found
+    wanted = f'no column "{named}"' if named else f"none of the columns {', '.join(guesses)}"
+    raise DataError(
+        f"{path} has {wanted}; it has {', '.join(header)}",
+        "name the columns that hold file names and classes",
+    )
+
+
+def read_rows(
+    path: Path,
+    filename: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+) -> list[Row]:
+    """Return the labelled files of a CSV, in its order; the column names may be given.
+
+    A row without a file name or a class is left out; a group column is optional.
+    """
+    header, rows = read_csv(path)
+    names = column(header, filename, FILENAMES, path)
+    labels = column(header, label, CLASSES, path)
+    by_guess = {name.lower() for name in header} & set(GROUPS)
+    groups = column(header, group, GROUPS, path) if group or by_guess else None
+    return [
+        Row(row[names], row[labels], row[groups] if groups else "")
+        for row in rows
+        if row[names] and row[labels]
+    ]
+
+
+def find_folder(path: Path, rows: Iterable[Row]) -> Path:
+    """Return the folder that holds most of the files: the CSV's own, or one beside the CSV."""
+    some = [row.filename for row in rows][:50]
+    beside = sorted(p for p in path.parent.iterdir() if p.is_dir() and p.name[0] != ".")
+    return max([path.parent, *beside], key=lambda folder: sum((folder / n).is_file() for n in some))
+
+
+def without_wide_groups(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Return the rows with too wide groups left blank, and those groups' names.
+
+    A value such as ``split=train`` on every image would otherwise tie a whole class to one split.
+    """
+    labels = Counter(row.label for row in rows)
+    groups = Counter(row.group for row in rows)
+    both = Counter((row.group, row.label) for row in rows)
+    wide = {
+        group
+        for (group, label), count in both.items()
+        if group and groups[group] > WIDE_GROUP and count * 2 > labels[label]
+    }
+    blanked = [Row(r.filename, r.label, "" if r.group in wide else r.group) for r in rows]
+    return blanked, sorted(wide)

@@ -1,0 +1,38 @@
+"""Records data/ with DVC: `data.dvc` names its content, so Git's history is the data's history."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from weighin.errors import DataError
+
+QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_TEST": "false"}
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    """Run DVC in a project's folder and return what it printed.
+
+    Raises:
+        DataError: DVC failed; its own words say why.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(
+        command, cwd=project, env={**os.environ, **QUIET}, capture_output=True, text=True
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        words = " ".join(lines or done.stderr.split("\n")[-1:]).removeprefix("ERROR: ").strip()
+        mend = (
+            "run `git init` and `dvc init` in the project's folder first"
+            if "not inside of a DVC repository" in done.stderr
+            else f"run `dvc {' '.join(arguments)} -v` to see all of it"
+        )
+        raise DataError(f"`dvc {' '.join(arguments)}` failed: {words}", mend)
+    return done.stdout
+
+
+def record(project: Path, data: str = "data") -> str:
+    """Record the folder `data` with `dvc add` and return the name of the file that tells it."""
+    dvc(project, "add", "--quiet", data)
+    return f"{data}.dvc"
