@@ -1,0 +1,180 @@
+"""Labels a folder of images with an ONNX model: decode, fit, normalise, run, in bounded memory.
+
+Each worker thread takes a whole batch from file to label, so that two cores are used without
+queues between them; the codecs and ONNX Runtime release Python's lock. At most two batches a worker
+are on their way, whatever the size of the folder.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weighin.errors import DataError, ModelError
+from weighin.grading.folder import list_files, printable, read
+from weighin.grading.model import Model
+from weighin.images import Pixels, UnreadableImageError, decode, fit, normalise
+
+BATCH = 32  # images
+CLOSE = 1e-4  # a top-two margin in logits under which another machine might label otherwise
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels in file-name order, how close each call was, and what could not be read."""
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    margins: npt.NDArray[np.float32]  # (N,), top logit less the second; NaN where unreadable
+    unreadable: dict[str, str]  # name: fault
+
+    @property
+    def close(self) -> int:
+        """How many images were decided by less than `CLOSE`."""
+        return int(np.sum(self.margins < CLOSE))
+
+    def closest(self) -> tuple[str, float] | None:
+        """Return the image with the smallest margin, and the margin; None if none was read."""
+        if np.all(np.isnan(self.margins)):
+            return None
+        index = int(np.nanargmin(self.margins))
+        return self.names[index], float(self.margins[index])
+
+
+class Runner:
+    """A model ready to run on one thread of the CPU; several threads may share it."""
+
+    def __init__(self, model: Model) -> None:
+        import onnxruntime as ort
+
+        ort.set_default_logger_severity(4)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.use_deterministic_compute = True
+        options.log_severity_level = 4
+        try:
+            self._session: Any = ort.InferenceSession(
+                model.proto.SerializeToString(deterministic=True),
+                options,
+                providers=["CPUExecutionProvider"],
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this
+            raise _refused(error) from None
+
+    def logits(self, batch: Pixels) -> Logits:
+        """Return the (B, K) logits of uint8 images (B, H, W, 3)."""
+        try:
+            (out,) = self._session.run(["logits"], {"images": normalise(batch)})
+        except Exception as error:
+            raise _refused(error) from None
+        if not np.isfinite(out).all():
+            raise ModelError("its logits are not finite", "train the model again; it diverged")
+        return out  # type: ignore[no-any-return]
+
+
+def _refused(error: Exception) -> ModelError:
+    line = " ".join(str(error).split())[:300]
+    return ModelError(f"ONNX Runtime cannot run it: {line}", "export the model again")
+
+
+def predict(
+    model: Model,
+    folder: Path,
+    strict: bool = False,
+    workers: int | None = None,
+    done: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Label every file of a folder.
+
+    Args:
+        model: A checked model.
+        folder: The images, at any depth (folder.py says which files count).
+        strict: Fail where an image cannot be read, instead of giving it the fallback class.
+        workers: Threads; one a core by default. The labels are the same for any number.
+        done: Called with the number of files of each finished batch.
+
+    Raises:
+        DataError: the folder is missing or empty; with `strict`, an image cannot be read.
+        ModelError: ONNX Runtime refuses the model, or its logits are not finite.
+    """
+    names, runner = list_files(folder), Runner(model)
+    chunks = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
+    labels: list[int] = []
+    margins: list[npt.NDArray[np.float32]] = []
+    unreadable: dict[str, str] = {}
+
+    def task(chunk: list[str]) -> "Batch":
+        return _label(model, runner, Path(folder), chunk)
+
+    for batch in ordered(task, chunks, workers or len(os.sched_getaffinity(0))):
+        if strict and batch.faults:
+            name, fault = next(iter(batch.faults.items()))
+            raise DataError(f"{name}: {fault}", "mend or remove the file, or leave out --strict")
+        labels += batch.labels
+        margins.append(batch.margins)
+        unreadable |= batch.faults
+        if done:
+            done(len(batch.labels))
+    return Predictions(
+        names=tuple(map(printable, names)),
+        labels=tuple(model.classes[label] for label in labels),
+        margins=np.concatenate(margins),
+        unreadable=unreadable,
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch's labels (class indices), margins and unreadable files."""
+
+    labels: list[int]
+    margins: npt.NDArray[np.float32]
+    faults: dict[str, str]
+
+
+def ordered(
+    task: Callable[[list[str]], "Batch"], chunks: Sequence[list[str]], workers: int
+) -> Iterator["Batch"]:
+    """Yield `task` of each chunk in order, with at most two a worker under way."""
+    waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(task, chunk))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _label(model: Model, runner: Runner, folder: Path, names: list[str]) -> Batch:
+    pixels: Pixels = np.zeros((len(names), *model.size, 3), np.uint8)
+    bad: list[int] = []
+    faults: dict[str, str] = {}
+    for i, name in enumerate(names):
+        try:
+            pixels[i] = fit(decode(read(folder, name)).pixels, model.size, model.turn_tall)
+        except UnreadableImageError as error:
+            bad.append(i)
+            faults[printable(name)] = str(error)
+    logits = runner.logits(pixels)
+    labels, margins = logits.argmax(axis=1), top_two_margin(logits)
+    labels[bad], margins[bad] = model.classes.index(model.fallback), np.nan
+    return Batch(labels.tolist(), margins, faults)
+
+
+def top_two_margin(logits: Logits) -> npt.NDArray[np.float32]:
+    """Return (B,) differences between the largest and the second largest of (B, K) logits."""
+    top = np.partition(logits, logits.shape[1] - 2, axis=1)[:, -2:]
+    return top[:, 1] - top[:, 0]
