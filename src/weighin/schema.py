@@ -91,6 +91,12 @@ def knobs(section: type, prefix: str = "") -> dict[str, tuple[Any, Knob]]:
     return found
 
 
+def check_value(kind: Any, knob: Knob, value: Any, name: str) -> tuple[Any, list[str]]:
+    """Return `value` as `kind`, and the faults that it has under `name`."""
+    faults: list[str] = []
+    return _value(kind, knob, value, name, faults), faults
+
+
 def _section(section: type, values: Any, prefix: str, faults: list[str]) -> Any:
     if not isinstance(values, Mapping):
         faults.append(
