@@ -85,4 +85,5 @@ def interleave(a: Tensor, b: Tensor) -> Tensor:
 
     It is the channel shuffle of their concatenation in two groups (Ma et al., ShuffleNet V2).
     """
-    return torch.stack((a, b), dim=2).flatten(1, 2)
+    channels, *sides = map(int, a.shape[1:])  # plain integers are constants in an exported graph
+    return torch.stack((a, b), dim=2).reshape(-1, 2 * channels, *sides)

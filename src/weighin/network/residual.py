@@ -1,7 +1,7 @@
 """Blocks of the mobile networks: inverted residuals, shuffle units and their kin."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from weighin.network.block import (
     Activation,
@@ -21,6 +21,8 @@ from weighin.network.layers import (
     interleave,
     make_divisible,
 )
+
+fx.wrap("interleave")  # its sizes are integers, which torch.fx has none of
 
 
 class InvertedResidualv2(Chain):
@@ -97,6 +99,7 @@ class ShuffleNetV2(Block):
         if s == 1 and channels % 2:
             raise ValueError(f"its {channels} input channels do not halve")
         self.halve, half = s == 1, channels // 2 if s == 1 else channels
+        self.sizes = [half, half]
         down = [*conv_bn(half, half, 3, s, groups=half), *conv_bn(half, half, act="ReLU")]
         self.branch1 = nn.Sequential(*([] if self.halve else down))
         expand, depthwise = conv_bn(half, half, act="ReLU"), conv_bn(half, half, 3, s, groups=half)
@@ -104,7 +107,7 @@ class ShuffleNetV2(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps (B, C * s, H / s, W / s)."""
-        a, b = x.chunk(2, dim=1) if self.halve else (self.branch1(x), x)
+        a, b = torch.split(x, self.sizes, dim=1) if self.halve else (self.branch1(x), x)
         return interleave(a, self.branch2(b))
 
 
