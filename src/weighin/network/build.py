@@ -24,6 +24,7 @@ from weighin.network.spec import NetworkSpec, Row, nearest
 from weighin.schema import check_value
 
 MEND = "edit that row of the rows file"
+TOO_SMALL = ("too small", "greater than actual input size")  # what torch says of such maps
 LINEAR_STD = 0.01
 Arguments = dict[str, Any]
 
@@ -115,10 +116,12 @@ def _row(name: str, row: Row, args: Arguments, x: torch.Tensor) -> tuple[nn.Modu
         try:
             with evaluating(repeat):
                 y: torch.Tensor = repeat(x)
-        except (RuntimeError, IndexError):
-            raise NetworkError(f"{name} cannot take maps of {_shape(x)}", MEND) from None
-        if 0 in y.shape:
-            raise NetworkError(f"{name} shrinks maps of {_shape(x)} below one pixel", MEND)
+        except (RuntimeError, IndexError) as error:
+            shrinks = any(sign in str(error) for sign in TOO_SMALL)
+            fault = (
+                f"shrinks {_shape(x)} below one pixel" if shrinks else f"cannot take {_shape(x)}"
+            )
+            raise NetworkError(f"{name} {fault}", MEND) from None
         part.append(repeat)
         x = y
     return part, x

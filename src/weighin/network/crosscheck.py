@@ -50,9 +50,9 @@ def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None
     seen: Counter[str] = Counter()
     for layer in layer_macs(module, size, channels):
         seen[layer.path] += layer.macs if layer.kind == "BatchNorm2d" else layer.products
-    watch = _Watch(module)
+    watch, image = _Watch(module), blank_image(module, size, channels)
     with evaluating(module), torch.no_grad(), watch.paths(), watch:
-        module(blank_image(module, size, channels))
+        module(image)
     if watch.strange:
         where = ", ".join(f"{op} in {_name(path)}" for path, op in sorted(watch.strange))
         raise HiddenWorkError(f"the MAC rule has no price for {where}", MEND)

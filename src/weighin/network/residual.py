@@ -126,7 +126,7 @@ class MixedDepthwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return maps (B, C, H / s, W / s)."""
         parts = torch.split(x, self.sizes, dim=1)
-        return torch.cat([group(part) for group, part in zip(self.groups, parts, strict=True)], 1)
+        return torch.cat([group(parts[i]) for i, group in enumerate(self.groups)], 1)
 
 
 class MixNetBlock(Chain):

@@ -1,0 +1,158 @@
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from weighin.determinism import PINS
+from weighin.errors import OutputError
+from weighin.network.build import build, initialise
+from weighin.network.export import export_onnx, onnx_bytes
+from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
+
+SCRIPT = """
+import hashlib, sys
+from weighin.network.build import build, initialise
+from weighin.network.export import onnx_bytes
+from weighin.network.spec import read_spec, shipped
+spec = read_spec(shipped("seed"))
+module = build(spec, 9)
+initialise(module, int(sys.argv[1]))
+print(hashlib.sha256(onnx_bytes(module, spec.input, {"b": "2", "a": "1", "c": "3"})).hexdigest())
+"""
+
+# the operators of each block, after folding, beside the Flatten and Gemm of the head
+OPERATORS = {
+    ("Conv", (8, 3)): {"Conv": 1, "Relu": 1},
+    ("Conv", (8, 3, 1, None, 1, "ReLU6")): {"Conv": 1, "Clip": 1},
+    ("FixedConv", (8, 1, 1, None, 1, None)): {"Conv": 1},
+    ("DWConv", (8, 3)): {"Conv": 1, "Relu": 1},
+    ("Bottleneck", (8,)): {"Conv": 2, "Relu": 2, "Add": 1},
+    ("InvertedResidualv2", (8, 2)): {"Conv": 3, "Clip": 2, "Add": 1},
+    ("InvertedResidualv3", (3, 2, 8, 1, 1)): {
+        "Conv": 5,
+        "HardSwish": 2,
+        "ReduceMean": 1,
+        "Relu": 1,
+        "HardSigmoid": 1,
+        "Mul": 1,
+        "Add": 1,
+    },
+    ("MBConv", (2, 8, 2, 3)): {
+        "Pad": 1,
+        "Conv": 5,
+        "Sigmoid": 4,
+        "Mul": 4,
+        "GlobalAveragePool": 1,
+    },
+    ("FusedMBConv", (2, 8)): {"Conv": 2, "Sigmoid": 1, "Mul": 1, "Add": 1},
+    ("ShuffleNetV2", (1,)): {
+        "Split": 1,
+        "Conv": 3,
+        "Relu": 2,
+        "Unsqueeze": 2,
+        "Concat": 1,
+        "Reshape": 1,
+    },
+    ("MixNetBlock", ((3, 5), 2, 8, 1)): {
+        "Conv": 6,
+        "Relu": 2,
+        "Split": 1,
+        "Concat": 1,
+        "ReduceMean": 1,
+        "Sigmoid": 2,
+        "Mul": 2,
+        "Add": 1,
+    },
+    ("MaxPool", (3, 2, 1)): {"MaxPool": 1},
+    ("AvgPool", (2,)): {"AveragePool": 1},
+    ("GlobalAvgPool", ()): {"ReduceMean": 1},
+}
+
+
+def network(*rows, size=(16, 16)):
+    head = (Row(1, "Flatten"), Row(1, "Linear", ("classes",)))
+    module = build(NetworkSpec(size, 1.0, (Row(1, "FixedConv", (8,)), *rows, *head)), 4)
+    initialise(module, 0)
+    return module
+
+
+@pytest.mark.parametrize(("block", "args"), OPERATORS)
+def test_operators_of_a_block(block, args):
+    model = onnx.load_from_string(onnx_bytes(network(Row(1, block, args)), (16, 16), {}))
+    expected = Counter(OPERATORS[block, args]) + Counter(["Conv", "Relu", "Flatten", "Gemm"])
+    assert Counter(node.op_type for node in model.graph.node) == expected
+
+
+@pytest.mark.parametrize("name", ["small", "seed"])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_outputs_are_torchs(name, batch):
+    spec = read_spec(shipped(name))
+    module = build(spec, 9).eval()
+    initialise(module, 3)
+    images = np.random.Generator(np.random.Philox(1)).random((batch, 3, *spec.input), np.float32)
+    session = onnxruntime.InferenceSession(onnx_bytes(module, spec.input, {}))
+    (logits,) = session.run(["logits"], {"images": images})
+    with torch.no_grad():
+        expected = module(torch.from_numpy(images)).numpy()
+    assert logits.shape == (batch, 9)
+    assert np.abs(logits - expected).max() < 1e-5
+
+
+def test_bytes_are_the_same_in_every_process():
+    def run(seed, hash_seed, folder):
+        env = os.environ | PINS | {"PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", SCRIPT, seed]
+        done = subprocess.run(
+            command, env=env, cwd=folder, capture_output=True, check=True, text=True
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    first = run("0", "1", "/")
+    assert run("0", "2", "/tmp") == first
+    assert run("1", "1", "/") != first
+
+
+def test_metadata_is_sorted_and_names_nothing_else():
+    data = onnx_bytes(network(), (16, 16), {"b": "2", "a": "é"})
+    model = onnx.load_from_string(data)
+    assert [(prop.key, prop.value) for prop in model.metadata_props] == [("a", "é"), ("b", "2")]
+    assert (model.producer_name, model.producer_version) == ("weighin", "")
+    assert [opset.version for opset in model.opset_import] == [17]
+    assert not any(node.doc_string for node in model.graph.node)
+    assert str(Path.cwd()).encode() not in data and b".py" not in data
+    assert onnx_bytes(network(), (16, 16), {"a": "é", "b": "2"}) == data
+
+
+def test_input_and_output():
+    graph = onnx.load_from_string(onnx_bytes(network(), (16, 16), {})).graph
+    shapes = {}
+    for value in (*graph.input, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        shapes[value.name] = [dim.dim_param or dim.dim_value for dim in dims]
+    assert shapes == {"images": ["N", 3, 16, 16], "logits": ["N", 4]}
+
+
+def test_equal_weights_are_all_stored():
+    graph = onnx.load_from_string(onnx_bytes(network(Row(2, "Conv", (8, 3))), (16, 16), {})).graph
+    stored = sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
+    folded = (24 + 8) + (576 + 8) * 2 + (8 * 256 * 4 + 4)
+    assert stored == folded
+
+
+def test_a_file_or_nothing(tmp_path):
+    path = tmp_path / "model.onnx"
+    export_onnx(network(), (16, 16), path, {"classes": "[]"})
+    expected = onnx_bytes(network(), (16, 16), {"classes": "[]"})
+    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(expected).digest()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+    with pytest.raises(OutputError, match="cannot write"):
+        export_onnx(network(), (16, 16), path / "below" / "model.onnx", {})
