@@ -19,7 +19,7 @@ import numpy.typing as npt
 from weighin.errors import DataError, ModelError
 from weighin.grading.folder import list_files, printable, read
 from weighin.grading.model import Model
-from weighin.images import Pixels, UnreadableImageError, decode, fit, normalise
+from weighin.images import Pixels, UnreadableImageError, load, normalise
 
 BATCH = 32  # images
 CLOSE = 1e-4  # a top-two margin in logits under which another machine might label otherwise
@@ -164,7 +164,7 @@ def _label(model: Model, runner: Runner, folder: Path, names: list[str]) -> Batc
     faults: dict[str, str] = {}
     for i, name in enumerate(names):
         try:
-            pixels[i] = fit(decode(read(folder, name)).pixels, model.size, model.turn_tall)
+            pixels[i] = load(read(folder, name), model.size, model.turn_tall).pixels
         except UnreadableImageError as error:
             bad.append(i)
             faults[printable(name)] = str(error)

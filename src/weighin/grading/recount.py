@@ -105,11 +105,15 @@ def recount(model: Model) -> Count:
 
 def count_file(path: Path) -> Count:
     """Return what the model in an ONNX file does on one image."""
+    return counted(open_model(path), path)
+
+
+def counted(model: Model, path: Path) -> Count:
+    """Return `recount(model)`, its errors naming the file that the model is from."""
     try:
-        return recount(open_model(path))
+        return recount(model)
     except WeighinError as error:
-        prefix = "" if error.problem.startswith(str(path)) else f"{path}: "
-        raise type(error)(prefix + error.problem, error.mend) from None
+        raise type(error)(f"{path}: {error.problem}", error.mend) from None
 
 
 def parameters(model: Model) -> int:

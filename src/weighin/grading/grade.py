@@ -1,0 +1,198 @@
+"""Grades a model on a folder: writes submission.csv and grade.json, or nothing.
+
+submission.csv depends on the model and the folder alone, byte for byte. grade.json also holds a
+measured speed, so two runs differ there and nowhere else.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from csv import DictReader, Error
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weighin.errors import DataError, OutputError, ParamsError
+from weighin.files import canonical_json, csv_text, replacing, sha256
+from weighin.grading.f1 import Confusion, confusion
+from weighin.grading.folder import printable
+from weighin.grading.model import Model, open_model
+from weighin.grading.predict import CLOSE, Predictions, predict
+from weighin.grading.recount import Count, counted
+from weighin.grading.risk import risk
+from weighin.grading.score import WASTE, Metrics, score
+from weighin.params import Contest
+from weighin.schema import read, read_yaml
+
+HEADER = ("filename", "class")
+RESAMPLES = 10_000
+SEED = 0  # of the bootstrap: the same for everyone who grades
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A graded folder: what was predicted, and the facts that grade.json holds."""
+
+    predictions: Predictions
+    facts: dict[str, Any]
+
+
+def grade(
+    model_path: Path,
+    folder: Path,
+    out: Path,
+    truth: Path | None = None,
+    contest: Contest = WASTE,
+    strict: bool = False,
+    done: Callable[[int], None] | None = None,
+) -> Grade:
+    """Label `folder` with a model, count its work, score it if `truth` is given, write to `out`.
+
+    Raises:
+        ModelError, HiddenWorkError, DataError, OutputError: nothing has been written.
+    """
+    out = Path(out)
+    check_writable(out)
+    answers = read_labels(truth) if truth else None
+    model = open_model(Path(model_path))
+    count = counted(model, Path(model_path))
+    start = time.perf_counter()
+    found = predict(model, Path(folder), strict=strict, done=done)
+    seconds = time.perf_counter() - start
+    submission = submission_text(found)
+    facts = _facts(model, count, found) | {
+        "submission": sha256(submission.encode()),
+        "speed": {"images_per_second": round(len(found.names) / seconds, 1)},
+    }
+    if answers is not None:
+        facts["quality"] = quality(found, answers, count, contest)
+    with replacing(out / "grade.json") as facts_draft, replacing(out / "submission.csv") as draft:
+        facts_draft.write_text(canonical_json(facts), encoding="utf-8")
+        draft.write_text(submission, encoding="utf-8", newline="")
+    return Grade(found, facts)
+
+
+def submission_text(found: Predictions) -> str:
+    """Return submission.csv: `filename,class`, in file-name order."""
+    return csv_text(HEADER, zip(found.names, found.labels, strict=True))
+
+
+def check_writable(out: Path) -> None:
+    """Check before the work that its outputs can be written.
+
+    Raises:
+        OutputError: names the folder and what to do, in a container too.
+    """
+    try:
+        with replacing(out / ".probe"):
+            pass
+        (out / ".probe").unlink()
+    except (OutputError, OSError) as error:
+        cause = error.__cause__ or error
+        reason = getattr(cause, "strerror", None) or cause
+        raise OutputError(
+            f"cannot write to {out}: {reason}",
+            "make the folder yourself (`mkdir -p OUT`) and run as its owner; in a container: "
+            '`--user "$(id -u):$(id -g)" -v "$PWD/OUT":/output`',
+        ) from None
+
+
+def read_contest(path: Path) -> Contest:
+    """Return the `contest` section of a parameter file.
+
+    Raises:
+        ParamsError: the file is missing, or a value in it is wrong.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict) or "contest" not in values:
+        raise ParamsError(f"{path} has no section `contest`", "name a params.yaml")
+    return read(Contest, values["contest"], f"{path} (contest)")
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Return {filename: class} of a CSV with those two columns, others ignored.
+
+    Raises:
+        DataError: the file is missing, lacks a column or a value, or names a file twice.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            table = DictReader(file, strict=True)
+            if not {*HEADER} <= {*(table.fieldnames or ())}:
+                raise DataError(f"{path} has no columns `filename` and `class`", f"edit {path}")
+            rows = [(row["filename"], row["class"]) for row in table]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "name a CSV of labels") from None
+    except (UnicodeDecodeError, Error) as error:
+        raise DataError(f"{path} is not a CSV in UTF-8: {error}", f"edit {path}") from None
+    labels: dict[str, str] = {}
+    for line, (name, label) in enumerate(rows, start=2):
+        if not name or not label:
+            raise DataError(f"{path}, row {line}: no filename or no class", f"edit {path}")
+        if name in labels:
+            raise DataError(f"{path}, row {line}: {name} occurs twice", f"edit {path}")
+        labels[name] = label
+    if not labels:
+        raise DataError(f"{path} holds no labels", "name a CSV of labels")
+    return labels
+
+
+def quality(
+    found: Predictions, truth: dict[str, str], count: Count, contest: Contest
+) -> dict[str, Any]:
+    """Return F1, its interval, the risk of the floor, the tables and the score.
+
+    Raises:
+        DataError: the truth names files that the folder lacks.
+    """
+    labels = dict(zip(found.names, found.labels, strict=True))
+    absent = [name for name in truth if name not in labels]
+    if absent:
+        raise DataError(
+            f"the truth names {len(absent)} files that the folder lacks, such as "
+            f"{printable(absent[0])}",
+            "name the folder that the truth is about; filenames are paths relative to it",
+        )
+    names = [name for name in found.names if name in truth]
+    table = confusion([truth[name] for name in names], [labels[name] for name in names])
+    metrics = Metrics(table.f1, table.accuracy, count.macs, count.parameters)
+    result = score(contest, metrics)
+    return {
+        "f1": table.f1,
+        "accuracy": table.accuracy,
+        "images": len(names),
+        "without_truth": len(found.names) - len(names),
+        "bootstrap": dataclasses.asdict(risk(table, contest.floor_f1, RESAMPLES, SEED)),
+        "per_class": _per_class(table),
+        "confusion": {"classes": list(table.classes), "counts": table.counts.tolist()},
+        "contest": dataclasses.asdict(contest),
+        "score": dataclasses.asdict(result),
+    }
+
+
+def _per_class(table: Confusion) -> dict[str, Any]:
+    rows = [dataclasses.asdict(row) for row in table.rows()]
+    return {row.pop("name"): row for row in rows}
+
+
+def _facts(model: Model, count: Count, found: Predictions) -> dict[str, Any]:
+    closest = found.closest()
+    return {
+        "model": {
+            "sha256": model.sha256,
+            "input": list(model.size),
+            "classes": list(model.classes),
+            "fallback": model.fallback,
+            "macs": count.macs,
+            "parameters": count.parameters,
+            "elementwise": count.elementwise,
+        },
+        "images": len(found.names),
+        "unreadable": dict(sorted(found.unreadable.items())),
+        "margin": {
+            "smallest": closest and closest[1],
+            "file": closest and closest[0],
+            "close": found.close,
+            "close_means_under": CLOSE,
+        },
+    }
