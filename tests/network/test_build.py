@@ -140,6 +140,12 @@ def test_faults_name_their_row(row, message):
     assert problem(row, *HEAD, size=(8, 8)).splitlines()[0] == message
 
 
+def test_a_network_that_no_memory_holds():
+    rows = [(1, "Conv", [8192, 31]), (1, "Conv", [8192, 31]), *HEAD]
+    message = problem(*rows, size=(64, 64), width=64.0)
+    assert message == "the rows hold 264,159,186,911,241 parameters, over 1,000,000,000"
+
+
 def test_every_wrong_argument_at_once():
     faults = problem([1, "Conv", [0, 3, 9]], [1, "Convv", [8]]).splitlines()
     assert [fault.split(";")[0] for fault in faults] == [

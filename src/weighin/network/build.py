@@ -19,13 +19,14 @@ from weighin.network.block import Block, Channels
 from weighin.network.blocks import BLOCKS
 from weighin.network.factorised import Factorisation, apply_ranks, blank
 from weighin.network.layers import make_divisible
-from weighin.network.macs import evaluating
+from weighin.network.macs import count_parameters, evaluating
 from weighin.network.spec import NetworkSpec, Row, nearest
 from weighin.schema import check_value
 
 MEND = "edit that row of the rows file"
 TOO_SMALL = ("too small", "greater than actual input size")  # what torch says of such maps
 LINEAR_STD = 0.01
+MAX_PARAMETERS = 10**9  # 4 GB of float32, before gradients
 Arguments = dict[str, Any]
 
 
@@ -60,6 +61,9 @@ def structure(
         problem = f"row {len(spec.rows)} gives {_shape(x)}, not {classes} classes"
         raise NetworkError(problem, "end the rows in [1, Linear, [classes]]")
     apply_ranks(module, ranks or {})
+    if count_parameters(module) > MAX_PARAMETERS:
+        problem = f"the rows hold {count_parameters(module):,} parameters, over {MAX_PARAMETERS:,}"
+        raise NetworkError(problem, "lower the width or the channels")
     return module
 
 
