@@ -1,0 +1,163 @@
+"""What an ONNX file may not hold, and the words that say so."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto
+
+from weighin.errors import ModelError
+from weighin.grading import model as module
+from weighin.grading.model import open_model
+
+Build = Callable[..., Path]
+
+
+def outside(model: Any) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+
+
+def half(model: Any) -> None:
+    model.graph.initializer[0].data_type = TensorProto.FLOAT16
+
+
+def domain(model: Any) -> None:
+    model.opset_import.add(domain="evil", version=1)
+
+
+def custom(model: Any) -> None:
+    model.graph.node[0].domain = "com.microsoft"
+
+
+def function(model: Any) -> None:
+    model.functions.add(name="f")
+
+
+def old(model: Any) -> None:
+    model.opset_import[0].version = 9
+
+
+def batch(model: Any) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+
+def renamed(model: Any) -> None:
+    model.graph.input[0].name = "pixels"
+
+
+def doubles(model: Any) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+def two_outputs(model: Any) -> None:
+    model.graph.output.add().name = "more"
+
+
+def twice(model: Any) -> None:
+    model.graph.initializer.append(model.graph.initializer[0])
+
+
+FAULTS: list[tuple[Callable[[Any], None], str]] = [
+    (outside, "tensor w is kept in another file"),
+    (half, "tensor w is FLOAT16; only FLOAT and INT64 are counted"),
+    (domain, 'operators of the domain "evil"; only ONNX\'s own are allowed'),
+    (custom, 'pool: operator GlobalAveragePool of the domain "com.microsoft"'),
+    (function, "it holds functions; only a plain graph is allowed"),
+    (old, "opset 9; 13 to 21 are known"),
+    (batch, "the batch of `images` is fixed at 4; it must be free"),
+    (renamed, "its input is not one tensor called `images`"),
+    (doubles, "`images` is [], not float32 (batch, 3, H, W) up to 1024 pixels"),
+    (two_outputs, "its output is not one tensor called `logits`"),
+    (twice, "two tensors are called w"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), FAULTS, ids=lambda v: getattr(v, "__name__", ""))
+def test_refused(build: Build, change: Callable[[Any], None], words: str) -> None:
+    path = build(change)
+    with pytest.raises(ModelError) as caught:
+        open_model(path)
+    assert caught.value.problem == f"{path}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("classes", None, "its metadata has no `classes`"),
+        ("classes", "{", "its metadata `classes` is not a JSON list of names"),
+        ("classes", "[" * 100_000, "its metadata `classes` is not a JSON list of names"),
+        ("classes", "[1, 2, 3]", "its metadata `classes` is not a JSON list of names"),
+        (
+            "classes",
+            '["b", "a", "c"]',
+            "its metadata `classes` is not sorted, or names a class twice",
+        ),
+        ("classes", '["a"]', "its metadata names 1 classes; 2 to 100,000 are allowed"),
+        ("classes", '["a", "green"]', "`logits` is [0, 3], not float32 (batch, 2): one a class"),
+        ("fallback", None, "its metadata has no `fallback` that is one of its classes"),
+        ("fallback", "Z", "its metadata has no `fallback` that is one of its classes"),
+        ("turn_tall", "yes", 'its metadata `turn_tall` is not "true" or "false"'),
+    ],
+)
+def test_metadata(build: Build, key: str, value: str | None, words: str) -> None:
+    path = build(metadata={key: value})
+    with pytest.raises(ModelError) as caught:
+        open_model(path)
+    assert caught.value.problem == f"{path}: {words}"
+
+
+def test_absurd_sides(build: Build) -> None:
+    with pytest.raises(ModelError, match=r"`images` is \[0, 3, 8, 1025\]"):
+        open_model(build(size=(8, 1025)))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"not a model at all", b"\x08\x08" * 50])
+def test_not_a_model(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="not an ONNX file"):
+        open_model(path)
+
+
+def test_missing_and_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.onnx", tmp_path):
+        with pytest.raises(ModelError) as caught:
+            open_model(path)
+        assert caught.value.problem == f"{path} is not a file"
+
+
+def test_too_large(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    with pytest.raises(ModelError, match=r"model\.onnx is \d+ bytes, over 100"):
+        open_model(build())
+
+
+def test_every_truncation_is_refused_or_opened(build: Build) -> None:
+    """No prefix of a model makes anything but a ModelError."""
+    from weighin.grading.recount import count_file
+
+    path = build()
+    data = path.read_bytes()
+    outcomes = set()
+    for length in range(0, len(data), 3):
+        path.write_bytes(data[:length])
+        try:
+            count_file(path)
+            outcomes.add("counted")
+        except ModelError:
+            outcomes.add("refused")
+    assert outcomes == {"refused"}
+
+
+def test_accepted(build: Build) -> None:
+    model = open_model(build())
+    assert (model.size, model.classes, model.fallback, model.turn_tall, model.claimed_macs) == (
+        (8, 8),
+        ("blue", "green", "red"),
+        "green",
+        False,
+        None,
+    )

@@ -1,0 +1,217 @@
+"""MACs by hand for every counted operator, and the tricks that a forged graph may try."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from weighin.errors import HiddenWorkError, ModelError
+from weighin.grading.model import open_model
+from weighin.grading.recount import count_file, recount
+
+Build = Callable[..., Path]
+BASE = 3 * 64 + 3 * 3 + 3  # pooling of 3 x 8 x 8, then 3 x 3 and a bias
+
+
+def node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Any:
+    return helper.make_node(op, inputs, outputs, name=op.lower(), **attributes)
+
+
+def test_the_plain_model(build: Build) -> None:
+    count = count_file(build())
+    assert (count.macs, count.parameters, count.elementwise) == (BASE, 12, 0)
+    assert [(layer.name, layer.macs) for layer in count.layers] == [
+        ("pool", 192),
+        ("flatten", 0),
+        ("head", 12),
+    ]
+
+
+def test_convolution_with_groups_stride_padding_and_bias(build: Build) -> None:
+    path = build(
+        before=[
+            node("Conv", ["images", "k", "c"], ["x"], strides=[2, 1], pads=[1, 0, 1, 0], group=3)
+        ],
+        weights={"k": np.ones((3, 1, 3, 2)), "c": np.ones(3)},
+    )
+    # out: 3 x 4 x 7
+    assert count_file(path).macs == (3 * 2) * 1 * 84 + 84 + 84 + 12
+    assert count_file(path).parameters == 12 + 18 + 3
+
+
+def test_batch_norm_pools_and_elementwise(build: Build) -> None:
+    path = build(
+        before=[
+            node("BatchNormalization", ["images", "v", "v", "v", "v"], ["a"]),
+            node("MaxPool", ["a"], ["p"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+            node("HardSwish", ["p"], ["h"]),
+            node("Add", ["h", "p"], ["x"]),
+        ],
+        weights={"v": np.ones(3)},
+    )
+    # 2 x 192, then 192 into the pooling, which leaves 3 x 4 x 4
+    count = count_file(path)
+    assert count.macs == 2 * 192 + 192 + 48 + 12
+    assert count.elementwise == 48
+
+
+def test_matrix_product_of_two_activations_is_counted(build: Build) -> None:
+    path = build(
+        before=[
+            node("Transpose", ["images"], ["t"], perm=[0, 1, 3, 2]),
+            node("MatMul", ["images", "t"], ["x"]),
+        ]
+    )
+    assert count_file(path).macs == 3 * 8 * 8 * 8 + BASE
+
+
+def test_shape_arithmetic_of_a_channel_shuffle(build: Build) -> None:
+    path = build(
+        before=[
+            node("Shape", ["images"], ["s"]),
+            node("Gather", ["s", "zero"], ["n"]),
+            node("Unsqueeze", ["n", "front"], ["n1"]),
+            node("Concat", ["n1", "rest"], ["target"], axis=0),
+            node("Reshape", ["images", "target"], ["r"]),
+            node("Transpose", ["r"], ["t"], perm=[0, 2, 1, 3, 4]),
+            node("Reshape", ["t", "back"], ["x"]),
+        ],
+        weights={
+            "zero": 0,
+            "front": [0],
+            "rest": [3, 1, 8, 8],
+            "back": [0, -1, 8, 8],
+        },
+    )
+    assert count_file(path).macs == BASE
+
+
+FORGED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "unknown operator",
+        {"before": [node("Einsum", ["images"], ["x"], equation="nchw->nchw")]},
+        "operator Einsum einsum: its work cannot be counted",
+    ),
+    (
+        "loop",
+        {"before": [node("If", ["images"], ["x"])]},
+        "operator If if: its work cannot be counted",
+    ),
+    (
+        "images mixed",
+        {"before": [node("ReduceMean", ["images"], ["x"], axes=[0])]},
+        "operator ReduceMean reducemean: it works along the batch, "
+        "or along an axis that does not exist",
+    ),
+    (
+        "images reversed",
+        {
+            "before": [node("Slice", ["images", "m", "e", "z", "m"], ["x"])],
+            "weights": {"m": [-1], "e": [-99], "z": [0]},
+        },
+        "operator Slice slice: it works along the batch, or along an axis that does not exist",
+    ),
+    (
+        "batch moved",
+        {"before": [node("Transpose", ["images"], ["x"], perm=[1, 0, 2, 3])]},
+        "operator Transpose transpose: the order [1, 0, 2, 3] moves the batch",
+    ),
+    (
+        "batch statistics",
+        {
+            "before": [node("BatchNormalization", ["images", *"vvvv"], ["x"], training_mode=1)],
+            "weights": {"v": np.ones(3)},
+        },
+        "operator BatchNormalization batchnormalization: "
+        "its statistics do not fit, or are taken from the test images",
+    ),
+    (
+        "computed weights",
+        {
+            "before": [node("Add", ["k", "k"], ["kk"]), node("Conv", ["images", "kk"], ["x"])],
+            "weights": {"k": np.ones((3, 3, 1, 1))},
+        },
+        "operator Add add: it computes weights; store them instead",
+    ),
+    (
+        "outer product",
+        {
+            "before": [node("Mul", ["images", "k"], ["x"])],
+            "weights": {"k": np.ones((5, 1, 1, 1))},
+        },
+        "operator Mul mul: (5, 1, 1, 1) does not broadcast to (1, 3, 8, 8)",
+    ),
+    (
+        "absurd padding",
+        {
+            "before": [node("Pad", ["images", "p"], ["x"])],
+            "weights": {"p": [0, 0, 0, 0, 0, 0, 4096, 4096]},
+        },
+        "operator Pad pad: (1, 3, 4104, 4104) is absurdly large",
+    ),
+    (
+        "from nowhere",
+        {"before": [node("Relu", ["ghost"], ["x"])]},
+        "operator Relu relu: ghost comes from nowhere",
+    ),
+    (
+        "does not use the images",
+        {"nodes": [node("Identity", ["w"], ["logits"])]},
+        "`logits` is not computed from `images`",
+    ),
+    (
+        "no attribute",
+        {"before": [node("Concat", ["images", "images"], ["x"])]},
+        "operator Concat concat: it lacks an input or an attribute",
+    ),
+    (
+        "claims less",
+        {"metadata": {"macs": "100"}},
+        f"its metadata claims 100 MACs, its graph does {BASE}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "words"), [f[1:] for f in FORGED], ids=[f[0] for f in FORGED])
+def test_forged(build: Build, parts: dict[str, Any], words: str) -> None:
+    path = build(**parts)
+    with pytest.raises(ModelError) as caught:
+        count_file(path)
+    assert caught.value.problem == f"{path}: {words}"
+
+
+def test_a_true_claim_passes(build: Build) -> None:
+    assert count_file(build(metadata={"macs": str(BASE)})).macs == BASE
+
+
+def test_other_work_for_several_images_is_refused(build: Build) -> None:
+    """At one image the last side is 8; at 61 it is something else."""
+    path = build(
+        before=[
+            node("Shape", ["images"], ["s"], start=0, end=1),
+            node("Concat", ["zeros", "s"], ["starts"], axis=0),
+            node("Slice", ["images", "starts", "ends", "axes"], ["x"]),
+        ],
+        weights={"zeros": [0], "ends": [8, 8], "axes": [2, 3]},
+    )
+    with pytest.raises(ModelError, match="operator Slice slice: nothing is left"):
+        count_file(path)
+
+
+def test_elementwise_work_cannot_replace_convolutions(build: Build) -> None:
+    chain = [node("Mul", [f"x{i}" if i else "images", "k"], [f"x{i + 1}"]) for i in range(3)]
+    chain[-1].output[0] = "x"
+    path = build(before=[*chain], weights={"k": np.ones((1, 3, 8, 8))})
+    with pytest.raises(HiddenWorkError, match="576 elementwise products and sums hide behind 204"):
+        count_file(path)
+
+
+def test_shapes_written_in_the_file_are_not_believed(build: Build) -> None:
+    def lie(model: Any) -> None:
+        model.graph.value_info.append(helper.make_tensor_value_info("pooled", 1, ["n", 3, 1, 1]))
+        model.graph.value_info[0].type.tensor_type.shape.dim[1].dim_value = 1
+
+    assert recount(open_model(build(lie))).macs == BASE
