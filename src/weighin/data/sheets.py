@@ -1,0 +1,80 @@
+"""Pictures of the data that people look at: a contact sheet for each class, the suspicious pairs.
+
+JPEG files with the same bytes for the same data: libjpeg and FreeType work in integers, and which
+images a sheet shows follows from their content, so it hardly changes when images are added.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from weighin.files import write_bytes
+from weighin.images import UnreadableImageError, decode
+
+TILE = 112  # pixels a side
+LINE = 14  # pixels a line of text
+COLUMNS, ROWS = 8, 4
+PAIRS = 24
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+
+
+def contact_sheet(root: Path, title: str, names: Sequence[str], path: Path) -> None:
+    """Write the pictures `names` below `root` as a grid of tiles under a title."""
+    rows = -(-len(names) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * TILE, LINE + 4 + rows * TILE), PAPER)
+    _write(sheet, (4, 1), title, COLUMNS * TILE)
+    for place, name in enumerate(names):
+        row, column = divmod(place, COLUMNS)
+        sheet.paste(_tile(root / name), (column * TILE, LINE + 4 + row * TILE))
+    _save(sheet, path)
+
+
+def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str]], path: Path) -> None:
+    """Write pairs (what is suspicious, name, name) side by side, each under its words."""
+    height = TILE + 3 * LINE + 6
+    columns = 4
+    rows = -(-len(pairs) // columns)
+    sheet = Image.new("RGB", (columns * 2 * TILE, rows * height), PAPER)
+    for place, (what, left, right) in enumerate(pairs):
+        row, column = divmod(place, columns)
+        x, y = column * 2 * TILE, row * height
+        for line, text in enumerate((what, left, right)):
+            _write(sheet, (x + 4, y + line * LINE), text, 2 * TILE - 8)
+        sheet.paste(_tile(root / left), (x, y + 3 * LINE + 2))
+        sheet.paste(_tile(root / right), (x + TILE, y + 3 * LINE + 2))
+    _save(sheet, path)
+
+
+def shown(sha256: Sequence[bytes]) -> list[int]:
+    """Return which images a contact sheet shows: those of the smallest hashes."""
+    order = np.argsort(np.array(sha256), kind="stable")
+    return [int(place) for place in order[: COLUMNS * ROWS]]
+
+
+def _tile(path: Path) -> Image.Image:
+    tile = Image.new("RGB", (TILE, TILE), PAPER)
+    try:
+        image = Image.fromarray(decode(path.read_bytes()).pixels)
+    except (OSError, UnreadableImageError):
+        return tile
+    image.thumbnail((TILE - 4, TILE - 4), Image.Resampling.BILINEAR)
+    tile.paste(image, ((TILE - image.width) // 2, (TILE - image.height) // 2))
+    return tile
+
+
+def _write(sheet: Image.Image, place: tuple[int, int], text: str, width: int) -> None:
+    font = ImageFont.load_default(10)
+    draw = ImageDraw.Draw(sheet)
+    plain = text.replace("\n", " ")
+    while len(plain) > 4 and draw.textlength(plain, font) > width:
+        plain = "…" + plain[2:]  # the end of a file name tells more than its beginning
+    draw.text(place, plain, INK, font)
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    out = io.BytesIO()
+    sheet.save(out, "JPEG", quality=85)
+    write_bytes(path, out.getvalue())

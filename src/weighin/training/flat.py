@@ -1,0 +1,111 @@
+"""A network's numbers in three flat vectors, so that a step is a handful of kernels.
+
+Weights, gradients and batch-norm statistics are views into one vector each: clearing, summing over
+shards, averaging, stepping and saving touch three tensors whatever the number of layers.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from weighin.errors import NetworkError
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+
+class FlatModule:
+    """A module whose parameters and batch-norm statistics live in flat vectors.
+
+    weights (P,) holds first the decayed parameters, then those that are not (norms, biases), then
+    the frozen ones; grads (P',) covers the first two; statistics (Q,) holds running means and
+    variances. Convolution weights lie in channels-last order.
+    """
+
+    def __init__(self, module: nn.Module, freeze: str = "nothing") -> None:
+        self.module = module.to(memory_format=torch.channels_last)
+        named = dict(module.named_parameters())
+        groups = {name: _group(module, name, p, freeze) for name, p in named.items()}
+        order = sorted(named, key=lambda name: groups[name])  # stable: the module's own order
+        sizes = [sum(named[n].numel() for n in order if groups[n] == g) for g in range(3)]
+        self.decayed, self.trained = sizes[0], sizes[0] + sizes[1]
+        self.weights = torch.zeros(sum(sizes))
+        self.grads = torch.zeros(self.trained)
+        at = 0
+        for name in order:
+            at = self._adopt(named[name], at, trained=groups[name] < 2)
+        self.statistics = self._adopt_statistics()
+
+    def _adopt(self, parameter: nn.Parameter, at: int, trained: bool) -> int:
+        end = at + parameter.numel()
+        view = _shaped(self.weights[at:end], parameter.shape)
+        view.copy_(parameter.data)
+        parameter.data = view
+        parameter.requires_grad_(trained)
+        if trained:
+            parameter.grad = _shaped(self.grads[at:end], parameter.shape)
+        return end
+
+    def _adopt_statistics(self) -> Tensor:
+        norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.track_running_stats]
+        flat = torch.zeros(sum(2 * m.num_features for m in norms))
+        at = 0
+        for norm in norms:
+            norm.num_batches_tracked = None  # momentum is fixed: the counter serves nobody
+            for name in ("running_mean", "running_var"):
+                view = flat[at : at + norm.num_features]
+                view.copy_(getattr(norm, name))
+                setattr(norm, name, view)
+                at += norm.num_features
+        return flat
+
+    def state(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return a copy of every parameter and statistic by name, in the usual layout."""
+        return {k: v.detach().contiguous().clone().numpy() for k, v in _named(self.module).items()}
+
+
+def load_weights(module: nn.Module, weights: Weights) -> None:
+    """Copy named arrays into a module of the same shapes.
+
+    Raises:
+        NetworkError: a name or a shape differs.
+    """
+    own = _named(module)
+    if own.keys() != weights.keys():
+        odd = sorted(own.keys() ^ weights.keys())[0]
+        raise NetworkError(f"weights and network differ: {odd} is in one only", MEND)
+    for name, target in own.items():
+        if tuple(target.shape) != weights[name].shape:
+            shapes = f"{tuple(target.shape)} in the network, {weights[name].shape} in the weights"
+            raise NetworkError(f"weights and network differ: {name} is {shapes}", MEND)
+        target.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
+
+
+MEND = "rebuild the stage that wrote the weights: dvc repro"
+
+
+def _named(module: nn.Module) -> dict[str, Tensor]:
+    named = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: named[name] for name in sorted(named) if "num_batches_tracked" not in name}
+
+
+def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:
+    if len(shape) != 4:
+        return flat.view(shape)
+    out, into, height, width = shape
+    return flat.view(out, height, width, into).permute(0, 3, 1, 2)
+
+
+def _group(module: nn.Module, name: str, parameter: nn.Parameter, freeze: str) -> int:
+    """Return 0 for a decayed parameter, 1 for an undecayed one, 2 for a frozen one."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    last = [n for n, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
+    head = name.rpartition(".")[0] == last
+    if freeze == "all-but-convolutions" and not isinstance(owner, nn.Conv2d):
+        return 2
+    if freeze == "all-but-norms-and-head" and not (head or isinstance(owner, NORMS)):
+        return 2
+    return 0 if parameter.ndim > 1 else 1

@@ -1,0 +1,49 @@
+"""The one training loop: search, tune, train, cut and finetune all run `fit`.
+
+A batch is always S shards. A shard is one forward and backward on one thread; gradients and
+batch-norm statistics are gathered and added in shard order, so any number of workers makes the same
+bytes. Everything random has an address, so a run that was killed goes on to the same bytes.
+"""
+
+import torch
+
+from weighin.training.job import Fitted, Hooks, Job
+from weighin.training.run import Run
+from weighin.training.team import Team
+
+EVALUATIONS = 20  # validations of a run; more would cost more than they tell
+
+
+def fit(
+    team: Team,
+    job: Job,
+    state: bytes = b"",
+    until: int | None = None,
+    hooks: Hooks | None = None,
+) -> Fitted:
+    """Train `job` from its packed `state` (or from the start) until an epoch (or the end).
+
+    Raises:
+        WorkerError: another worker of the team went away.
+    """
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    run = Run(team, job)
+    run.restore(team.share(state))
+    last = job.epochs if until is None else until
+    hooks = hooks or Hooks()
+    while run.epoch < last:
+        row = run.train_epoch()
+        if _evaluated(run.epoch, job.epochs) or run.epoch == last:
+            row |= run.evaluate()
+        run.history.append(row)
+        if team.rank == 0:
+            if hooks.keep:
+                hooks.keep(run.packed_state())
+            hooks.epoch(row, run.images_per_epoch)
+    logits = run.logits()
+    return Fitted(run.averaged(run.flat.state), run.history, logits, run.packed_state())
+
+
+def _evaluated(epoch: int, epochs: int) -> bool:
+    return epoch == epochs or epoch % max(1, epochs // EVALUATIONS) == 0
