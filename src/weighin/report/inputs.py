@@ -1,0 +1,188 @@
+"""What the report is made from: the other stages' outputs, found, read and checked.
+
+Only prepare's folder and the submission must exist. A stage that was switched off leaves nothing
+behind, and the report then leaves its section out.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from weighin.data.pack import read_table
+from weighin.errors import DataError
+from weighin.grading.f1 import Confusion, confusion
+from weighin.grading.grade import read_labels
+from weighin.grading.model import Model, open_model
+from weighin.grading.recount import Count, counted
+from weighin.report.trials import Layer, Trials, read_history, read_layers, read_trials
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The paths that the report reads, relative to the project's folder."""
+
+    prepare: Path = Path("work/prepare")
+    search: Path = Path("work/search")
+    tune: Path = Path("work/tune")
+    train: Path = Path("work/train")
+    decompose: Path = Path("work/decompose")
+    finetune: Path = Path("work/finetune")
+    model: Path = Path("submission/model.onnx")
+    submission: Path = Path("submission/submission.csv")
+    images: Path = Path("data/train")
+    truth: Path = Path("data/test_truth.csv")
+    data_record: Path = Path("data.dvc")
+    lock: Path = Path("requirements.lock")
+    pipeline: Path = Path("dvc.yaml")
+    stages: Path = Path("stages")
+
+    def folders(self) -> dict[str, Path]:
+        """Return {stage: its folder}, in the order of the pipeline."""
+        names = ("prepare", "search", "tune", "train", "decompose", "finetune")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The finished network's logits (N, K) on the validation split, and the truth (N,)."""
+
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    truth: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the report tells, before anything is computed from it."""
+
+    classes: tuple[str, ...]
+    data: dict[str, Any]  # prepare's report.json
+    pictures: tuple[tuple[str, Path], ...]  # (title, contact sheet)
+    model: Model
+    count: Count
+    labelled: int
+    search: Trials | None = None
+    tune: Trials | None = None
+    recipe: dict[str, Any] | None = None
+    network: str | None = None  # the rows that were trained, or factorised
+    histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    validation: Answers | None = None
+    test: Confusion | None = None
+
+
+def read(inputs: Inputs) -> Facts:
+    """Return the facts that the stages left.
+
+    Raises:
+        DataError: a file is missing or is not what its stage writes; names the file and the
+            `dvc repro` that makes it.
+        ModelError, HiddenWorkError: the model cannot be graded.
+    """
+    classes = tuple(_json(inputs.prepare / "classes.json", "prepare"))
+    data = _json(inputs.prepare / "report.json", "prepare")
+    _need(inputs.prepare / "images.csv", "prepare")
+    _need(inputs.model, "finetune")
+    _need(inputs.submission, "infer")
+    model = open_model(inputs.model)
+    labels = read_labels(inputs.submission)
+    return Facts(
+        classes=classes,
+        data=data,
+        pictures=_pictures(inputs.prepare / "pictures", classes),
+        model=model,
+        count=counted(model, inputs.model),
+        labelled=len(labels),
+        search=_if_there(inputs.search / "trials.json", "search", read_trials),
+        tune=_if_there(inputs.tune / "trials.json", "tune", read_trials),
+        recipe=_if_there(inputs.tune / "recipe.json", "tune", dict),
+        network=_network(inputs),
+        histories=_histories(inputs),
+        layers=_if_there(inputs.decompose / "layers.json", "decompose", read_layers) or (),
+        validation=_answers(inputs, classes),
+        test=_test(inputs, labels),
+    )
+
+
+def _need(path: Path, stage: str) -> None:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`")
+
+
+def _json(path: Path, stage: str, parse: Callable[[Any], T] = lambda value: value) -> T:
+    _need(path, stage)
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        fault = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"{path} is not what {stage} writes: {fault}", f"run `dvc repro --force {stage}`"
+        ) from None
+
+
+def _if_there(path: Path, stage: str, parse: Callable[[Any], T]) -> T | None:
+    return _json(path, stage, parse) if path.exists() else None
+
+
+def _pictures(folder: Path, classes: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
+    sheets = [(name, folder / f"{name}.jpg") for name in classes]
+    sheets.append(("Suspicious pairs", folder / "-pairs.jpg"))
+    return tuple((title, path) for title, path in sheets if path.is_file())
+
+
+def _network(inputs: Inputs) -> str | None:
+    for folder in (inputs.decompose, inputs.search):
+        if (folder / "network.yaml").is_file():
+            return (folder / "network.yaml").read_text(encoding="utf-8")
+    return None
+
+
+def _histories(inputs: Inputs) -> dict[str, list[dict[str, float]]]:
+    found = {}
+    for stage, folder in (("train", inputs.train), ("finetune", inputs.finetune)):
+        history = _if_there(folder / "history.json", stage, read_history)
+        if history:
+            found[stage] = history
+    return found
+
+
+def _answers(inputs: Inputs, classes: tuple[str, ...]) -> Answers | None:
+    path = inputs.finetune / "validation_logits.npy"
+    if not path.exists():
+        return None
+    rows = [row for row in read_table(inputs.prepare) if row["split"] == "validation"]
+    mend = "run `dvc repro --force finetune`"
+    try:
+        logits = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{path} is not a NumPy file: {error}", mend) from None
+    if logits.shape != (len(rows), len(classes)):
+        wanted = f"{len(rows)} validation images of {len(classes)} classes"
+        raise DataError(f"{path} holds {logits.shape} numbers, the data {wanted}", mend)
+    if not np.isfinite(logits).all():
+        raise DataError(f"{path} holds numbers that are not finite", mend)
+    index = {name: place for place, name in enumerate(classes)}
+    truth = np.array([index[row["class"]] for row in rows], np.int64)
+    return Answers(classes, tuple(row["name"] for row in rows), truth, logits)
+
+
+def _test(inputs: Inputs, labels: dict[str, str]) -> Confusion | None:
+    if not inputs.truth.exists():
+        return None
+    truth = read_labels(inputs.truth)
+    absent = [name for name in truth if name not in labels]
+    if absent:
+        raise DataError(
+            f"{inputs.truth} names {len(absent)} files that {inputs.submission} lacks, such as "
+            f"{absent[0]}",
+            "run `dvc repro infer`, or mend the truth; filenames are paths below data/test",
+        )
+    return confusion(list(truth.values()), [labels[name] for name in truth])
