@@ -87,8 +87,8 @@ def read(inputs: Inputs) -> Facts:
             `dvc repro` that makes it.
         ModelError, HiddenWorkError: the model cannot be graded.
     """
-    classes = tuple(_json(inputs.prepare / "classes.json", "prepare"))
-    data = _json(inputs.prepare / "report.json", "prepare")
+    classes: tuple[str, ...] = _json(inputs.prepare / "classes.json", "prepare", tuple)
+    data: dict[str, Any] = _json(inputs.prepare / "report.json", "prepare", dict)
     _need(inputs.prepare / "images.csv", "prepare")
     _need(inputs.model, "finetune")
     _need(inputs.submission, "infer")
@@ -117,7 +117,7 @@ def _need(path: Path, stage: str) -> None:
         raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`")
 
 
-def _json(path: Path, stage: str, parse: Callable[[Any], T] = lambda value: value) -> T:
+def _json(path: Path, stage: str, parse: Callable[[Any], T]) -> T:
     _need(path, stage)
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
