@@ -14,14 +14,14 @@ MOST_CLASSES = 30  # of a larger table; plots/confusion.csv has all of it
 MARGIN = 1.7  # inches, for the class names
 
 
-def confusion_matrix(table: Confusion) -> str:
+def confusion_matrix(table: Confusion, name: str = "confusion") -> str:
     """Return an SVG of the counts (K, K): rows are true classes, columns labels."""
     shown = most_confused(table)
     counts = table.counts[np.ix_(shown, shown)]
     share = counts / np.maximum(table.counts.sum(axis=1)[shown], 1)[:, None]
     names = [shorten(table.classes[k]) for k in shown]
     side = max(0.36, min(0.62, 5.0 / len(names))) * len(names)
-    with style("confusion"):
+    with style(name):
         figure, axes = canvas(side + MARGIN + 0.15, side + MARGIN + 0.15, MARGIN, MARGIN, top=0.15)
         for (i, j), count in np.ndenumerate(counts):
             _cell(axes, j, i, int(count), float(share[i, j]))

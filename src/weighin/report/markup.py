@@ -26,7 +26,7 @@ def joined(parts: Iterable[str]) -> Markup:
     return Markup("".join(map(escaped, parts)))
 
 
-def element(name: str, *children: str, **attributes: str) -> Markup:
+def element(name: str, /, *children: str, **attributes: str) -> Markup:
     """Return an element; `class_` and `http_equiv` stand for `class` and `http-equiv`."""
     named = ((key.rstrip("_").replace("_", "-"), text) for key, text in attributes.items())
     head = name + "".join(f' {key}="{html.escape(text)}"' for key, text in named)

@@ -1,0 +1,78 @@
+"""The page's section on the data: counts, faults of the files, and what they look like."""
+
+from typing import Any
+
+from weighin.report.charts import Charts, shown
+from weighin.report.inputs import Facts
+from weighin.report.markup import (
+    Markup,
+    element,
+    figure,
+    joined,
+    paragraph,
+    picture,
+    section,
+    table,
+)
+
+EXAMPLES = 3  # file names shown for a kind of fault
+
+
+def data(facts: Facts, charts: Charts) -> Markup:
+    """Return what the data is, its faults and its contact sheets."""
+    report = facts.data
+    return section(
+        "data",
+        "Data",
+        paragraph(summary(report)),
+        shown(charts, "classes"),
+        _faults(report),
+        _near(report["near_duplicates"]),
+        _sheets(facts),
+    )
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Return the data set in a sentence, for the page and the card."""
+    train, validation = (sum(report["splits"][split].values()) for split in ("train", "validation"))
+    return (
+        f"{report['files']:,} files were checked and {report['images']:,} images of "
+        f"{len(report['classes'])} classes kept: {train:,} to train on, {validation:,} to "
+        f"validate. The largest class has {report['imbalance']:g} times the images of the smallest."
+    )
+
+
+def _faults(report: dict[str, Any]) -> Markup:
+    counts = report["fault_counts"]
+    if not counts:
+        return paragraph("No file had a fault.")
+    rows = []
+    for fault, many in counts.items():
+        listed = [row for row in report["faults"] if row["fault"] == fault]
+        done = ", ".join(dict.fromkeys(row["done"] for row in listed))
+        names = ", ".join(row["name"] for row in listed[:EXAMPLES])
+        rows.append([fault, f"{many:,}", done, names + (", …" if many > EXAMPLES else "")])
+    return table("Faults found and what was done", ["fault", "files", "done", "such as"], rows)
+
+
+def _near(near: dict[str, Any]) -> Markup:
+    if not near["pairs"]:
+        return paragraph("No two images look almost alike.")
+    return paragraph(
+        f"{near['pairs']:,} pairs of images look almost alike, "
+        f"{near['across_classes']:,} across two classes; each pair stays in one split."
+    )
+
+
+def _sheets(facts: Facts) -> Markup:
+    if not facts.pictures:
+        return Markup()
+    sheets = (
+        figure(
+            picture(path.read_bytes(), f"Contact sheet: {title}", loading="lazy"),
+            title,
+        )
+        for title, path in facts.pictures
+    )
+    inside = joined(sheets)
+    return element("details", element("summary", "Contact sheets"), inside)
