@@ -164,7 +164,10 @@ def trial(number: int, macs: int, f1: float | None, state: str = "complete") -> 
 
 def write_training(root: Path) -> None:
     epochs = [{"epoch": n, "loss": 2.0 / (n + 1), "lr": 0.1} for n in range(8)]
-    epochs = [row | ({"f1": 0.1 * n, "accuracy": 0.11 * n} if n % 2 else {}) for n, row in enumerate(epochs)]
+    epochs = [
+        row | ({"f1": 0.1 * n, "accuracy": 0.11 * n} if n % 2 else {})
+        for n, row in enumerate(epochs)
+    ]
     write_json(root / "work/train/history.json", epochs)
     write_json(root / "work/finetune/history.json", epochs[:3])
     layers = [

@@ -64,9 +64,12 @@ def confusion(truth: Sequence[str], predicted: Sequence[str]) -> Confusion:
     index = {name: k for k, name in enumerate(classes)}
     true = np.array([index[name] for name in truth], dtype=np.int64)
     pred = np.array([index[name] for name in predicted], dtype=np.int64)
-    size = len(classes)
-    counts = np.bincount(true * size + pred, minlength=size * size).reshape(size, size)
-    return Confusion(classes, counts.astype(np.int64))
+    return Confusion(classes, _counted(true, pred, len(classes)))
+
+
+def agreement(truth: Counts, predicted: Counts, classes: Sequence[str]) -> Confusion:
+    """Return the confusion of two arrays (N,) of indices into `classes`."""
+    return Confusion(tuple(classes), _counted(truth, predicted, len(classes)))
 
 
 def class_f1(counts: Counts) -> Floats:
@@ -84,6 +87,11 @@ def f1_of(hits: Counts, total: Counts) -> Floats:
 def macro_f1(counts: Counts) -> Floats:
     """Return the mean F1 over the classes that occur, of (..., K, K) counts."""
     return np.nanmean(class_f1(counts), axis=-1)  # type: ignore[no-any-return]
+
+
+def _counted(truth: Counts, predicted: Counts, size: int) -> Counts:
+    counts = np.bincount(truth * size + predicted, minlength=size * size)
+    return counts.reshape(size, size).astype(np.int64)
 
 
 def _share(part: Counts, whole: Counts) -> Floats:

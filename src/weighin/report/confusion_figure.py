@@ -8,26 +8,27 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from weighin.grading.f1 import Confusion
-from weighin.report.svg import BLUE, GRID, INK, PAPER, canvas, saved, shorten, style
+from weighin.report.svg import GRID, INK, MUTED, canvas, saved, shorten, style
 
 MOST_CLASSES = 30  # of a larger table; plots/confusion.csv has all of it
-MARGIN = 1.7  # inches, for the class names
+CELL, LIGHT = "#0172b2", "#fefefe"  # the same in light and dark: text on a full cell stays readable
+FULL = 0.8  # share from which light text reads better than ink
 
 
-def confusion_matrix(table: Confusion, name: str = "confusion") -> str:
+def confusion_matrix(table: Confusion, identity: str = "confusion") -> str:
     """Return an SVG of the counts (K, K): rows are true classes, columns labels."""
     shown = most_confused(table)
     counts = table.counts[np.ix_(shown, shown)]
     share = counts / np.maximum(table.counts.sum(axis=1)[shown], 1)[:, None]
     names = [shorten(table.classes[k]) for k in shown]
     side = max(0.36, min(0.62, 5.0 / len(names))) * len(names)
-    with style(name):
-        figure, axes = canvas(side + MARGIN + 0.15, side + MARGIN + 0.15, MARGIN, MARGIN, top=0.15)
+    margin = 0.35 + 0.085 * max(len(name) for name in names)  # inches, for the class names
+    with style(identity):
+        figure, axes = canvas(side + margin + 0.15, side + margin + 0.35, margin, margin, top=0.35)
         for (i, j), count in np.ndenumerate(counts):
             _cell(axes, j, i, int(count), float(share[i, j]))
         _name_sides(axes, names)
-        figure.text(0.98, 0.02, "labelled as", ha="right", weight="bold")
-        figure.text(0.02, 0.02, "true class, by row", weight="bold")
+        axes.set_title("row: true class, column: label", loc="left", fontsize=9, color=MUTED)
         return saved(figure)
 
 
@@ -41,11 +42,11 @@ def most_confused(table: Confusion) -> list[int]:
 
 def _cell(axes: Axes, x: int, y: int, count: int, share: float) -> None:
     # the share is the colour's opacity, so that cells fade to the paper in light and dark alike
-    colour = (*to_rgba(BLUE)[:3], round(share, 3))
+    colour = (*to_rgba(CELL)[:3], round(share, 3))
     square = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor=GRID, linewidth=0.6)
     axes.add_patch(square)
     if count:
-        ink = PAPER if share > 0.55 else INK
+        ink = LIGHT if share > FULL else INK
         axes.text(x, y, str(count), ha="center", va="center", color=ink, fontsize=8)
 
 

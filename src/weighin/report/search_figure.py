@@ -75,7 +75,14 @@ def _floor(axes: Axes, contest: Contest) -> None:
         words = f"floor {contest.floor_f1:g}"
         place = (axes.get_xlim()[1], contest.floor_f1)
         axes.annotate(
-            words, place, (-4, 3), textcoords="offset points", ha="right", color=ORANGE, fontsize=9
+            words,
+            place,
+            (-4, 4),
+            textcoords="offset points",
+            ha="right",
+            color=ORANGE,
+            fontsize=9,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
 
 

@@ -38,7 +38,7 @@ def translate(batch: Pixels, rng: Generator, share: float) -> Pixels:
     tops = rng.integers(0, 2 * most[0] + 1, count)
     lefts = rng.integers(0, 2 * most[1] + 1, count)
     out = np.empty_like(batch)
-    for i, (top, left) in enumerate(zip(tops, lefts, strict=True)):
+    for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
         out[i] = padded[i, top : top + height, left : left + width]
     return out
 
@@ -46,16 +46,16 @@ def translate(batch: Pixels, rng: Generator, share: float) -> Pixels:
 def random_resized_crop(batch: Pixels, rng: Generator, smallest: float) -> Pixels:
     """Cut a box of an area from `smallest` to 1 and an aspect of 3:4 to 4:3, and resize it back."""
     count, height, width, _ = batch.shape
-    areas = rng.uniform(smallest, 1, count)
-    stretch = rng.uniform(0.75, 1, count)
+    areas = rng.uniform(smallest, 1, count).tolist()
+    stretch = rng.uniform(0.75, 1, count).tolist()
     tall = rng.random(count) < 0.5
-    places = rng.random((count, 2))
+    places = rng.random((count, 2)).tolist()
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
         ratio = stretch[i] if tall[i] else 1 / stretch[i]
         box_h = min(height, height * (areas[i] / ratio) ** 0.5)
         box_w = min(width, width * (areas[i] * ratio) ** 0.5)
-        top, left = (height - box_h) * places[i, 0], (width - box_w) * places[i, 1]
+        top, left = (height - box_h) * places[i][0], (width - box_w) * places[i][1]
         box = (left, top, left + box_w, top + box_h)
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box)
         out[i] = np.asarray(resized)
@@ -65,8 +65,8 @@ def random_resized_crop(batch: Pixels, rng: Generator, smallest: float) -> Pixel
 def affine(batch: Pixels, rng: Generator, rotate: float, shear: float) -> Pixels:
     """Turn and shear each image about its centre by up to so many degrees; grey comes in."""
     count, height, width, _ = batch.shape
-    angles = rng.uniform(-rotate, rotate, count)
-    shears = rng.uniform(-shear, shear, count)
+    angles = rng.uniform(-rotate, rotate, count).tolist()
+    shears = rng.uniform(-shear, shear, count).tolist()
     out = np.empty_like(batch)
     for i, image in enumerate(batch):
         matrix = _inverse_affine(angles[i], shears[i], (height, width))
@@ -86,7 +86,8 @@ def colour(batch: Pixels, rng: Generator, strength: float) -> Pixels:
     flat = batch.reshape(count, -1, 3).astype(np.float32)
     mixed = flat @ matrix.astype(np.float32)
     mixed += shift.astype(np.float32)
-    return np.clip(mixed, 0, 255, out=mixed).astype(np.uint8).reshape(batch.shape)
+    painted: Pixels = np.clip(mixed, 0, 255, out=mixed).astype(np.uint8)
+    return painted.reshape(batch.shape)
 
 
 def cutout(batch: Pixels, rng: Generator, share: float) -> Pixels:
@@ -96,7 +97,7 @@ def cutout(batch: Pixels, rng: Generator, share: float) -> Pixels:
     side = round(share * min(height, width))
     tops = rng.integers(-side // 2, height - side // 2, count)
     lefts = rng.integers(-side // 2, width - side // 2, count)
-    for i, (top, left) in enumerate(zip(tops, lefts, strict=True)):
+    for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
         out[i, max(top, 0) : top + side, max(left, 0) : left + side] = GREY
     return out
 

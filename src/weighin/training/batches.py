@@ -60,7 +60,7 @@ class Batches:
         edges = np.cumsum(weights[self.labels[shuffled]])
         points = (np.arange(places) + rng.random()) * (edges[-1] / places)
         drawn = shuffled[np.minimum(np.searchsorted(edges, points), len(edges) - 1)]
-        return drawn[rng.permutation(places)]
+        return rng.permutation(drawn)
 
     def shard(
         self, order: npt.NDArray[np.int64], epoch: int, step: int, shard: int, size: tuple[int, int]

@@ -32,9 +32,7 @@ class State:
 def pack(state: State) -> bytes:
     """Return a state as bytes."""
     facts = json.dumps({"epoch": state.epoch, "history": state.history}).encode()
-    body = safetensors.numpy.save(
-        {**state.arrays, "facts": np.frombuffer(facts, np.uint8)}  # type: ignore[dict-item]
-    )
+    body = safetensors.numpy.save({**state.arrays, "facts": np.frombuffer(facts, np.uint8)})
     return hashlib.sha256(body).digest() + body
 
 

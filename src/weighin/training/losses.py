@@ -3,7 +3,6 @@
 Targets are soft, because mixup, CutMix and label smoothing make them so.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from weighin.data.pack import packed_sizes, read_packed
-from weighin.grading.f1 import macro_f1
+from weighin.grading.f1 import agreement
 from weighin.images import Size, normalise
 from weighin.network.build import build, initialise
 from weighin.training import checkpoint
@@ -50,6 +50,7 @@ class Run:
 
     @property
     def images_per_epoch(self) -> int:
+        """How many images an epoch trains on."""
         return self.batches.per_epoch * self.batches.size
 
     def train_epoch(self) -> Epoch:
@@ -132,10 +133,10 @@ class Run:
     def evaluate(self) -> Epoch:
         """Return macro F1 and accuracy on the validation split."""
         labels = self.validation.labels
-        predicted = self.logits().argmax(1) if len(labels) else labels
-        f1 = macro_f1(labels, predicted, self.batches.classes)
-        accuracy = float((predicted == labels).mean()) if len(labels) else 0.0
-        return {"f1": round(f1, 6), "accuracy": round(accuracy, 6)}
+        if not len(labels):
+            return {}
+        measured = agreement(labels, self.logits().argmax(1), self.validation.classes)
+        return {"f1": round(measured.f1, 6), "accuracy": round(measured.accuracy, 6)}
 
     def packed_state(self) -> bytes:
         """Return everything that the run needs to go on."""
@@ -200,5 +201,5 @@ def _teacher(teacher: Teacher | None, classes: int) -> nn.Module | None:
         return None
     module = build(teacher.spec, classes, teacher.ranks)
     load_weights(module, teacher.weights)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.to(memory_format=torch.channels_last)
     return module.eval()

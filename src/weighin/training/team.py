@@ -124,7 +124,7 @@ def work(function: Callable[..., R], workers: int, *arguments: Any) -> R:
 def _member(
     function: Callable[..., Any], meeting: str, rank: int, size: int, arguments: tuple[Any, ...]
 ) -> None:
-    with contextlib.suppress(KeyboardInterrupt), open(os.devnull, "w") as quiet:
+    with contextlib.suppress(KeyboardInterrupt), Path(os.devnull).open("w") as quiet:
         sys.stderr = quiet  # the first worker tells what there is to tell
         with _joined(meeting, rank, size) as team:
             function(team, *arguments)
