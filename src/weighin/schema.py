@@ -37,15 +37,22 @@ class Knob:
         if self.choices:
             return " | ".join(self.choices)
         if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}"
+            return f"{_number(self.low)} to {_number(self.high)}"
         if self.low is not None:
-            return f"{self.low:g} or more"
-        return "" if self.high is None else f"{self.high:g} or less"
+            return f"{_number(self.low)} or more"
+        return "" if self.high is None else f"{_number(self.high)} or less"
 
     def comment(self) -> str:
         """Return `unit, range: reason`, as params.yaml says it beside the value."""
         head = ", ".join(part for part in (self.unit, self.span()) if part)
-        return f"{head}: {self.why}" if head else self.why
+        return ": ".join(part for part in (head, self.why) if part)
+
+
+def _number(value: float) -> str:
+    """Return a bound as short as it can be said exactly."""
+    short = f"{value:g}".replace("e+0", "e").replace("e+", "e")
+    exact = short if float(short) == value else str(value)
+    return str(int(value)) if abs(value) < 1e8 and value == int(value) else exact
 
 
 def read_yaml(path: Path) -> Any:
