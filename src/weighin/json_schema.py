@@ -1,4 +1,4 @@
-"""A section as a JSON Schema (draft 2020-12), by which an editor checks params.yaml while one types.
+"""A section as a JSON Schema (draft 2020-12): an editor checks params.yaml by it while one types.
 
 It accepts what `read` accepts, with one difference that the standard makes: to JSON Schema `2.0` is
 a whole number.
