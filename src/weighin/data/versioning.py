@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from weighin.errors import DataError
+from weighin.schema import read_yaml
 
 QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_TEST": "false"}
 
@@ -36,3 +37,14 @@ def record(project: Path, data: str = "data") -> str:
     """Record the folder `data` with `dvc add` and return the name of the file that tells it."""
     dvc(project, "add", "--quiet", data)
     return f"{data}.dvc"
+
+
+def recorded(project: Path, data: str = "data") -> str | None:
+    """Return DVC's hash of the folder that `data`.dvc records; None if there is no such file."""
+    path = project / f"{data}.dvc"
+    if not path.exists():
+        return None
+    try:
+        return str(read_yaml(path)["outs"][0]["md5"])
+    except (KeyError, IndexError, TypeError):
+        raise DataError(f"{path} records no folder", f"run `dvc add {data}` again") from None

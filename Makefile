@@ -1,0 +1,42 @@
+# `make` lists the commands. Everything runs in .venv, which `make setup` makes.
+VENV ?= .venv
+PYTHON ?= python3.11
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev submission test check verify images grade bench
+
+help: ## list the commands
+	@echo "usage: make COMMAND"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+setup: $(VENV)/run ## install the locked packages into .venv
+setup-dev: $(VENV)/dev
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	python -m pip install --quiet --require-hashes -r requirements.lock
+	python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	python -m pip install --quiet --no-deps --editable .
+	@touch $@ $(VENV)/run
+
+submission: setup ## set up and rebuild the submission on the data that data.dvc names
+	@weighin fetch
+	@dvc repro
+	@dvc metrics show
+	@echo "handed in: submission/ (open submission/report.html)"
+
+test: setup-dev ## set up and pass the tests
+	python -m pytest
+
+check: setup-dev ## what keeps the code as it is: types, lint, format
+	ruff check
+	ruff format --check
+	mypy

@@ -1,0 +1,120 @@
+"""What surrounds every stage of the pipeline: pins, parameters, scratch space, plain errors.
+
+`dvc.yaml` says what a stage depends on, and that is taken at its word: a parameter section that it
+does not name cannot be read, and scratch space belongs to exactly those contents and values.
+"""
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from weighin.determinism import pin
+from weighin.errors import ParamsError, WeighinError
+from weighin.files import fingerprint, sha256_tree
+from weighin.params import Params, load
+from weighin.schema import read_yaml
+
+PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
+SCRATCH = Path(".weighin/scratch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One run of a stage: its parameters, and a folder whose content survives a kill."""
+
+    name: str
+    params: Params
+    scratch: Path
+
+
+class Undeclared:
+    """Stands for a parameter section that dvc.yaml does not give to a stage."""
+
+    def __init__(self, stage: str, section: str) -> None:
+        self._stage, self._section = stage, section
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"the stage {self._stage} reads {self._section}.{name}; name {self._section} among its "
+            "params in dvc.yaml"
+        )
+
+
+def main(body: Callable[[Stage], None]) -> None:
+    """Run `body` as the stage whose file this process was started with, and exit."""
+    pin()
+    name = Path(sys.argv[0]).stem
+    sys.exit(exit_code(lambda: run(name, body)))
+
+
+def run(name: str, body: Callable[[Stage], None]) -> None:
+    """Run `body` as the stage `name` of the project in the working directory.
+
+    Scratch space is left where it is if `body` does not end well, and found again by the next run
+    of the same stage on the same contents; it goes when the stage is done.
+    """
+    entry = declaration(name)
+    params = restricted(load(PARAMS), name, entry)
+    root = SCRATCH / name
+    scratch = root / stage_fingerprint(entry)
+    scratch.mkdir(parents=True, exist_ok=True)
+    body(Stage(name, params, scratch))
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def exit_code(body: Callable[[], None]) -> int:
+    """Run `body` and return the process's exit code; a problem is printed, not its traceback."""
+    try:
+        body()
+    except WeighinError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr, flush=True)
+        return 130
+    return 0
+
+
+def declaration(name: str) -> Mapping[str, Any]:
+    """Return what dvc.yaml says of a stage.
+
+    Raises:
+        ParamsError: it has no such stage.
+    """
+    stages = read_yaml(PIPELINE)["stages"]
+    if name not in stages:
+        raise ParamsError(f"{PIPELINE} has no stage {name}", f"add it to {PIPELINE}")
+    entry: Mapping[str, Any] = stages[name]
+    return entry
+
+
+def restricted(params: Params, name: str, entry: Mapping[str, Any]) -> Params:
+    """Return `params` with each section that the stage does not name put out of reach."""
+    named = {str(key).partition(".")[0] for key in entry.get("params", ())}
+    hidden = {
+        field.name: Undeclared(name, field.name)
+        for field in dataclasses.fields(Params)
+        if field.name not in named
+    }
+    return dataclasses.replace(params, **hidden)  # type: ignore[arg-type]
+
+
+def stage_fingerprint(entry: Mapping[str, Any]) -> str:
+    """Return what stands for the contents and the values that a stage depends on."""
+    values = read_yaml(PARAMS)
+    return fingerprint(
+        {
+            "command": entry["cmd"],
+            "deps": {path: sha256_tree(Path(path)) for path in entry.get("deps", ())},
+            "params": {key: _value(values, key) for key in entry.get("params", ())},
+        }
+    )
+
+
+def _value(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values

@@ -1,0 +1,17 @@
+"""data/ -> work/prepare: every image checked, assigned to a split, and packed."""
+
+from pathlib import Path
+
+from weighin.stage import Stage, main
+
+
+def prepare(stage: Stage) -> None:
+    """Check, split and pack the labelled images."""
+    from weighin.data.prepare import prepare
+    from weighin.training.team import cores
+
+    prepare(Path("data"), Path("work/prepare"), stage.params.prepare, stage.params.seed, cores())
+
+
+if __name__ == "__main__":
+    main(prepare)

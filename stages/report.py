@@ -1,0 +1,17 @@
+"""Everything -> submission/: the figures, the page, the model card, the provenance."""
+
+from pathlib import Path
+
+from weighin.stage import Stage, main
+
+
+def report(stage: Stage) -> None:
+    """Write what people look at, and the numbers that DVC compares."""
+    from weighin.report.inputs import Inputs
+    from weighin.report.write import write_report
+
+    write_report(Inputs(), stage.params, Path("submission"))
+
+
+if __name__ == "__main__":
+    main(report)

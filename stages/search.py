@@ -1,0 +1,16 @@
+"""work/prepare -> work/search: a network's rows, chosen among many that were tried."""
+
+from pathlib import Path
+
+from weighin.stage import Stage, main
+
+
+def search(stage: Stage) -> None:
+    """Search the space of networks."""
+    from weighin.search.architecture import search
+
+    search(Path("work/prepare"), Path("work/search"), stage.params, stage.scratch)
+
+
+if __name__ == "__main__":
+    main(search)
