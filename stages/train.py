@@ -8,14 +8,12 @@ from weighin.stage import Stage, main
 def train(stage: Stage) -> None:
     """Train the chosen network."""
     from weighin.network.spec import read_spec
-    from weighin.training.recipes import read_recipe
+    from weighin.params import load_recipe
     from weighin.training.train import train
 
     spec = read_spec(Path("work/search/network.yaml"))
-    recipe = read_recipe(Path("work/tune/recipe.json"))
-    train(
-        Path("work/prepare"), spec, recipe, stage.params, Path("work/train"), stage.scratch
-    )
+    recipe = load_recipe(Path("work/tune/recipe.json"))
+    train(Path("work/prepare"), spec, recipe, stage.params, Path("work/train"), stage.scratch)
 
 
 if __name__ == "__main__":

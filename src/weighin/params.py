@@ -276,3 +276,12 @@ def load(path: Path = Path("params.yaml")) -> Params:
         ParamsError: one line for every value that is missing, unknown or out of its range.
     """
     return read(Params, read_yaml(path), str(path))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Return the recipe in a file of its own, such as the one that the tune stage writes.
+
+    Raises:
+        ParamsError: as `load`.
+    """
+    return read(Recipe, read_yaml(path), str(path))

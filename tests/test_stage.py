@@ -1,0 +1,119 @@
+"""What surrounds a stage: declared parameters alone, scratch space by content, plain errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weighin import stage
+from weighin.errors import DataError, ParamsError
+from weighin.params import load
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = """
+stages:
+  toy:
+    cmd: python stages/toy.py
+    deps: [input.txt]
+    params: [seed, train.epochs]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "input.txt").write_text("one")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def scratch_of(project: Path) -> Path:
+    seen: list[Path] = []
+    with pytest.raises(DataError):
+        stage.run("toy", lambda s: seen.append(s.scratch) or _fail())
+    return seen[0]
+
+
+def _fail() -> None:
+    raise DataError("it broke", "mend it")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_scratch_outlives_a_failure_and_goes_when_the_stage_is_done(project):
+    scratch = scratch_of(project)
+    (scratch / "state").write_text("half")
+    seen = []
+    stage.run("toy", lambda s: seen.append((s.scratch / "state").read_text()))
+    assert seen == ["half"]
+    assert not scratch.exists()
+
+
+def test_scratch_belongs_to_contents_and_declared_values(project):
+    first = scratch_of(project)
+    assert scratch_of(project) == first
+    (project / "input.txt").write_text("two")
+    second = scratch_of(project)
+    edit(project / "params.yaml", "seed: 0", "seed: 1")
+    third = scratch_of(project)
+    assert len({first, second, third}) == 3
+
+
+def test_values_that_are_not_declared_do_not_move_the_scratch(project):
+    first = scratch_of(project)
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("workers: auto", "workers: 3"))
+    assert load(project / "params.yaml").train.workers == 3
+    assert scratch_of(project) == first
+
+
+def test_a_section_that_is_not_declared_cannot_be_read(project):
+    def body(s: stage.Stage) -> None:
+        assert s.params.train.epochs > 0
+        _ = s.params.contest.floor_f1
+
+    with pytest.raises(AttributeError) as caught:
+        stage.run("toy", body)
+    assert str(caught.value) == (
+        "the stage toy reads contest.floor_f1; name contest among its params in dvc.yaml"
+    )
+
+
+def test_a_stage_that_is_not_declared(project):
+    with pytest.raises(ParamsError, match="dvc.yaml has no stage other"):
+        stage.run("other", lambda s: None)
+
+
+def test_a_problem_is_two_lines_and_an_exit_code(project, capsys):
+    assert stage.exit_code(_fail) == 5
+    assert capsys.readouterr().err == "error: it broke\n  to mend it: mend it\n"
+
+
+def test_an_interrupt_is_one_line(project, capsys):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert stage.exit_code(interrupted) == 130
+    assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+
+
+def test_a_stage_file_stops_at_a_wrong_value_before_any_work(project):
+    edit(project / "params.yaml", "seed: 0", "seed: banana")
+    (project / "stages").mkdir()
+    (project / "stages/toy.py").write_text(
+        "from weighin.stage import main\nmain(lambda stage: print('worked'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "stages/toy.py"], cwd=project, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == (
+        'error: params.yaml: seed is "banana"; it must be a whole number 0 to 2147483647\n'
+        "  to mend it: edit params.yaml, or pass -S name=value to `dvc exp run`\n"
+    )
