@@ -1,7 +1,17 @@
-"""The tables behind the figures, as CSV files that `dvc plots` draws and compares."""
+"""The tables behind the figures, as CSV files that `dvc plots` draws and compares.
+
+classes             class, train, validation                bar_horizontal
+search, tune        number, state, macs, f1, score          scatter, macs against f1
+train, finetune     epoch, loss, lr                         linear over epoch
+<one>-validation    epoch, accuracy, f1; epochs measured    linear over epoch
+layers              layer, macs_before, macs_after          bar_horizontal
+confusion-<split>   actual, predicted; one row an image     confusion
+calibration         from, images, confidence, accuracy      linear, confidence against accuracy
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+import numpy as np
 
 from weighin.files import csv_text
 from weighin.grading.f1 import Confusion
@@ -9,6 +19,7 @@ from weighin.report.evaluation import BINS, calibrate, tabulate
 from weighin.report.inputs import Answers, Facts
 from weighin.report.trials import Trials
 
+History = Sequence[Mapping[str, float]]
 TRIAL = ("number", "state", "macs", "f1", "score")
 
 
@@ -21,7 +32,7 @@ def tables(facts: Facts) -> dict[str, str]:
         if study:
             found[f"{stage}.csv"] = _trials(study)
     for stage, history in facts.histories.items():
-        found[f"{stage}.csv"] = _history(history)
+        found |= _history(stage, history)
     if facts.layers:
         rows = [(row.path, row.macs_before, row.macs_after) for row in facts.layers]
         found["layers.csv"] = csv_text(("layer", "macs_before", "macs_after"), rows)
@@ -38,23 +49,28 @@ def _trials(study: Trials) -> str:
     return csv_text(TRIAL, rows)
 
 
-def _history(history: Sequence[Mapping[str, float]]) -> str:
-    others = {name for row in history for name in row} - {"epoch"}
-    header = ["epoch", *sorted(others)]
-    rows: list[list[Any]] = [
-        [int(row["epoch"]), *(row.get(name, "") for name in header[1:])] for row in history
-    ]
-    return csv_text(header, rows)
+def _history(stage: str, history: History) -> dict[str, str]:
+    """Return the losses, and apart from them the measurements: a gap would break DVC's lines."""
+    measured = [row for row in history if "f1" in row]
+    found = {f"{stage}.csv": _epochs(history, {"loss", "lr"})}
+    if measured:
+        found[f"{stage}-validation.csv"] = _epochs(measured, {"f1", "accuracy"})
+    return found
+
+
+def _epochs(history: History, wanted: set[str]) -> str:
+    columns = sorted(wanted & set[str]().union(*history))
+    rows = [(int(row["epoch"]), *(row.get(name, "") for name in columns)) for row in history]
+    return csv_text(("epoch", *columns), rows)
 
 
 def _confusion(table: Confusion) -> str:
-    rows = [
-        (actual, predicted, int(table.counts[i, j]))
-        for i, actual in enumerate(table.classes)
-        for j, predicted in enumerate(table.classes)
-        if table.counts[i, j]
-    ]
-    return csv_text(("actual", "predicted", "images"), rows)
+    """Return a row an image: DVC's confusion template counts rows."""
+    cells = np.repeat(np.arange(table.counts.size), table.counts.ravel())
+    true, predicted = np.divmod(cells, len(table.classes))
+    names = table.classes
+    rows = [(names[i], names[j]) for i, j in zip(true, predicted, strict=True)]
+    return csv_text(("actual", "predicted"), rows)
 
 
 def _calibration(answers: Answers) -> str:
