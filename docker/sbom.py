@@ -1,35 +1,43 @@
-"""Prints what an image holds as CycloneDX 1.5: Python packages by hash-locked wheel, Debian's too.
+"""Prints what an image holds as CycloneDX 1.5: `sbom.py ROOT`.
 
-Standard library only, for it runs inside the build; no serial number and no time, so that the
-same packages give the same bytes.
+Python packages by their metadata under ROOT/opt, Debian packages by their copyright files under
+ROOT, and the interpreter where it is no Debian package. Standard library only, for it runs inside
+the build; no serial number and no time, so that the same packages give the same bytes.
 """
 
 import json
+import platform
 import sys
 from collections.abc import Iterator
 from email.parser import HeaderParser
 from pathlib import Path
 
 Component = dict[str, object]
+STATUS = Path("/var/lib/dpkg/status")
 
 
-def python_packages(folder: Path) -> Iterator[Component]:
-    """Yield the installed distributions under `folder`."""
-    for metadata in folder.glob("*.dist-info/METADATA"):
+def python_packages(root: Path) -> Iterator[Component]:
+    """Yield the installed distributions under `root`."""
+    for metadata in (root / "opt").rglob("*.dist-info/METADATA"):
         facts = HeaderParser().parsestr(metadata.read_text(encoding="utf-8"))
         name, version = facts["Name"], facts["Version"]
         licence = facts["License-Expression"] or "see its own metadata"
         yield component("pypi", name.lower().replace("_", "-"), version, licence)
 
 
-def debian_packages(status: Path) -> Iterator[Component]:
-    """Yield the packages that dpkg knows of."""
-    if not status.is_file():
-        return
-    for block in status.read_text(encoding="utf-8").split("\n\n"):
+def debian_packages(root: Path) -> Iterator[Component]:
+    """Yield the packages whose copyright file is under `root`."""
+    kept = {path.parent.name for path in (root / "usr/share/doc").glob("*/copyright")}
+    for block in STATUS.read_text(encoding="utf-8").split("\n\n"):
         facts = HeaderParser().parsestr(block)
-        if facts["Package"]:
+        if facts["Package"] in kept:
             yield component("deb/debian", facts["Package"], facts["Version"], "see its copyright")
+
+
+def interpreter(root: Path) -> Iterator[Component]:
+    """Yield Python itself, where it was built from source."""
+    if (root / "usr/local/bin/python3").exists():
+        yield component("generic", "python", platform.python_version(), "PSF-2.0")
 
 
 def component(kind: str, name: str, version: str, licence: str) -> Component:
@@ -43,9 +51,9 @@ def component(kind: str, name: str, version: str, licence: str) -> Component:
     }
 
 
-def main() -> None:
-    """Print the bill of the packages under the folder that is named and of Debian's."""
-    found = [*python_packages(Path(sys.argv[1])), *debian_packages(Path("/var/lib/dpkg/status"))]
+def main(root: Path) -> None:
+    """Print the bill of the packages under `root`."""
+    found = [*python_packages(root), *debian_packages(root), *interpreter(root)]
     bill = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -56,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -52,6 +52,7 @@ class Runner:
     """A model ready to run on one thread of the CPU; several threads may share it."""
 
     def __init__(self, model: Model) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports to its makers what it runs
         import onnxruntime as ort
 
         ort.set_default_logger_severity(4)
