@@ -69,7 +69,7 @@ def _use(facts: Facts) -> str:
 
 
 def _data(facts: Facts) -> str:
-    counts = facts.data["fault_counts"]
+    counts = facts.data.fault_counts
     found = ", ".join(f"{many:,} {fault}" for fault, many in counts.items())
     return summary(facts.data) + (f" Faults found: {found}." if found else " No file had a fault.")
 
@@ -130,7 +130,7 @@ def _limits(facts: Facts, found: dict[str, Evaluation], params: Params) -> str:
             f"It is weakest on {plain(worst.name)}: F1 {measured(worst.f1, 3)} "
             f"on {worst.images:,} images."
         )
-    near = facts.data["near_duplicates"]["across_classes"]
+    near = facts.data.alike_across
     if near:
         limits.append(f"{near:,} pairs of training images look alike and have different classes.")
     return _bullets(limits)

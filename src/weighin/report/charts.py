@@ -27,7 +27,7 @@ Charts = dict[str, Chart]
 
 def draw(facts: Facts, found: dict[str, Evaluation], params: Params) -> Charts:
     """Return the figures that the facts allow, by name."""
-    splits = facts.data["splits"]
+    splits = facts.data.splits
     charts = {
         "classes": Chart(
             figures.class_counts(splits["train"], splits["validation"]),

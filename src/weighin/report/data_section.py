@@ -1,7 +1,5 @@
 """The page's section on the data: counts, faults of the files, and what they look like."""
 
-from typing import Any
-
 from weighin.report.charts import Charts, shown
 from weighin.report.inputs import Facts
 from weighin.report.markup import (
@@ -14,6 +12,7 @@ from weighin.report.markup import (
     section,
     table,
 )
+from weighin.report.trials import Data
 
 EXAMPLES = 3  # file names shown for a kind of fault
 
@@ -27,40 +26,39 @@ def data(facts: Facts, charts: Charts) -> Markup:
         paragraph(summary(report)),
         shown(charts, "classes"),
         _faults(report),
-        _near(report["near_duplicates"]),
+        _alike(report),
         _sheets(facts),
     )
 
 
-def summary(report: dict[str, Any]) -> str:
+def summary(report: Data) -> str:
     """Return the data set in a sentence, for the page and the card."""
-    train, validation = (sum(report["splits"][split].values()) for split in ("train", "validation"))
+    train, validation = (sum(report.splits[split].values()) for split in ("train", "validation"))
     return (
-        f"{report['files']:,} files were checked and {report['images']:,} images of "
-        f"{len(report['classes'])} classes kept: {train:,} to train on, {validation:,} to "
-        f"validate. The largest class has {report['imbalance']:g} times the images of the smallest."
+        f"{report.files:,} files were checked and {report.images:,} images of "
+        f"{len(report.splits['train'])} classes kept: {train:,} to train on, {validation:,} to "
+        f"validate. The largest class has {report.imbalance:g} times the images of the smallest."
     )
 
 
-def _faults(report: dict[str, Any]) -> Markup:
-    counts = report["fault_counts"]
-    if not counts:
+def _faults(report: Data) -> Markup:
+    if not report.fault_counts:
         return paragraph("No file had a fault.")
     rows = []
-    for fault, many in counts.items():
-        listed = [row for row in report["faults"] if row["fault"] == fault]
+    for fault, many in report.fault_counts.items():
+        listed = [row for row in report.faults if row["fault"] == fault]
         done = ", ".join(dict.fromkeys(row["done"] for row in listed))
         names = ", ".join(row["name"] for row in listed[:EXAMPLES])
         rows.append([fault, f"{many:,}", done, names + (", …" if many > EXAMPLES else "")])
     return table("Faults found and what was done", ["fault", "files", "done", "such as"], rows)
 
 
-def _near(near: dict[str, Any]) -> Markup:
-    if not near["pairs"]:
+def _alike(report: Data) -> Markup:
+    if not report.alike:
         return paragraph("No two images look almost alike.")
     return paragraph(
-        f"{near['pairs']:,} pairs of images look almost alike, "
-        f"{near['across_classes']:,} across two classes; each pair stays in one split."
+        f"{report.alike:,} pairs of images look almost alike, "
+        f"{report.alike_across:,} across two classes; each pair stays in one split."
     )
 
 

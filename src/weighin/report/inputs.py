@@ -19,7 +19,17 @@ from weighin.grading.f1 import Confusion, confusion
 from weighin.grading.grade import read_labels
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import Count, counted
-from weighin.report.trials import Layer, Trials, read_history, read_layers, read_trials
+from weighin.report.trials import (
+    Data,
+    Layer,
+    Trials,
+    read_classes,
+    read_data,
+    read_history,
+    read_layers,
+    read_recipe,
+    read_trials,
+)
 
 T = TypeVar("T")
 
@@ -64,7 +74,7 @@ class Facts:
     """All that the report tells, before anything is computed from it."""
 
     classes: tuple[str, ...]
-    data: dict[str, Any]  # prepare's report.json
+    data: Data
     pictures: tuple[tuple[str, Path], ...]  # (title, contact sheet)
     model: Model
     count: Count
@@ -87,12 +97,12 @@ def read(inputs: Inputs) -> Facts:
             `dvc repro` that makes it.
         ModelError, HiddenWorkError: the model cannot be graded.
     """
-    classes: tuple[str, ...] = _json(inputs.prepare / "classes.json", "prepare", tuple)
-    data: dict[str, Any] = _json(inputs.prepare / "report.json", "prepare", dict)
+    classes = _json(inputs.prepare / "classes.json", "prepare", read_classes)
+    data = _json(inputs.prepare / "report.json", "prepare", read_data)
     _need(inputs.prepare / "images.csv", "prepare")
     _need(inputs.model, "finetune")
     _need(inputs.submission, "infer")
-    model = open_model(inputs.model)
+    model = _model(inputs, classes)
     labels = read_labels(inputs.submission)
     return Facts(
         classes=classes,
@@ -103,7 +113,7 @@ def read(inputs: Inputs) -> Facts:
         labelled=len(labels),
         search=_if_there(inputs.search / "trials.json", "search", read_trials),
         tune=_if_there(inputs.tune / "trials.json", "tune", read_trials),
-        recipe=_if_there(inputs.tune / "recipe.json", "tune", dict),
+        recipe=_if_there(inputs.tune / "recipe.json", "tune", read_recipe),
         network=_network(inputs),
         histories=_histories(inputs),
         layers=_if_there(inputs.decompose / "layers.json", "decompose", read_layers) or (),
@@ -115,6 +125,14 @@ def read(inputs: Inputs) -> Facts:
 def _need(path: Path, stage: str) -> None:
     if not path.is_file():
         raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`")
+
+
+def _model(inputs: Inputs, classes: tuple[str, ...]) -> Model:
+    model = open_model(inputs.model)
+    if model.classes != classes:
+        problem = f"{inputs.model} and {inputs.prepare / 'classes.json'} name different classes"
+        raise DataError(problem, "run `dvc repro finetune`")
+    return model
 
 
 def _json(path: Path, stage: str, parse: Callable[[Any], T]) -> T:

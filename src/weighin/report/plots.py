@@ -25,7 +25,7 @@ TRIAL = ("number", "state", "macs", "f1", "score")
 
 def tables(facts: Facts) -> dict[str, str]:
     """Return {file name: CSV text} of what the facts hold."""
-    splits = facts.data["splits"]
+    splits = facts.data.splits
     counts = [(name, splits["train"][name], splits["validation"][name]) for name in splits["train"]]
     found = {"classes.csv": csv_text(("class", "train", "validation"), counts)}
     for stage, study in (("search", facts.search), ("tune", facts.tune)):

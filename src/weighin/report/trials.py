@@ -1,9 +1,11 @@
-"""The records that other stages leave as JSON: trials, epochs and factorised layers."""
+"""The records that other stages leave as JSON: the data, trials, epochs and factorised layers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+FAULT = ("fault", "name", "done")
 STATES = ("complete", "pruned", "over-budget")
 
 
@@ -42,6 +44,20 @@ class Trials:
 
 
 @dataclass(frozen=True)
+class Data:
+    """What prepare found: images by split and class, faults, and images that look alike."""
+
+    files: int
+    images: int
+    imbalance: float
+    splits: Mapping[str, Mapping[str, int]]
+    fault_counts: Mapping[str, int]
+    faults: tuple[Mapping[str, str], ...]  # fault, name, done; the first of each kind
+    alike: int  # pairs
+    alike_across: int  # pairs of two classes
+
+
+@dataclass(frozen=True)
 class Layer:
     """A convolution before and after its factorisation; `method` is None where it was left."""
 
@@ -53,6 +69,35 @@ class Layer:
     macs_after: int
     error: float | None  # of the weights, relative Frobenius norm
     sensitivity: float | None  # F1 lost by factorising this layer alone
+
+
+def read_classes(values: Any) -> tuple[str, ...]:
+    """Return the class names of a parsed classes.json."""
+    if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
+        raise ValueError("it must be a list of class names")
+    return tuple(values)
+
+
+def read_data(values: Any) -> Data:
+    """Return the facts of prepare's parsed report.json."""
+    near = values["near_duplicates"]
+    return Data(
+        files=int(values["files"]),
+        images=int(values["images"]),
+        imbalance=float(values["imbalance"]),
+        splits={name: _counts(values["splits"][name]) for name in ("train", "validation")},
+        fault_counts=_counts(values["fault_counts"]),
+        faults=tuple({key: str(row[key]) for key in FAULT} for row in values["faults"]),
+        alike=int(near["pairs"]),
+        alike_across=int(near["across_classes"]),
+    )
+
+
+def read_recipe(values: Any) -> dict[str, Any]:
+    """Return a parsed recipe.json."""
+    if not isinstance(values, dict):
+        raise ValueError("it must be an object")
+    return values
 
 
 def read_trials(values: Any) -> Trials:
@@ -87,6 +132,8 @@ def read_history(values: Any) -> list[dict[str, float]]:
     for row in epochs:
         if not {"epoch", "loss"} <= row.keys():
             raise ValueError("an epoch without its number or its loss")
+        if not all(map(math.isfinite, row.values())):
+            raise ValueError(f"epoch {row['epoch']:g} has a number that is not finite")
     return epochs
 
 
@@ -113,5 +160,13 @@ def _ranks(value: Any) -> str:
     return " × ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def _counts(values: Any) -> dict[str, int]:
+    return {name: int(many) for name, many in values.items()}
+
+
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    if value is None:
+        return None
+    if not math.isfinite(float(value)):
+        raise ValueError(f"{value} is not finite")
+    return float(value)

@@ -1,0 +1,140 @@
+"""report.html: valid, fetches nothing, runs nothing, and escapes other people's words."""
+
+import base64
+import io
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+from made_project import CLASSES, HOSTILE
+from PIL import Image
+from strict_html import Page, read_page
+
+from weighin.report.markup import Markup, element, picture, table
+
+
+@pytest.fixture(scope="module")
+def text(written: Path) -> str:
+    return (written / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return read_page(text)
+
+
+def section(page: Page, anchor: str) -> str:
+    (found,) = [t for t in page.named("section") if t.attributes["aria-labelledby"] == anchor]
+    return found.text
+
+
+def test_it_is_one_whole_document(text: str, page: Page) -> None:
+    assert text.startswith('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">')
+    assert text.endswith("</body></html>\n")
+    assert [tag.text for tag in page.named("title")] == ["Weigh-in: 3 classes, 204 MACs"]
+    assert len(page.named("h1")) == len(page.named("main")) == 1
+
+
+def test_headings_never_skip_a_level(page: Page) -> None:
+    levels = [int(tag.name[1]) for tag in page.named("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_ids_are_unique_and_every_link_resolves(page: Page) -> None:
+    ids = page.ids()
+    assert len(ids) == len(set(ids))
+    links = [tag.attributes["href"] for tag in page.named("a", "use")]
+    assert "#verdict" in links
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    named = [t.attributes[k] for t in page.tags for k in t.attributes if k == "aria-labelledby"]
+    assert set(named) <= set(ids)
+
+
+def test_figures_use_their_own_clips_and_markers(page: Page) -> None:
+    ids = set(page.ids())
+    used = re.findall(
+        r"url\(#([^)]+)\)", " ".join(" ".join(t.attributes.values()) for t in page.tags)
+    )
+    assert used
+    assert set(used) <= ids
+
+
+def test_nothing_is_fetched_or_run(text: str, page: Page) -> None:
+    assert all(a.startswith(("#", "data:image/jpeg;base64,")) for a in page.addresses())
+    names = {tag.name for tag in page.tags}
+    assert not names & {"script", "iframe", "object", "embed", "link", "base", "form", "audio"}
+    assert not [k for tag in page.tags for k in tag.attributes if k.startswith("on")]
+    # a namespace is a name, and the only address with a host that a page may hold
+    assert set(re.findall(r"\w+://[^\"'<>\s]*", text)) <= {"http://www.w3.org/2000/svg"}
+    assert "@import" not in text
+    assert "url(" not in next(tag.text for tag in page.named("style"))
+    (policy,) = [t for t in page.named("meta") if "http-equiv" in t.attributes]
+    assert policy.attributes == {
+        "http-equiv": "Content-Security-Policy",
+        "content": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+    }
+
+
+def test_every_picture_is_one_and_says_what_it_shows(page: Page) -> None:
+    pictures = page.named("img")
+    assert len(pictures) == 4 + 2  # contact sheets and pairs, two mistakes
+    for tag in pictures:
+        data = base64.b64decode(tag.attributes["src"].partition(",")[2], validate=True)
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            assert image.format == "JPEG"
+        assert tag.attributes["alt"]
+    for tag in page.named("svg"):
+        assert tag.attributes["role"] == "img"
+        assert tag.attributes["aria-label"]
+
+
+def test_hostile_names_are_text(text: str, page: Page) -> None:
+    """Class names, file names, layer paths, reasons and rows: as they are, in the reader's eye."""
+    assert "<script" not in text
+    assert "&quot;&gt;&lt;script&gt;alert(1)" in text
+    heads = [tag.text for tag in page.named("th")]
+    for name in CLASSES:
+        assert name in heads
+    assert "The lowest <score> of the front." in section(page, "search")
+    assert "- <cut>" in section(page, "training")
+    assert "stage<1>.conv" in section(page, "compression")
+    assert f"true {CLASSES[1]}labelled Metal, 95.0 % sure" in section(page, "mistakes")
+    titles = [tag.attributes["title"] for tag in page.named("figure") if "title" in tag.attributes]
+    assert titles == [f"{CLASSES[1]}/06 <i>.png", f"{HOSTILE}/03 <i>.png"]
+
+
+def test_the_mistake_is_the_picture_that_was_mistaken(page: Page) -> None:
+    """Image 6 is 30 pixels wide and green; the surer mistake comes first."""
+    (first, second) = page.named("img")[-2:]
+    sizes = []
+    for tag in (first, second):
+        data = base64.b64decode(tag.attributes["src"].partition(",")[2])
+        with Image.open(io.BytesIO(data)) as image:
+            sizes.append(image.size)
+    assert sizes == [(30, 16), (27, 16)]
+
+
+def test_the_commands_are_those_that_rebuild_and_grade(page: Page) -> None:
+    lines = [tag.text for tag in page.named("pre")][-2:]
+    grade = "python -m weighin.grading submission/model.onnx data/test graded --contest params.yaml"
+    assert lines == ["dvc repro", f"{grade}\n{grade} --truth data/test_truth.csv"]
+
+
+def test_markup_escapes_all_that_is_not_markup() -> None:
+    bold = element("b", "<&>", title='"')
+    assert bold == '<b title="&quot;">&lt;&amp;&gt;</b>'
+    assert element("p", bold, "<") == f"<p>{bold}&lt;</p>"
+    assert element("br") == "<br>"
+    assert isinstance(bold, Markup)
+    assert '<th scope="row">&lt;i&gt;</th><td>&lt;b&gt;</td>' in table("t", ["a"], [["<i>", "<b>"]])
+    assert picture(b"\xff\xd8", "x") == '<img src="data:image/jpeg;base64,/9g=" alt="x">'
+
+
+def test_the_strict_reader_is_strict() -> None:
+    """Negative control: what these tests rely on does find faults."""
+    for wrong in ("<p><b></p></b>", "<p>", "<i a=1 a=2></i>", "<br/>", "<input disabled>"):
+        with pytest.raises(AssertionError):
+            read_page(wrong)

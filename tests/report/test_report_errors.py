@@ -1,0 +1,156 @@
+"""What a missing or garbled input says, to the letter, and that nothing is then written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weighin.errors import DataError, ModelError, OutputError, WeighinError
+
+Write = Callable[..., Path]
+GARBLED = "{,}"
+SEARCH = "work/search/trials.json"
+HISTORY = "work/train/history.json"
+LOGITS = "work/finetune/validation_logits.npy"
+LAYERS = "work/decompose/layers.json"
+
+
+def failure(report: Write, kind: type[WeighinError]) -> str:
+    with pytest.raises(kind) as caught:
+        report()
+    assert not Path("submission/metrics.json").exists()
+    assert not Path("submission/report.html").exists()
+    assert not Path("submission/plots").exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("work/prepare/classes.json", "prepare"),
+        ("work/prepare/report.json", "prepare"),
+        ("work/prepare/images.csv", "prepare"),
+        ("submission/model.onnx", "finetune"),
+        ("submission/submission.csv", "infer"),
+    ],
+)
+def test_a_missing_file_names_the_stage_that_makes_it(
+    project: Path, report: Write, name: str, stage: str
+) -> None:
+    Path(name).unlink()
+    said = failure(report, DataError)
+    assert said == f"{name} does not exist\n  to mend it: run `dvc repro {stage}`"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        (SEARCH, GARBLED, "Expecting property name enclosed in double quotes: line 1 column 2"),
+        (SEARCH, "", "Expecting value: line 1 column 1 (char 0)"),
+        (SEARCH, '{"chosen": 0, "why": ""}', "no 'trials'"),
+        (
+            SEARCH,
+            '{"trials": [{"number": 4, "state": "lost"}], "chosen": 4, "why": ""}',
+            'the state of trial 4 is "lost"',
+        ),
+        (
+            SEARCH,
+            '{"trials": [], "chosen": 4, "why": ""}',
+            "the chosen trial 4 is not among the trials",
+        ),
+        (HISTORY, '[{"epoch": 1}]', "an epoch without its number or its loss"),
+        (HISTORY, '[{"epoch": 1, "loss": NaN}]', "epoch 1 has a number that is not finite"),
+        (HISTORY, '[{"epoch": 1, "loss": "low"}]', "could not convert string to float: 'low'"),
+        (LAYERS, '[{"path": "a"}]', "no 'shape'"),
+        ("work/tune/recipe.json", "[1]", "it must be an object"),
+        ("work/prepare/classes.json", '{"a": 1}', "it must be a list of class names"),
+        ("work/prepare/report.json", '{"files": 3}', "no 'near_duplicates'"),
+        ("work/prepare/report.json", "[]", "list indices must be integers or slices, not str"),
+    ],
+)
+def test_a_garbled_file_says_what_is_wrong_with_it(
+    project: Path, report: Write, name: str, text: str, fault: str
+) -> None:
+    Path(name).write_text(text, encoding="utf-8")
+    stage = Path(name).parts[1]
+    first, _, mend = failure(report, DataError).partition("\n")
+    assert first.startswith(f"{name} is not what {stage} writes: {fault}")
+    assert mend == f"  to mend it: run `dvc repro --force {stage}`"
+
+
+MEND = "\n  to mend it: run `dvc repro --force finetune`"
+
+
+def test_logits_of_another_split(project: Path, report: Write) -> None:
+    np.save(LOGITS, np.zeros((9, 3), np.float32))
+    assert failure(report, DataError) == (
+        f"{LOGITS} holds (9, 3) numbers, the data 10 validation images of 3 classes{MEND}"
+    )
+
+
+def test_logits_that_are_not_numbers(project: Path, report: Write) -> None:
+    logits = np.zeros((10, 3), np.float32)
+    logits[4, 1] = np.nan
+    np.save(LOGITS, logits)
+    assert failure(report, DataError) == f"{LOGITS} holds numbers that are not finite{MEND}"
+
+
+def test_torn_logits(project: Path, report: Write) -> None:
+    Path(LOGITS).write_bytes(Path(LOGITS).read_bytes()[:150])
+    said = failure(report, DataError)
+    assert said.startswith(f"{LOGITS} is not a NumPy file: ")
+    assert said.endswith(MEND)
+
+
+def test_logits_are_never_unpickled(project: Path, report: Write) -> None:
+    np.save(LOGITS, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert failure(report, DataError) == (
+        f"{LOGITS} is not a NumPy file: Object arrays cannot be loaded when allow_pickle=False"
+        f"{MEND}"
+    )
+
+
+def test_a_truth_that_the_submission_does_not_cover(project: Path, report: Write) -> None:
+    with Path("data/test_truth.csv").open("a", encoding="utf-8") as file:
+        file.write("u.png,Metal\nv.png,Metal\n")
+    assert failure(report, DataError) == (
+        "data/test_truth.csv names 2 files that submission/submission.csv lacks, such as u.png\n"
+        "  to mend it: run `dvc repro infer`, or mend the truth; "
+        "filenames are paths below data/test"
+    )
+
+
+def test_a_model_of_other_classes(project: Path, report: Write) -> None:
+    names = ["Glass", "Metal", "Paper"]
+    Path("work/prepare/classes.json").write_text(json.dumps(names), encoding="utf-8")
+    said = failure(report, DataError)
+    assert said == (
+        "submission/model.onnx and work/prepare/classes.json name different classes\n"
+        "  to mend it: run `dvc repro finetune`"
+    )
+
+
+def test_a_model_that_is_none(project: Path, report: Write) -> None:
+    Path("submission/model.onnx").write_bytes(b"no model")
+    assert failure(report, ModelError).startswith("submission/model.onnx: not an ONNX file\n")
+
+
+def test_a_folder_that_cannot_be_written(project: Path, report: Write) -> None:
+    Path("submission/metrics.json").mkdir()
+    with pytest.raises(OutputError) as caught:
+        report()
+    assert str(caught.value) == (
+        "cannot write submission/metrics.json: Is a directory\n  to mend it: free some space or "
+        "make its folder writable, then run the same command again"
+    )
+
+
+def test_an_error_leaves_the_last_report_as_it_was(project: Path, report: Write) -> None:
+    folder = report()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    Path(SEARCH).write_text(GARBLED, encoding="utf-8")
+    with pytest.raises(DataError):
+        report()
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
