@@ -6,7 +6,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 target=$1 dir=$2
 mkdir -p "$dir"
-platforms=$(printf -- '--platform manylinux_2_%s_x86_64 ' 28 27 17 12 5)
+platforms=$(printf -- '--platform manylinux%s_x86_64 ' _2_28 _2_27 _2_17 2014 2010 1)
 for lock in "$target" installer; do
     # shellcheck disable=SC2086
     "${PYTHON:-python3}" -m pip download --quiet --require-hashes --no-deps --only-binary :all: \
