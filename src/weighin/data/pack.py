@@ -38,6 +38,13 @@ def array_path(folder: Path, split: str, size: Size) -> Path:
     return folder / f"{split}_{size[0]}x{size[1]}.npy"
 
 
+def packed_sizes(folder: Path) -> list[Size]:
+    """Return the sizes that were packed, smallest area first."""
+    names = (path.stem.removeprefix("train_") for path in folder.glob("train_*x*.npy"))
+    sizes = [tuple(map(int, name.split("x"))) for name in names]
+    return sorted(((h, w) for h, w in sizes), key=lambda size: (size[0] * size[1], size))
+
+
 def read_packed(folder: Path, split: str, size: Size) -> Packed:
     """Return a split at a size; the pixels stay on disk until they are touched.
 

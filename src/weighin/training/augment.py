@@ -32,7 +32,7 @@ def flip_vertical(batch: Pixels, rng: Generator, chance: float) -> Pixels:
 
 def translate(batch: Pixels, rng: Generator, share: float) -> Pixels:
     """Shift each image by whole pixels, at most `share` of a side; edges are reflected."""
-    count, height, width, _ = batch.shape
+    count, height, width = _shape(batch)
     most = (int(height * share), int(width * share))
     padded = np.pad(batch, ((0, 0), (most[0], most[0]), (most[1], most[1]), (0, 0)), "reflect")
     tops = rng.integers(0, 2 * most[0] + 1, count)
@@ -45,7 +45,7 @@ def translate(batch: Pixels, rng: Generator, share: float) -> Pixels:
 
 def random_resized_crop(batch: Pixels, rng: Generator, smallest: float) -> Pixels:
     """Cut a box of an area from `smallest` to 1 and an aspect of 3:4 to 4:3, and resize it back."""
-    count, height, width, _ = batch.shape
+    count, height, width = _shape(batch)
     areas = rng.uniform(smallest, 1, count).tolist()
     stretch = rng.uniform(0.75, 1, count).tolist()
     tall = rng.random(count) < 0.5
@@ -64,7 +64,7 @@ def random_resized_crop(batch: Pixels, rng: Generator, smallest: float) -> Pixel
 
 def affine(batch: Pixels, rng: Generator, rotate: float, shear: float) -> Pixels:
     """Turn and shear each image about its centre by up to so many degrees; grey comes in."""
-    count, height, width, _ = batch.shape
+    count, height, width = _shape(batch)
     angles = rng.uniform(-rotate, rotate, count).tolist()
     shears = rng.uniform(-shear, shear, count).tolist()
     out = np.empty_like(batch)
@@ -93,7 +93,7 @@ def colour(batch: Pixels, rng: Generator, strength: float) -> Pixels:
 def cutout(batch: Pixels, rng: Generator, share: float) -> Pixels:
     """Paint a grey square of `share` of the shorter side (DeVries and Taylor, 2017)."""
     out = batch.copy()
-    count, height, width, _ = batch.shape
+    count, height, width = _shape(batch)
     side = round(share * min(height, width))
     tops = rng.integers(-side // 2, height - side // 2, count)
     lefts = rng.integers(-side // 2, width - side // 2, count)
@@ -222,3 +222,8 @@ def _warp(image: Pixels, matrix: tuple[float, ...]) -> Pixels:
         fillcolor=(GREY, GREY, GREY),
     )
     return np.asarray(warped)
+
+
+def _shape(batch: Pixels) -> tuple[int, int, int]:
+    count, height, width, _ = batch.shape
+    return count, height, width

@@ -4,17 +4,10 @@ Weights, gradients and batch-norm statistics are views into one vector each: cle
 shards, averaging, stepping and saving touch three tensors whatever the number of layers.
 """
 
-from collections.abc import Mapping
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from weighin.errors import NetworkError
-
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-Weights = Mapping[str, npt.NDArray[np.float32]]
 
 
 class FlatModule:
@@ -61,35 +54,6 @@ class FlatModule:
                 setattr(norm, name, view)
                 at += norm.num_features
         return flat
-
-    def state(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return a copy of every parameter and statistic by name, in the usual layout."""
-        return {k: v.detach().contiguous().clone().numpy() for k, v in _named(self.module).items()}
-
-
-def load_weights(module: nn.Module, weights: Weights) -> None:
-    """Copy named arrays into a module of the same shapes.
-
-    Raises:
-        NetworkError: a name or a shape differs.
-    """
-    own = _named(module)
-    if own.keys() != weights.keys():
-        odd = sorted(own.keys() ^ weights.keys())[0]
-        raise NetworkError(f"weights and network differ: {odd} is in one only", MEND)
-    for name, target in own.items():
-        if tuple(target.shape) != weights[name].shape:
-            shapes = f"{tuple(target.shape)} in the network, {weights[name].shape} in the weights"
-            raise NetworkError(f"weights and network differ: {name} is {shapes}", MEND)
-        target.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
-
-
-MEND = "rebuild the stage that wrote the weights: dvc repro"
-
-
-def _named(module: nn.Module) -> dict[str, Tensor]:
-    named = dict(module.named_parameters()) | dict(module.named_buffers())
-    return {name: named[name] for name in sorted(named) if "num_batches_tracked" not in name}
 
 
 def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:

@@ -11,7 +11,7 @@ from weighin.network.factorised import Factorisation
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
 from weighin.training.batches import Address
-from weighin.training.flat import Weights
+from weighin.training.weights import Weights
 
 Epoch = dict[str, float]
 Logits = npt.NDArray[np.float32]

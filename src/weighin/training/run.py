@@ -14,12 +14,13 @@ from weighin.images import Size, normalise
 from weighin.network.build import build, initialise
 from weighin.training import checkpoint
 from weighin.training.batches import Batches, Examples
-from weighin.training.flat import FlatModule, load_weights
+from weighin.training.flat import FlatModule
 from weighin.training.job import Epoch, Job, Logits, Teacher
 from weighin.training.losses import Criterion
 from weighin.training.optimizer import Optimizer
 from weighin.training.schedule import average_decay, learning_rate
 from weighin.training.team import Team
+from weighin.training.weights import load_weights, module_weights
 
 R = TypeVar("R")
 CHUNK = 64  # images of one validation forward: another number is another rounding
@@ -125,6 +126,10 @@ class Run:
         self.flat.weights.copy_(numbers[0])
         self.flat.statistics.copy_(numbers[1])
 
+    def averaged_weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the averaged weights by name."""
+        return self.averaged(lambda: module_weights(self.module))
+
     def logits(self) -> Logits:
         """Return the validation logits of the averaged weights."""
         images = self.validation.images
@@ -163,19 +168,15 @@ def predict_logits(module: nn.Module, images: npt.NDArray[np.uint8], team: Team)
     """Return logits (N, K) of uint8 images (N, H, W, 3), in fixed chunks shared by the team."""
     module.eval()
     chunks = -(-len(images) // CHUNK)
-    rows = []
+    mine = team.mine(chunks)
     with torch.inference_mode():
-        for chunk in team.mine(chunks):
+        classes = module(torch.zeros(1, 3, *images.shape[1:3])).shape[1]
+        rows = torch.zeros(len(mine), CHUNK, classes)
+        for row, chunk in zip(rows, mine, strict=True):
             part = np.asarray(images[chunk * CHUNK : (chunk + 1) * CHUNK])
-            out = module(torch.from_numpy(normalise(part)))
-            padded = out.new_zeros(CHUNK, out.shape[1])
-            padded[: len(out)] = out
-            rows.append(padded.flatten())
-            width = out.shape[1]
-    if not rows:
-        return np.zeros((0, 0), np.float32)
-    gathered = team.gather(torch.stack(rows), chunks)
-    return gathered.view(-1, width)[: len(images)].clone().numpy()
+            row[: len(part)] = module(torch.from_numpy(normalise(part)))
+    gathered = team.gather(rows.flatten(1), chunks)
+    return gathered.view(-1, classes)[: len(images)].clone().numpy()
 
 
 def _sizes(job: Job) -> list[Size]:

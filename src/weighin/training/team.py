@@ -5,13 +5,19 @@ on how many workers there are. Workers talk over gloo: local processes started h
 of `torchrun`.
 """
 
+import atexit
 import contextlib
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +27,7 @@ from torch import Tensor
 from weighin.errors import WorkerError
 
 R = TypeVar("R")
+PATIENCE = timedelta(minutes=5)  # with a worker whose host fell silent; a killed one shows at once
 MEND = "run the same command again: it goes on from the last finished epoch"
 
 
@@ -90,53 +97,129 @@ def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def is_first() -> bool:
+    """Whether this process is the one that writes: not a later rank of `torchrun`."""
+    return int(os.environ.get("RANK", 0)) == 0 or not under_torchrun()
+
+
 def work(function: Callable[..., R], workers: int, *arguments: Any) -> R:
     """Return ``function(team, *arguments)``, run by `workers` processes of which this is the first.
 
     Under torchrun its ranks are the workers. `function` and its arguments go to the others by
     multiprocessing, so they must be importable and small.
+
+    Raises:
+        WorkerError: another worker went away; those that are left have ended.
     """
     if under_torchrun():
-        with _joined("env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) as team:
-            return function(team, *arguments)
+        return function(_rank_of_torchrun(), *arguments)
     if workers == 1:
         return function(Team(), *arguments)
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
-        context = get_context("spawn")
-        others = [
-            context.Process(
-                target=_member, args=(function, meeting, rank, workers, arguments), daemon=True
-            )
-            for rank in range(1, workers)
-        ]
-        for other in others:
-            other.start()
+        with _others(function, meeting, workers, arguments), _joined(meeting, 0, workers) as team:
+            return function(team, *arguments)
+
+
+@contextlib.contextmanager
+def _others(
+    function: Callable[..., Any], meeting: str, size: int, arguments: tuple[Any, ...]
+) -> Iterator[None]:
+    """Start every worker but the first, wait until each is up, and end them with the block."""
+    context = get_context("spawn")
+    started: list[_Other] = []
+    try:
+        for rank in range(1, size):
+            ear, mouth = context.Pipe(duplex=False)
+            parts = (function, meeting, rank, size, arguments, mouth)
+            process = context.Process(target=_member, args=parts, daemon=True)
+            process.start()
+            mouth.close()
+            started.append(_Other(process, ear))
+        for other in started:
+            other.await_start()
+        yield
+        for other in started:
+            other.process.join(PATIENCE.total_seconds())
+    except WorkerError as error:
+        ends = [end for other in started if (end := other.end())]
+        raise WorkerError(ends[0] if ends else error.problem, error.mend) from None
+    finally:
+        for other in started:
+            other.process.kill()
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A worker that this process started, and the pipe that it speaks into."""
+
+    process: SpawnProcess
+    ear: Connection
+
+    def await_start(self) -> None:
+        """Return when the worker is up; one that died first would be waited for in vain."""
         try:
-            with _joined(meeting, 0, workers) as team:
-                return function(team, *arguments)
-        finally:
-            for other in others:
-                other.join(10)
-                other.kill()
+            self.ear.recv_bytes()
+        except EOFError:
+            self.process.join()
+            raise WorkerError("a training worker did not start", MEND) from None
+
+    def end(self) -> str:
+        """Return how the worker failed, in words; empty where it did not, or only followed."""
+        self.process.join(1)
+        code = self.process.exitcode
+        if code is None or code == 0:
+            return ""
+        with contextlib.suppress(EOFError):
+            return f"a training worker failed: {self.ear.recv_bytes().decode()}"
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return f"a training worker {how}"
 
 
 def _member(
-    function: Callable[..., Any], meeting: str, rank: int, size: int, arguments: tuple[Any, ...]
+    function: Callable[..., Any],
+    meeting: str,
+    rank: int,
+    size: int,
+    arguments: tuple[Any, ...],
+    told: Connection,
 ) -> None:
-    with contextlib.suppress(KeyboardInterrupt), Path(os.devnull).open("w") as quiet:
-        sys.stderr = quiet  # the first worker tells what there is to tell
+    Thread(target=_end_with_the_first, daemon=True).start()
+    told.send_bytes(b"up")
+    try:
         with _joined(meeting, rank, size) as team:
             function(team, *arguments)
+    except (WorkerError, KeyboardInterrupt):
+        pass  # another went away: not this one's story
+    except Exception as error:  # the first worker tells the user
+        told.send_bytes(f"{type(error).__name__}: {error}".encode())
+        os._exit(1)
+    os._exit(0)  # torch takes a second to unload
+
+
+def _end_with_the_first() -> None:
+    first = parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
 
 
 @contextlib.contextmanager
 def _joined(meeting: str, rank: int, size: int) -> Iterator[Team]:
-    if meeting.startswith("file:"):
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group(
+        "gloo", init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE
+    )
     try:
         yield Team(rank, size)
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+@cache
+def _rank_of_torchrun() -> Team:
+    """Return this rank; its group lives as long as the process, for a store serves one group."""
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)
+    return Team(dist.get_rank(), dist.get_world_size())
