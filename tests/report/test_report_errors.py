@@ -80,6 +80,24 @@ def test_a_garbled_file_says_what_is_wrong_with_it(
     assert mend == f"  to mend it: run `dvc repro --force {stage}`"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (b"split,row", b"part,row", "no 'split'"),
+        (b",Metal,", b",Plastic,", "no 'Plastic'"),
+        (b",Metal,", b",Pl\xe1stico,", "'utf-8' codec can't decode byte 0xe1 in position"),
+    ],
+)
+def test_a_garbled_table_of_images(
+    project: Path, report: Write, old: bytes, new: bytes, fault: str
+) -> None:
+    table = Path("work/prepare/images.csv")
+    table.write_bytes(table.read_bytes().replace(old, new))
+    said = failure(report, DataError)
+    assert said.startswith(f"{table} is not what prepare writes: {fault}")
+    assert said.endswith("\n  to mend it: run `dvc repro --force prepare`")
+
+
 MEND = "\n  to mend it: run `dvc repro --force finetune`"
 
 

@@ -4,6 +4,7 @@ Only prepare's folder and the submission must exist. A stage that was switched o
 behind, and the report then leaves its section out.
 """
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -140,10 +141,14 @@ def _json(path: Path, stage: str, parse: Callable[[Any], T]) -> T:
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        fault = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"{path} is not what {stage} writes: {fault}", f"run `dvc repro --force {stage}`"
+            f"{path} is not what {stage} writes: {_fault(error)}",
+            f"run `dvc repro --force {stage}`",
         ) from None
+
+
+def _fault(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _if_there(path: Path, stage: str, parse: Callable[[Any], T]) -> T | None:
@@ -176,20 +181,34 @@ def _answers(inputs: Inputs, classes: tuple[str, ...]) -> Answers | None:
     path = inputs.finetune / "validation_logits.npy"
     if not path.exists():
         return None
-    rows = [row for row in read_table(inputs.prepare) if row["split"] == "validation"]
+    names, truth = _validation(inputs, classes)
     mend = "run `dvc repro --force finetune`"
     try:
         logits = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is not a NumPy file: {error}", mend) from None
-    if logits.shape != (len(rows), len(classes)):
-        wanted = f"{len(rows)} validation images of {len(classes)} classes"
+    if logits.shape != (len(names), len(classes)):
+        wanted = f"{len(names)} validation images of {len(classes)} classes"
         raise DataError(f"{path} holds {logits.shape} numbers, the data {wanted}", mend)
     if not np.isfinite(logits).all():
         raise DataError(f"{path} holds numbers that are not finite", mend)
+    return Answers(classes, names, truth, logits)
+
+
+def _validation(
+    inputs: Inputs, classes: tuple[str, ...]
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     index = {name: place for place, name in enumerate(classes)}
-    truth = np.array([index[row["class"]] for row in rows], np.int64)
-    return Answers(classes, tuple(row["name"] for row in rows), truth, logits)
+    try:
+        rows = [row for row in read_table(inputs.prepare) if row["split"] == "validation"]
+        truth = np.array([index[row["class"]] for row in rows], np.int64)
+        return tuple(row["name"] for row in rows), truth
+    except (KeyError, csv.Error, UnicodeDecodeError) as error:
+        path = inputs.prepare / "images.csv"
+        raise DataError(
+            f"{path} is not what prepare writes: {_fault(error)}",
+            "run `dvc repro --force prepare`",
+        ) from None
 
 
 def _test(inputs: Inputs, labels: dict[str, str]) -> Confusion | None:

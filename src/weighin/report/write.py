@@ -1,6 +1,5 @@
 """The report stage: from what the other stages left to the files that are handed in."""
 
-import shutil
 from pathlib import Path
 
 from weighin.files import canonical_json, write_bytes
@@ -39,6 +38,7 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
     }
     files = {name: text.encode() for name, text in made.items()}
     files["provenance.json"] = canonical_json(provenance(inputs, params, files)).encode()
-    shutil.rmtree(out / PLOTS, ignore_errors=True)  # figures of stages that are now off
     for name, data in files.items():
         write_bytes(out / name, data)
+    for old in set((out / PLOTS).iterdir()) - {out / name for name in files}:
+        old.unlink()  # a figure of a stage that is now off

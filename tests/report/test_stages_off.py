@@ -1,0 +1,117 @@
+"""A stage that is switched off leaves nothing behind, and the report then leaves it out."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from strict_html import read_page
+
+from weighin.params import Params
+
+Write = Callable[..., Path]
+WHOLE = ["verdict", "data", "search", "training", "compression", "mistakes", "rebuild"]
+
+
+def sections(folder: Path) -> list[str]:
+    page = read_page((folder / "report.html").read_text(encoding="utf-8"))
+    links = [tag.attributes["href"][1:] for tag in page.named("a")]
+    found = [tag.attributes["aria-labelledby"] for tag in page.named("section")]
+    assert [link for link in links if link in found] == found
+    return found
+
+
+def figures(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "plots").iterdir()}
+
+
+def without(*stages: str) -> None:
+    for stage in stages:
+        shutil.rmtree(f"work/{stage}")
+
+
+def test_everything_on(written: Path) -> None:
+    assert sections(written) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("stages", "gone", "figures_gone"),
+    [
+        (["search"], [], {"search.csv", "search.svg"}),
+        (["search", "tune"], ["search"], {"search.csv", "search.svg", "tune.csv"}),
+        (["decompose"], ["compression"], {"layers.csv", "layers.svg"}),
+        (["train"], [], {"train.csv", "train-validation.csv", "train.svg"}),
+    ],
+)
+def test_its_section_and_figures_go(
+    project: Path, report: Write, stages: list[str], gone: list[str], figures_gone: set[str]
+) -> None:
+    before = figures(report())
+    without(*stages)
+    after = report()
+    assert sections(after) == [name for name in WHOLE if name not in gone]
+    assert before - figures(after) == figures_gone
+    assert figures(after) < before
+
+
+def test_finetuning_off_keeps_the_answers(project: Path, report: Write) -> None:
+    """The stage then still exports and answers; it has no history."""
+    Path("work/finetune/history.json").write_text("[]\n", encoding="utf-8")
+    folder = report()
+    assert sections(folder) == WHOLE
+    assert not {name for name in figures(folder) if name.startswith("finetune")}
+
+
+def test_without_validation_only_the_test_folder_is_told(project: Path, report: Write) -> None:
+    Path("work/finetune/validation_logits.npy").unlink()
+    found = json.loads((report() / "metrics.json").read_text(encoding="utf-8"))
+    assert found["test_f1"] == 0.777778
+    assert not {"f1", "score", "calibration_error"} & found.keys()
+
+
+def test_with_no_truth_at_all_the_work_is_still_counted(project: Path, report: Write) -> None:
+    Path("work/finetune/validation_logits.npy").unlink()
+    Path("data/test_truth.csv").unlink()
+    folder = report()
+    text = (folder / "metrics.json").read_text(encoding="utf-8")
+    assert text == '{\n  "macs": 204,\n  "parameters": 12\n}\n'
+    assert sections(folder) == [name for name in WHOLE if name != "mistakes"]
+    said = "No F1 is known: there are neither validation logits nor a truth for the test folder."
+    assert said in (folder / "report.html").read_text(encoding="utf-8")
+    assert said in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_everything_optional_off(project: Path, report: Write) -> None:
+    without("search", "tune", "train", "decompose", "finetune")
+    Path("data/test_truth.csv").unlink()
+    Path("data.dvc").unlink()
+    shutil.rmtree("work/prepare/pictures")
+    folder = report()
+    assert sections(folder) == ["verdict", "data", "rebuild"]
+    assert figures(folder) == {"classes.csv", "classes.svg"}
+
+
+def test_pictures_that_are_gone_or_broken_leave_a_gap_not_an_error(
+    project: Path, report: Write
+) -> None:
+    for path in Path("data/train").rglob("06 *"):
+        path.write_bytes(b"torn")
+    for path in Path("data/train").rglob("03 *"):
+        path.unlink()
+    page = read_page((report() / "report.html").read_text(encoding="utf-8"))
+    blanks = [tag.text for tag in page.named("div") if tag.attributes.get("class") == "blank"]
+    assert blanks == ["no picture", "no picture"]
+
+
+def test_training_on_all_data_says_that_the_figures_are_of_seen_images(
+    project: Path, report: Write, params: Params
+) -> None:
+    said = "say nothing about unseen ones"
+    folder = report()
+    assert said not in (folder / "report.html").read_text(encoding="utf-8")
+    train = dataclasses.replace(params.train, all_data=True)
+    folder = report(dataclasses.replace(params, train=train))
+    assert said in (folder / "report.html").read_text(encoding="utf-8")
+    assert said in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
