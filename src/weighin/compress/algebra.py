@@ -1,0 +1,198 @@
+"""Fills the structures of network/factorised.py: a layer's weight as the product of small ones.
+
+tensorly on NumPy, in float64. Shape letters: O outputs, I inputs, H and W the kernel's sides, R a
+rank. Factors come in one order and with one sign, whatever the SVD's whims: singular values fall,
+and the largest entry of every left singular vector is positive.
+
+Truncation is bounded: with s the singular values of the matrix or unfolding, the squared error is
+the sum of the cut s^2 for svd and spatial (Eckart and Young, 1936), and at most those sums over
+both unfoldings together for tucker (De Lathauwer et al., "A multilinear singular value
+decomposition", 2000, property 10), which the orthogonal iteration then only lowers.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorly as tl
+import torch
+from tensorly.decomposition import parafac, partial_tucker
+from tensorly.tenalg import svd_interface
+from torch import nn
+
+from weighin.errors import NetworkError
+from weighin.network.factorised import Factorisation, Method, factorise
+
+Array = npt.NDArray[np.float64]
+# pieces as in network/factorised.py; u, v, x, y are sides of 1, and so is c, a group's one channel
+PRODUCTS: dict[Method, str] = {
+    "svd": "rihw,oruv->oihw",
+    "tucker": "riuv,srhw,osxy->oihw",
+    "cp": "riuv,rchx,rcyw,oruv->oihw",
+    "spatial": "rihu,orvw->oihw",
+}
+SWEEPS, TOLERANCE = 100, 1e-7  # of the alternating least squares of cp
+MEND = "lower the rank in the ranks file, or run the decompose stage again"
+
+
+def factorised(layer: nn.Module, how: Factorisation, path: str = "layer") -> nn.Sequential:
+    """Return the pieces that stand for `layer`, filled; the last one has its bias.
+
+    Raises:
+        NetworkError: as `factorise`, or a rank is over what the weight can have.
+    """
+    pieces = factorise(layer, how, path)
+    weight = weight_of(layer)
+    most = largest_ranks(weight, how.method)
+    if any(rank > limit for rank, limit in zip(how.ranks, most, strict=True)):
+        problem = f"{path}: {how.method} ranks {list(how.ranks)} are over {list(most)}"
+        raise NetworkError(f"{problem}, which is exact", MEND)
+    for piece, factor in zip(pieces, factors(weight, how), strict=True):
+        _put(piece.weight, torch.from_numpy(factor))
+    if isinstance(layer.bias, torch.Tensor):
+        _put(pieces[-1].bias, layer.bias)
+    return pieces
+
+
+def weight_of(layer: nn.Module) -> Array:
+    """Return a layer's weight (O, I, H, W), or (O, I) of a linear one."""
+    assert isinstance(layer.weight, torch.Tensor)
+    return layer.weight.detach().double().numpy()
+
+
+def factors(weight: Array, how: Factorisation) -> list[Array]:
+    """Return the weights of the pieces, in their order and of their shapes."""
+    if how.method == "tucker":
+        return _tucker(weight, how.ranks)
+    if how.method == "cp":
+        return _cp(weight, how.ranks[0])
+    return _spatial(weight, how.ranks[0]) if how.method == "spatial" else _svd(weight, how.ranks[0])
+
+
+def product(pieces: list[Array], method: Method) -> Array:
+    """Return the dense weight that factors stand for: `factors` backwards."""
+    letters = "ri,or->oi" if pieces[0].ndim == 2 else PRODUCTS[method]
+    dense: Array = np.einsum(letters, *pieces, optimize=True)
+    return dense
+
+
+def relative_error(weight: Array, approximation: Array) -> float:
+    """Return ||W - A|| / ||W||, Frobenius; 0 for a weight of zeros."""
+    norm = float(np.linalg.norm(weight))
+    return float(np.linalg.norm(weight - approximation)) / norm if norm else 0.0
+
+
+def largest_ranks(weight: Array, method: Method) -> tuple[int, ...]:
+    """Return the ranks at which a method is exact for every weight of this shape."""
+    outputs, inputs, *kernel = weight.shape
+    if method == "svd":
+        return (min(inputs, outputs),)
+    height, width = kernel
+    if method == "spatial":
+        return (min(inputs * height, outputs * width),)
+    area = height * width
+    if method == "cp":
+        return (min(inputs, outputs) * area,)
+    return min(inputs, outputs * area), min(outputs, inputs * area)
+
+
+def spectra(weight: Array, method: Method) -> list[Array]:
+    """Return the falling singular values that each rank of a method cuts.
+
+    They are those of one matrix for svd and spatial, of the unfoldings along I and O for tucker. A
+    CP rank cuts no spectrum: it gets tucker's two, whose ranks it can never be below.
+    """
+    if method in ("svd", "spatial"):
+        return [_singular(matrix_of(weight, method))]
+    return [_singular(tl.unfold(weight, mode)) for mode in (1, 0)]
+
+
+def matrix_of(weight: Array, method: Method) -> Array:
+    """Return (O, I) of a pointwise weight for svd, (I H, W O) of a k x k one for spatial."""
+    if method == "svd":
+        return weight.reshape(weight.shape[:2])
+    outputs, inputs, height, width = weight.shape
+    return weight.transpose(1, 2, 3, 0).reshape(inputs * height, width * outputs)
+
+
+def _put(target: Any, values: torch.Tensor) -> None:
+    with torch.no_grad():
+        target.copy_(values)
+
+
+def _singular(matrix: Array) -> Array:
+    return np.asarray(np.linalg.svd(matrix, compute_uv=False), np.float64)
+
+
+def _halves(matrix: Array, rank: int) -> tuple[Array, Array]:
+    """Return U sqrt(S) and sqrt(S) V of a truncated SVD: each half carries half the scale."""
+    u, s, v = svd_interface(matrix, n_eigenvecs=rank)
+    root = np.sqrt(s)
+    return u * root, root[:, None] * v
+
+
+def _svd(weight: Array, rank: int) -> list[Array]:
+    outputs, inputs, *kernel = weight.shape
+    left, right = _halves(matrix_of(weight, "svd"), rank)
+    return [right.reshape(rank, inputs, *kernel), left.reshape(outputs, rank, *kernel)]
+
+
+def _spatial(weight: Array, rank: int) -> list[Array]:
+    outputs, inputs, height, width = weight.shape
+    left, right = _halves(matrix_of(weight, "spatial"), rank)
+    rows = left.T.reshape(rank, inputs, height, 1)
+    return [rows, right.reshape(rank, 1, width, outputs).transpose(3, 0, 1, 2)]
+
+
+def _tucker(weight: Array, ranks: tuple[int, ...]) -> list[Array]:
+    """Tucker-2 by higher-order orthogonal iteration, started from the HOSVD."""
+    inner, outer = ranks
+    with _completing():
+        (core, (left, right)), _ = partial_tucker(weight, (outer, inner), [0, 1], random_state=0)
+    return [right.T[:, :, None, None], core, left[:, :, None, None]]
+
+
+def _cp(weight: Array, rank: int) -> list[Array]:
+    """CP by alternating least squares, started from the unfoldings' singular vectors."""
+    ridge = 1e-14 * float(np.sum(weight**2))  # far below float32: without it, equal terms divide 0
+    with _completing():
+        _, modes = parafac(weight, rank, SWEEPS, tol=TOLERANCE, l2_reg=ridge, random_state=0)
+    outputs, inputs, rows, columns = canonical(modes)
+    return [
+        inputs.T[:, :, None, None],
+        rows.T[:, None, :, None],
+        columns.T[:, None, None, :],
+        outputs[:, :, None, None],
+    ]
+
+
+@contextlib.contextmanager
+def _completing() -> Iterator[None]:
+    """Let tensorly complete a basis where a rank is over a side: it warns, and rightly does it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Trying to compute SVD")
+        yield
+
+
+def canonical(modes: list[Array]) -> list[Array]:
+    """Return CP factors with the strongest term first, its scale shared evenly, its signs fixed.
+
+    The largest entry of a term is positive in every mode but the first, which takes the sign.
+    """
+    norms = [np.linalg.norm(mode, axis=0) for mode in modes]
+    strength = np.prod(norms, axis=0)
+    share = strength ** (1 / len(modes))
+    scales = [share / np.where(norm > 0, norm, 1) for norm in norms]
+    even = [mode * scale for mode, scale in zip(modes, scales, strict=True)]
+    signs = [_signs(mode) for mode in even[1:]]
+    signs.insert(0, np.prod(signs, axis=0))
+    order = np.argsort(-strength, kind="stable")
+    return [(mode * sign)[:, order] for mode, sign in zip(even, signs, strict=True)]
+
+
+def _signs(mode: Array) -> Array:
+    largest = mode[np.abs(mode).argmax(axis=0), np.arange(mode.shape[1])]
+    return np.where(largest < 0, -1.0, 1.0)

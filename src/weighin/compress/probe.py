@@ -1,0 +1,82 @@
+"""What a change of some layers does to a trained network, measured without training.
+
+A factorised layer computes what a dense layer with the product of its factors does, so layers are
+measured by putting that product into the network as it is.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from weighin.compress.algebra import Array
+from weighin.data.pack import read_packed
+from weighin.determinism import generator
+from weighin.grading.f1 import agreement
+from weighin.network.build import build
+from weighin.network.spec import NetworkSpec
+from weighin.training.job import Logits
+from weighin.training.run import predict_logits
+from weighin.training.team import Team
+from weighin.training.weights import Weights, load_weights
+
+SAMPLE = 512  # training images behind a divergence
+
+
+class Probe:
+    """A trained network, a sample of the training images, and the validation split."""
+
+    def __init__(self, packed: Path, spec: NetworkSpec, weights: Weights, seed: int) -> None:
+        train = read_packed(packed, "train", spec.input)
+        self.validation = read_packed(packed, "validation", spec.input)
+        self.module = build(spec, len(train.classes))
+        load_weights(self.module, weights)
+        self.module.to(memory_format=torch.channels_last).eval()
+        order = generator(seed, "decompose", "sample").permutation(len(train.labels))
+        self.sample = np.asarray(train.images[np.sort(order[:SAMPLE])])
+        self.own = _log_softmax(predict_logits(self.module, self.sample, Team()))
+
+    def divergence(self, changes: Mapping[str, Array]) -> float:
+        """Return the mean KL(own labels || changed labels), in nats, on the sample.
+
+        It needs no true labels, and unlike F1 it tells small changes apart.
+        """
+        changed = _log_softmax(self._logits(changes, self.sample))
+        return float(np.sum(np.exp(self.own) * (self.own - changed), axis=1).mean())
+
+    def agreement(self, changes: Mapping[str, Array]) -> tuple[float, float]:
+        """Return macro F1 and accuracy on the validation split."""
+        logits = self._logits(changes, self.validation.images)
+        found = agreement(self.validation.labels, logits.argmax(1), self.validation.classes)
+        return found.f1, found.accuracy
+
+    def _logits(self, changes: Mapping[str, Array], images: npt.NDArray[np.uint8]) -> Logits:
+        with self._changed(changes):
+            return predict_logits(self.module, images, Team())
+
+    @contextmanager
+    def _changed(self, changes: Mapping[str, Array]) -> Iterator[None]:
+        weights = {path: self._weight(path) for path in changes}
+        before = {path: weight.clone() for path, weight in weights.items()}
+        for path, weight in weights.items():
+            weight.copy_(torch.from_numpy(changes[path]))
+        try:
+            yield
+        finally:
+            for path, weight in weights.items():
+                weight.copy_(before[path])
+
+    def _weight(self, path: str) -> torch.Tensor:
+        weight = self.module.get_submodule(path).weight
+        assert isinstance(weight, torch.Tensor)
+        return weight.detach()
+
+
+def _log_softmax(logits: Logits) -> Array:
+    wide = logits.astype(np.float64)
+    shifted = wide - wide.max(axis=1, keepdims=True)
+    whole: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return whole

@@ -1,0 +1,94 @@
+"""A trained network on disk: network.yaml (rows), ranks.yaml and weights.safetensors.
+
+ranks.yaml has a line a factorised layer, to read and to edit; a network is rebuilt from it alone:
+
+    2.0.conv.6: {method: svd, ranks: [4]}
+    5.1.conv.0: {method: tucker, ranks: [12, 20]}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from weighin.errors import NetworkError, ParamsError
+from weighin.files import write_text
+from weighin.network.build import build
+from weighin.network.factorised import Factorisation, ranks_from_dict
+from weighin.network.spec import NetworkSpec, read_spec
+from weighin.schema import read_yaml
+from weighin.training.job import Teacher
+from weighin.training.weights import Weights, load_weights, read_weights, write_weights
+
+Ranks = Mapping[str, Factorisation]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its weights, and how some of its layers are factorised."""
+
+    spec: NetworkSpec
+    weights: Weights = field(repr=False)
+    ranks: Ranks = field(default_factory=dict)
+
+    def module(self, classes: int) -> nn.Module:
+        """Return the torch module, in eval mode.
+
+        Raises:
+            NetworkError: rows, ranks and weights do not belong together.
+        """
+        module = build(self.spec, classes, self.ranks)
+        load_weights(module, self.weights)
+        return module.eval()
+
+    def as_teacher(self) -> Teacher:
+        """Return the network as one to learn from."""
+        return Teacher(self.spec, self.weights, self.ranks)
+
+
+def write_network(folder: Path, network: Trained) -> None:
+    """Write a network's three files.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    write_text(folder / "network.yaml", network.spec.to_yaml())
+    write_text(folder / "ranks.yaml", ranks_yaml(network.ranks))
+    write_weights(folder / "weights.safetensors", network.weights)
+
+
+def read_network(folder: Path) -> Trained:
+    """Return the network in a folder; without a ranks.yaml no layer of it is factorised.
+
+    Raises:
+        NetworkError: a file is missing, or is not what it should be.
+    """
+    path = folder / "ranks.yaml"
+    return Trained(
+        read_spec(folder / "network.yaml"),
+        read_weights(folder / "weights.safetensors"),
+        read_ranks(path) if path.exists() else {},
+    )
+
+
+def read_ranks(path: Path) -> dict[str, Factorisation]:
+    """Return the ranks in a file.
+
+    Raises:
+        NetworkError: it is missing, is not YAML, or a line is not of the form above.
+    """
+    try:
+        values = read_yaml(path)
+    except ParamsError as error:
+        raise NetworkError(error.problem, error.mend) from None
+    return ranks_from_dict(values, str(path))
+
+
+def ranks_yaml(ranks: Ranks) -> str:
+    """Return the canonical text of ranks: equal ranks give equal bytes."""
+    lines = [
+        f"{path}: {{method: {how.method}, ranks: [{', '.join(map(str, how.ranks))}]}}\n"
+        for path, how in sorted(ranks.items())
+    ]
+    return "".join(lines) or "{}\n"

@@ -1,0 +1,10 @@
+from pathlib import Path
+
+import pytest
+from small import make_pack
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small packed data set; tests only read it."""
+    return make_pack(tmp_path_factory.mktemp("pack"))

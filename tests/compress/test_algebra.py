@@ -1,0 +1,181 @@
+"""The equations: exact at full rank, bounded below it, in one order with one sign."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from weighin.compress.algebra import (
+    canonical,
+    factorised,
+    factors,
+    largest_ranks,
+    product,
+    relative_error,
+    spectra,
+    weight_of,
+)
+from weighin.determinism import PINS
+from weighin.errors import NetworkError
+from weighin.network.factorised import Factorisation
+
+STRIDED = {"stride": (2, 1), "padding": (2, 1), "dilation": (2, 1), "bias": True}
+FULL = [
+    (nn.Conv2d(8, 12, 1, stride=2, padding=1, bias=True), "svd"),
+    (nn.Conv2d(12, 5, 1, bias=False), "svd"),
+    (nn.Linear(9, 7), "svd"),
+    (nn.Linear(7, 9, bias=False), "svd"),
+    (nn.Conv2d(8, 12, 3, **STRIDED), "tucker"),
+    (nn.Conv2d(3, 64, 3), "tucker"),
+    (nn.Conv2d(64, 2, (1, 3)), "tucker"),
+    (nn.Conv2d(8, 12, (3, 5), **STRIDED), "spatial"),
+    (nn.Conv2d(2, 30, (5, 3), bias=False), "spatial"),
+]
+
+
+def fill(layer: nn.Module, seed: int = 0) -> nn.Module:
+    rng = np.random.default_rng(seed)
+    for parameter in layer.parameters():
+        parameter.data = torch.from_numpy(rng.standard_normal(parameter.shape).astype("float32"))
+    return layer
+
+
+def outputs(layer: nn.Module, *modules: nn.Module) -> list[torch.Tensor]:
+    """Return what each module gives, in double precision, for an input that `layer` takes."""
+    shape = (2, layer.weight.shape[1], 11, 10)[: layer.weight.ndim]
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal(shape))
+    return [copy.deepcopy(module).double()(x) for module in modules]
+
+
+@pytest.mark.parametrize(("layer", "method"), FULL)
+def test_full_rank_is_the_dense_layer(layer, method):
+    weight = weight_of(fill(layer))
+    how = Factorisation(method, largest_ranks(weight, method))
+    dense, pieces = outputs(layer, layer, factorised(layer, how))
+    torch.testing.assert_close(pieces, dense, rtol=0, atol=2e-5)
+    assert relative_error(weight, product(factors(weight, how), method)) < 1e-14
+
+
+@pytest.mark.parametrize(("layer", "method"), FULL)
+def test_the_pieces_compute_the_dense_product(layer, method):
+    """What Probe measures is what the factorised network does, bias, stride and all."""
+    how = Factorisation(method, (2, 2) if method == "tucker" else (2,))
+    approximate = copy.deepcopy(fill(layer))
+    approximate.weight.data = torch.from_numpy(product(factors(weight_of(layer), how), method))
+    dense, small, exact = outputs(layer, approximate, factorised(layer, how), layer)
+    torch.testing.assert_close(small, dense, rtol=0, atol=2e-5)
+    assert not torch.allclose(small, exact, atol=1e-2)
+
+
+def test_cp_finds_the_terms_that_a_weight_is_made_of():
+    rng = np.random.default_rng(0)
+    modes = [rng.standard_normal((side, 3)) for side in (8, 7, 3, 5)]
+    weight = np.einsum("or,ir,hr,wr->oihw", *modes)
+    how = Factorisation("cp", (3,))
+    assert relative_error(weight, product(factors(weight, how), "cp")) < 1e-6
+    layer = nn.Conv2d(7, 8, (3, 5), **STRIDED)
+    layer.weight.data = torch.from_numpy(weight.astype("float32"))
+    x = torch.from_numpy(rng.standard_normal((2, 7, 11, 10)).astype("float32"))
+    torch.testing.assert_close(factorised(layer, how)(x), layer(x), rtol=0, atol=1e-4)
+
+
+def test_cp_errors_fall_with_the_rank():
+    weight = np.random.default_rng(0).standard_normal((6, 5, 3, 3))
+    errors = [
+        relative_error(weight, product(factors(weight, Factorisation("cp", (rank,))), "cp"))
+        for rank in (1, 4, 12, 30)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.1 < errors[1]
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+@pytest.mark.parametrize(("shape", "method"), [((6, 9, 1, 1), "svd"), ((6, 9, 3, 5), "spatial")])
+def test_svd_error_is_that_of_the_cut_values(shape, method, rank):
+    weight = np.random.default_rng(0).standard_normal(shape)
+    (values,) = spectra(weight, method)
+    error = np.linalg.norm(
+        weight - product(factors(weight, Factorisation(method, (rank,))), method)
+    )
+    assert error == pytest.approx(np.linalg.norm(values[rank:]), rel=1e-10)
+
+
+@pytest.mark.parametrize("ranks", [(1, 1), (2, 5), (7, 3), (9, 6)])
+def test_tucker_error_is_within_the_hosvd_bound(ranks):
+    weight = np.random.default_rng(0).standard_normal((6, 9, 3, 3))
+    inputs, outputs = spectra(weight, "tucker")
+    cut = np.sum(inputs[ranks[0] :] ** 2) + np.sum(outputs[ranks[1] :] ** 2)
+    how = Factorisation("tucker", ranks)
+    error = np.linalg.norm(weight - product(factors(weight, how), "tucker"))
+    assert error**2 <= cut + 1e-12
+    # and no approximation of these ranks beats one mode's own cut
+    assert (
+        error**2 >= max(np.sum(inputs[ranks[0] :] ** 2), np.sum(outputs[ranks[1] :] ** 2)) - 1e-12
+    )
+
+
+def test_order_and_signs_are_canonical():
+    weight = np.random.default_rng(0).standard_normal((6, 9, 3, 3))
+    for method, ranks in (("tucker", (4, 4)), ("spatial", (4,)), ("cp", (4,))):
+        pieces = factors(weight, Factorisation(method, ranks))
+        norms = [np.linalg.norm(row) for row in pieces[1 if method == "tucker" else 0]]
+        if method != "tucker":
+            assert norms == sorted(norms, reverse=True)
+    left = factors(weight[:, :, :1, :1], Factorisation("svd", (4,)))[1][:, :, 0, 0]
+    assert (left[np.abs(left).argmax(0), range(4)] > 0).all()
+
+
+def test_canonical_forgets_signs_scales_and_order():
+    rng = np.random.default_rng(0)
+    modes = [rng.standard_normal((side, 4)) for side in (6, 5, 3, 3)]
+    order, sign = [2, 0, 3, 1], np.array([1, -1, -1, 1])
+    other = [modes[0] * sign, modes[1] * sign * 4, modes[2] * 0.5, modes[3] * 0.5]
+    for one, two in zip(canonical(modes), canonical([m[:, order] for m in other]), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-12)
+    for mode in canonical(modes)[1:]:
+        assert (mode[np.abs(mode).argmax(0), range(4)] > 0).all()
+
+
+def test_ranks_over_the_exact_ones_are_refused():
+    with pytest.raises(NetworkError) as error:
+        factorised(nn.Conv2d(8, 4, 1), Factorisation("svd", (5,)), "3.0.conv.0")
+    assert error.value.problem == "3.0.conv.0: svd ranks [5] are over [4], which is exact"
+
+
+def test_depthwise_is_refused_by_name():
+    with pytest.raises(
+        NetworkError, match=r"^3\.0\.conv\.3 cannot be factorised by tucker: it has 8"
+    ):
+        factorised(nn.Conv2d(8, 8, 3, groups=8), Factorisation("tucker", (2, 2)), "3.0.conv.3")
+
+
+SCRIPT = """
+import hashlib, sys
+import numpy as np
+from weighin.compress.algebra import factors
+from weighin.network.factorised import Factorisation
+weight = np.random.default_rng(int(sys.argv[1])).standard_normal((12, 10, 3, 3))
+digest = hashlib.sha256()
+for method, ranks in (("tucker", (4, 5)), ("cp", (14,)), ("spatial", (6,))):
+    for piece in factors(weight, Factorisation(method, ranks)):
+        digest.update(piece.astype("float32").tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_another_process_finds_the_same_bytes():
+    def run(seed: int, **changes: str) -> str:
+        environment = {**os.environ, **PINS, **changes}
+        command = [sys.executable, "-c", SCRIPT, str(seed)]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    first = run(0, PYTHONHASHSEED="1")
+    assert run(0, PYTHONHASHSEED="2", TZ="Asia/Tokyo") == first
+    assert run(1) != first
