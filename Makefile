@@ -28,6 +28,7 @@ $(VENV)/dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/run
 
 submission: setup ## set up and rebuild the submission on the data that data.dvc names
+	@weighin check
 	@weighin fetch
 	@dvc repro
 	@dvc metrics show
@@ -40,3 +41,6 @@ check: setup-dev ## what keeps the code as it is: types, lint, format
 	ruff check
 	ruff format --check
 	mypy
+
+verify: setup ## rebuild without the cache and compare every output with dvc.lock
+	@weighin verify $(if $(STAGE),--stage $(STAGE)) $(if $(WORKERS),--workers $(WORKERS))

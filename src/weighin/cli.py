@@ -6,10 +6,11 @@ Everything heavy is imported inside a command, so that `weighin --help` answers 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from weighin.errors import ParamsError
+from weighin.errors import DataError, ParamsError
 from weighin.stage import exit_code
 
 QUICK = {"--help", "-h", "--version"}
@@ -112,7 +113,7 @@ def import_command(
         images, filename_column, class_column, group_column, mapping, margin, test, truth
     )
     report = importing.import_data(source, Path("data"), options)
-    for line in importing.words(report):
+    for line in _arrived(report):
         click.echo(line)
     if record:
         click.echo(f"recorded in {versioning.record(Path())}; next: dvc repro")
@@ -135,6 +136,19 @@ def demo_data(folder: Path, count: int, size: int, seed: int, workers: int | Non
 
     counts = draw_demo(folder, count, size, seed, workers or _cores())
     click.echo(f"{sum(counts.values()):,} images of {len(counts)} classes in {folder}")
+
+
+@cli.command()
+def check() -> None:
+    """Check params.yaml before any work: types, ranges, names.
+
+    \b
+    weighin check
+    """
+    from weighin.params import load
+
+    load()
+    click.echo("params.yaml is well")
 
 
 @cli.command()
@@ -188,7 +202,11 @@ def score(submission: Path, truth: Path, model: Path, contest: Path | None) -> N
     from weighin.grading.score import score as value_of
 
     labels, answers = grade.read_labels(submission), grade.read_labels(truth)
-    table = confusion(*grade.paired(labels, answers, submission))
+    absent = [name for name in answers if name not in labels]
+    if absent:
+        problem = f"{submission} has no label for {len(absent)} files, such as {absent[0]}"
+        raise DataError(problem, f"label the folder that {truth} is about with `weighin predict`")
+    table = confusion(list(answers.values()), [labels[name] for name in answers])
     count = count_file(model)
     rules = grade.read_contest(contest) if contest else WASTE
     found = value_of(rules, Metrics(table.f1, table.accuracy, count.macs, count.parameters))
@@ -233,6 +251,37 @@ def explain(folder: Path) -> None:
     from weighin.search.explain import explain
 
     click.echo(explain(folder))
+
+
+@cli.command()
+@click.option("--stage", help="Rebuild one stage alone, on the inputs that lie here.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; they change no byte.")
+def verify(stage: str | None, workers: int | None) -> None:
+    """Rebuild the last commit without any cache and compare every output with dvc.lock.
+
+    \b
+    weighin verify
+    weighin verify --stage train --workers 1
+    """
+    from weighin.verification import verify
+
+    proof = verify(Path(), stage, workers)
+    for line in proof.table():
+        click.echo(line)
+    proof.check()
+    click.echo("every output is what dvc.lock records")
+
+
+def _arrived(report: dict[str, Any]) -> list[str]:
+    """Return what came in and what did not, in words."""
+    classes = ", ".join(f"{name} {many:,}" for name, many in report["classes"].items())
+    lines = [f"{report['images']:,} images of {len(report['classes'])} classes: {classes}"]
+    if report["missing"]:
+        lines.append(f"missing: {len(report['missing']):,}, such as {report['missing'][0]}")
+    lines += [f"left out, for {reason}: {many:,}" for reason, many in report["skipped"].items()]
+    if "test" in report:
+        lines.append(f"{report['test']['images']:,} test images")
+    return [*lines, "all of it in data/import.json"]
 
 
 def _cores() -> int:
