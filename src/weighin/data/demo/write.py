@@ -1,6 +1,7 @@
 """Writes the default data set: a rendered stand-in for the contest's nine classes.
 
     <folder>/train/<Class>/<Class>_0000.jpg
+    <folder>/train.csv                  filename, class, group (which nothing has)
     <folder>/test/0000.jpg              flat, a fifth of the images, in shuffled order
     <folder>/test_truth.csv             filename, class
     <folder>/demo.json                  how it was drawn, and the hashes of the rest
@@ -135,6 +136,9 @@ def _fill(draft: Path, counts: dict[str, int], size: int, seed: int, workers: in
     progress = Progress("images drawn", len(jobs))
     for done in _run(partial(_draw, draft, size, seed), chunks, workers):
         progress.step(f"{size} x {size} pixels", done)
+    named = sorted((name.removeprefix("train/"), label, "") for label, _, name in jobs)
+    labelled = (row for row in named if not row[0].startswith("test/"))
+    write_csv(draft / "train.csv", ("filename", "class", "group"), labelled)
     write_csv(draft / "test_truth.csv", ("filename", "class"), truth)
 
 
