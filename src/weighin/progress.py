@@ -25,6 +25,11 @@ class Progress:
         self.what, self.total, self.done = what, total, done
         self._first, self._start = done, time.perf_counter()
 
+    def skip(self, count: int) -> None:
+        """Count steps that were done in an earlier run."""
+        self.done += count
+        self._first += count
+
     def step(self, facts: str, count: int = 1) -> None:
         """Count `count` steps and print the line, with the time left at the rate so far."""
         self.done += count

@@ -140,7 +140,7 @@ def _arguments(row: Row, width: float, classes: int, name: str, faults: list[str
     if block is None:
         faults.append(f"{name}: unknown block {row.block}{nearest(row.block, list(BLOCKS))}")
         return {}
-    kinds, name = _kinds(block), f"{name} ({row.block})"
+    kinds, name = arguments(block), f"{name} ({row.block})"
     needed = [key for key, (_, default) in kinds.items() if default is inspect.Parameter.empty]
     if not len(needed) <= len(row.args) <= len(kinds):
         faults.append(f"{name} has {len(row.args)} arguments; it takes {_signature(kinds)}")
@@ -160,7 +160,7 @@ def _checked(hint: Any, value: Any, name: str) -> tuple[Any, list[str]]:
     return check_value(kind, knob, value, name)
 
 
-def _kinds(block: type[Block]) -> dict[str, tuple[Any, Any]]:
+def arguments(block: type[Block]) -> dict[str, tuple[Any, Any]]:
     """Return {argument: (annotation, default)} of a block, without the input's channels."""
     hints = get_type_hints(block.__init__, include_extras=True)
     parameters = list(inspect.signature(block.__init__).parameters.values())[2:]

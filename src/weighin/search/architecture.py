@@ -1,0 +1,123 @@
+"""The search stage: a network for the contest, chosen from a space, or taken as it is."""
+
+from functools import cache
+from pathlib import Path
+
+import optuna
+
+from weighin.data.pack import packed_sizes
+from weighin.errors import NetworkError, ParamsError
+from weighin.files import read_json, write_json, write_text
+from weighin.network.build import build
+from weighin.network.crosscheck import reject_hidden_work
+from weighin.network.spec import NetworkSpec, read_spec, shipped
+from weighin.params import Params
+from weighin.progress import say
+from weighin.search.choice import choose, record
+from weighin.search.draw import Draws, draw
+from weighin.search.gate import Cost, cost
+from weighin.search.generations import Plan, Proposal, Study, Trial
+from weighin.search.space import read_space
+from weighin.search.trainer import Trainer
+from weighin.search.workers import workers
+
+
+def search(packed: Path, out: Path, params: Params, scratch: Path) -> None:
+    """Write the folder `out`: network.yaml, and trials.json where there was a search.
+
+    `packed` holds the images (data/pack.py); `scratch` keeps finished evaluations, so that a killed
+    search goes on from them.
+
+    Raises:
+        ParamsError: the space, or `search.network`, is not usable; nothing is under the gate.
+        NetworkError, HiddenWorkError: the network that was brought breaks a rule.
+        WorkerError: workers went away too often; finished evaluations are kept.
+    """
+    (out / "trials.json").unlink(missing_ok=True)
+    if params.search.enabled:
+        found, trials = _searched(packed, params, scratch)
+        write_json(out / "trials.json", trials)
+    else:
+        found = _brought(packed, params)
+    write_text(out / "network.yaml", found.to_yaml())
+
+
+def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec, dict[str, object]]:
+    knobs, contest = params.search, params.contest
+    space = read_space(knobs.space, packed_sizes(packed))
+    classes = len(read_json(packed / "classes.json"))
+    counted = cache(lambda spec: _cost(spec, classes))
+
+    def propose(trial: optuna.trial.Trial) -> Proposal | None:
+        draws = Draws(trial)
+        spec = draw(space, draws)
+        price = counted(spec)
+        return None if price is None else Proposal(draws.values, spec, params.recipe, price)
+
+    plan = Plan(
+        "search",
+        params.seed,
+        knobs.trials,
+        knobs.generation,
+        rungs(knobs.epochs, knobs.halving),
+        knobs.sampler,
+        knobs.objective,
+    )
+    with workers(knobs.workers, knobs.cluster, knobs.generation) as pool:
+        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, scratch))
+        trials = study.run()
+    _need_some(trials, params)
+    choice = choose(trials, contest, params.seed)
+    chosen = choice.ranked[0].proposal.spec
+    reject_hidden_work(build(chosen, classes), chosen.input)
+    say(choice.why)
+    return chosen, record(trials, choice)
+
+
+def rungs(epochs: int, count: int) -> tuple[int, ...]:
+    """Return the epochs of `count` rungs, each twice the one before and the last all `epochs`."""
+    return tuple(sorted({max(1, epochs >> halvings) for halvings in range(count)}))
+
+
+def _cost(spec: NetworkSpec, classes: int) -> Cost | None:
+    """Return what a network costs, or None where its rows make none."""
+    try:
+        return cost(spec, classes)
+    except NetworkError:
+        return None
+
+
+def _need_some(trials: list[Trial], params: Params) -> None:
+    if any(trial.state == "complete" for trial in trials):
+        return
+    gate = f"contest.max_macs = {params.contest.max_macs:,}"
+    if not trials:
+        problem = f"no draw of the space {params.search.space} makes a network"
+        raise ParamsError(problem, "give its rows fewer strides, or the images larger sizes")
+    least = min(trial.proposal.cost.macs for trial in trials)
+    problem = (
+        f"the space {params.search.space} has nothing under {gate}: of {len(trials)} networks the "
+        f"smallest has {least:,} MACs"
+    )
+    raise ParamsError(problem, "raise contest.max_macs, or name a space of smaller networks")
+
+
+def _brought(packed: Path, params: Params) -> NetworkSpec:
+    """Return the network that `search.network` names, once it keeps the rules."""
+    name = params.search.network
+    if name is None:
+        problem = "search.enabled is false and search.network is null"
+        raise ParamsError(problem, "name a rows file, such as network: small")
+    spec = read_spec(shipped(name) if shipped(name).exists() else Path(name))
+    sizes = packed_sizes(packed)
+    if spec.input not in sizes:
+        problem = f"{name} takes {list(spec.input)} pixels; prepare.sizes has {sizes}"
+        raise ParamsError(problem, f"add {list(spec.input)} to prepare.sizes in params.yaml")
+    classes = len(read_json(packed / "classes.json"))
+    macs = cost(spec, classes).macs
+    if macs > params.contest.max_macs:
+        problem = f"{name} has {macs:,} MACs, contest.max_macs is {params.contest.max_macs:,}"
+        raise ParamsError(problem, "raise contest.max_macs, or name a smaller network")
+    reject_hidden_work(build(spec, classes), spec.input)
+    say(f"{name} as it is: {macs:,} MACs")
+    return spec

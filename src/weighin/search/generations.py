@@ -1,0 +1,208 @@
+"""A study in generations: ask for some trials, train them in rungs, tell what came of them.
+
+Every ask has a fresh sampler seeded from (seed, trial number), and results are told in the order of
+the trials, so a study is the same for any number of workers and after any number of restarts. What
+is asked in vain (over the gate, no network, a network that was asked before) costs no training and
+does not count as a trial.
+
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): a generation trains to the first rung,
+its better half goes on to the next. Those that stop are told with the F1 that they have.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from weighin.determinism import generator
+from weighin.grading.score import Metrics, score
+from weighin.network.spec import NetworkSpec
+from weighin.params import Contest, Recipe
+from weighin.search.evaluation import Measured
+from weighin.search.gate import Cost
+
+IN_VAIN = 300  # asks in a row that may come to nothing
+STARTUP = 8  # random trials before TPE has something to model
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one trial trains: a network and a recipe, and the values that were drawn for it."""
+
+    params: dict[str, Any]
+    spec: NetworkSpec
+    recipe: Recipe
+    cost: Cost
+
+
+@dataclass
+class Trial:
+    """A proposal under its number; `measured` is the last that is known of it."""
+
+    number: int
+    proposal: Proposal
+    state: str = "complete"
+    measured: Measured | None = None
+
+    def metrics(self) -> Metrics:
+        """Return what the contest scores."""
+        assert self.measured is not None
+        found, cost = self.measured.confusion, self.proposal.cost
+        return Metrics(round(found.f1, 6), round(found.accuracy, 6), cost.macs, cost.parameters)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a study goes: `rungs` are the epochs at which half of a generation stops, and the end."""
+
+    name: str
+    seed: int
+    trials: int
+    generation: int
+    rungs: tuple[int, ...]
+    sampler: str
+    objective: str
+    baseline: int | None = None  # a trial that never stops early
+
+    def epochs(self) -> int:
+        """Return how many epochs the whole study trains, if every generation is full."""
+        full, rest = divmod(self.trials, self.generation)
+        return full * self._generation_epochs(self.generation) + self._generation_epochs(rest)
+
+    def _generation_epochs(self, trials: int) -> int:
+        total = 0
+        for before, rung in zip((0, *self.rungs), self.rungs, strict=False):
+            total += trials * (rung - before)
+            trials = better_half(trials)
+        return total
+
+
+Propose = Callable[[optuna.trial.Trial], Proposal | None]
+Train = Callable[[Sequence[Trial], int], None]  # sets `measured` of each, after so many epochs
+
+
+def better_half(trials: int) -> int:
+    """Return how many of so many trials go on."""
+    return (trials + 1) // 2
+
+
+def promise(contest: Contest, metrics: Metrics) -> float:
+    """Return a score for networks that are still to be trained further; lower is better.
+
+    The contest's own, but for the step at its floor, which would make all short trainings alike:
+    here what is missing to the floor is added instead.
+    """
+    missing = max(0.0, contest.floor_f1 - metrics.f1) / contest.reference_f1
+    return score(replace(contest, floor_f1=0.0), metrics).value + missing
+
+
+class Study:
+    """Runs a plan; `propose` makes a network of an Optuna trial, None where there is none."""
+
+    def __init__(self, plan: Plan, contest: Contest, propose: Propose, train: Train) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.plan, self.contest = plan, contest
+        self._propose, self._train = propose, train
+        self.front = plan.objective == "front"
+        up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+        directions = [up, down] if self.front else [down]
+        self._optuna = optuna.create_study(directions=directions)
+        self.trials: list[Trial] = []
+        self._asked = 0
+        self._seen: set[str] = set()
+
+    def run(self) -> list[Trial]:
+        """Return every trial, in order; fewer than planned where the space holds no more."""
+        left = self.plan.trials
+        while left:
+            asked = list(self._ask(min(left, self.plan.generation)))
+            if not asked:
+                break
+            self._halve(asked)
+            for trial in asked:
+                self._optuna.tell(trial.number, self._values(trial))
+            left -= len(asked)
+        return self.trials
+
+    def enqueue(self, values: dict[str, Any]) -> None:
+        """Make the first trial one of these values."""
+        self._optuna.enqueue_trial(values)
+
+    def _ask(self, count: int) -> Iterator[Trial]:
+        """Yield up to so many new trials under the gate; what is over it is noted."""
+        vain = 0
+        while count and vain < IN_VAIN:
+            number, self._asked = self._asked, self._asked + 1
+            self._optuna.sampler = sampler(self.plan, number)
+            asked = self._optuna.ask()
+            proposal = self._propose(asked)
+            if proposal is None or self._known(proposal):
+                vain += self._refuse(number)
+            elif proposal.cost.macs > self.contest.max_macs:
+                self.trials.append(Trial(number, proposal, "over-budget"))
+                vain += self._refuse(number)
+            else:
+                vain, count = 0, count - 1
+                self.trials.append(Trial(number, proposal))
+                yield self.trials[-1]
+
+    def _refuse(self, number: int) -> int:
+        # to TPE a pruned trial without values is the worst of all: so it learns where the gate is
+        self._optuna.tell(number, state=TrialState.PRUNED)
+        return 1
+
+    def _known(self, proposal: Proposal) -> bool:
+        key = repr((proposal.spec, proposal.recipe))
+        known = key in self._seen
+        self._seen.add(key)
+        return known
+
+    def _halve(self, generation: list[Trial]) -> None:
+        alive = generation
+        for rung in self.plan.rungs:
+            self._train(alive, rung)
+            if rung != self.plan.rungs[-1]:
+                alive = self._better(alive)
+
+    def _better(self, trials: list[Trial]) -> list[Trial]:
+        """Return the better half in trial order; the others stop here."""
+        ranked = sorted(trials, key=self._rank)
+        for trial in ranked[better_half(len(trials)) :]:
+            trial.state = "pruned"
+        return [trial for trial in trials if trial.state != "pruned"]
+
+    def _rank(self, trial: Trial) -> tuple[bool, float, int]:
+        promised = promise(self.contest, trial.metrics())
+        return trial.number != self.plan.baseline, promised, trial.number
+
+    def _values(self, trial: Trial) -> list[float]:
+        metrics = trial.metrics()
+        if self.front:
+            return [metrics.f1, float(metrics.macs)]
+        return [promise(self.contest, metrics)]
+
+
+def sampler(plan: Plan, number: int) -> BaseSampler:
+    """Return the sampler of one ask, seeded by its address.
+
+    A generation's running trials count as bad to TPE ("constant liar"), so that it spreads them.
+    """
+    seed = int(generator(plan.seed, plan.name, "ask", number).integers(2**31))
+    if plan.sampler == "random":
+        return RandomSampler(seed=seed)
+    if plan.sampler == "nsga2":
+        return NSGAIISampler(population_size=max(2, plan.generation), seed=seed)
+    with warnings.catch_warnings():  # Optuna calls group and constant_liar experimental
+        warnings.simplefilter("ignore")
+        return TPESampler(
+            n_startup_trials=max(STARTUP, plan.generation),
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            seed=seed,
+        )

@@ -1,0 +1,147 @@
+"""The tune stage: the recipe's knobs for one network, by seeded TPE in generations.
+
+Trial 0 is the recipe as it stands in params, so the one that is chosen is never worse on
+validation than what there was.
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from weighin.errors import ParamsError
+from weighin.files import read_json, write_json
+from weighin.network.spec import NetworkSpec, nearest
+from weighin.params import Params, Recipe
+from weighin.progress import say
+from weighin.schema import Knob, check_value, knobs, read
+from weighin.search.choice import choose, record
+from weighin.search.gate import cost
+from weighin.search.generations import Plan, Proposal, Study
+from weighin.search.trainer import Trainer
+from weighin.search.workers import workers
+
+Range = tuple[float, float]
+
+
+def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, scratch: Path) -> None:
+    """Write the folder `out`: recipe.json, and trials.json where there was a search.
+
+    Raises:
+        ParamsError: `tune.space` names what is no knob, or leaves its range.
+        WorkerError: workers went away too often; finished evaluations are kept.
+    """
+    (out / "trials.json").unlink(missing_ok=True)
+    recipe = params.recipe
+    if params.tune.enabled:
+        recipe, trials = _tuned(packed, spec, params, scratch)
+        write_json(out / "trials.json", trials)
+    write_json(out / "recipe.json", asdict(recipe))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in a recipe.json.
+
+    Raises:
+        ParamsError: one line for every fault in it.
+    """
+    return read(Recipe, read_json(path), str(path))
+
+
+def _tuned(
+    packed: Path, spec: NetworkSpec, params: Params, scratch: Path
+) -> tuple[Recipe, dict[str, Any]]:
+    tuning, contest = params.tune, params.contest
+    space = check_space(tuning.space)
+    price = cost(spec, len(read_json(packed / "classes.json")))
+
+    def propose(trial: optuna.trial.Trial) -> Proposal:
+        values = {name: _suggest(trial, name, space[name]) for name in space}
+        recipe = with_values(params.recipe, values)
+        if trial.number == 0:
+            recipe = params.recipe
+            values = {name: value_of(recipe, name) for name in space}
+        return Proposal(values, spec, recipe, price)
+
+    early = max(1, round(tuning.epochs * tuning.stop))
+    plan = Plan(
+        "tune",
+        params.seed,
+        tuning.trials,
+        tuning.generation,
+        tuple(sorted({early, tuning.epochs})),
+        "tpe",
+        "score",
+        baseline=0,
+    )
+    with workers(tuning.workers, tuning.cluster, tuning.generation) as pool:
+        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, scratch))
+        study.enqueue(_inside(params.recipe, space))
+        trials = study.run()
+    choice = choose(trials, contest, params.seed)
+    say(choice.why)
+    return choice.ranked[0].proposal.recipe, record(trials, choice)
+
+
+def check_space(space: dict[str, list[float]]) -> dict[str, Range]:
+    """Return {dotted knob: (low, high)}, in alphabetical order.
+
+    Raises:
+        ParamsError: one line for every unknown name and every range that a knob does not allow.
+    """
+    known = {name: found for name, found in knobs(Recipe).items() if found[0] in (int, float)}
+    faults = [fault for name in sorted(space) for fault in _faults(name, space[name], known)]
+    if faults:
+        problem = "\n".join(f"tune.space: {fault}" for fault in faults)
+        raise ParamsError(problem, "edit tune.space in params.yaml")
+    return {name: (space[name][0], space[name][1]) for name in sorted(space)}
+
+
+def _faults(name: str, bounds: Any, known: dict[str, tuple[Any, Knob]]) -> list[str]:
+    if name not in known:
+        return [f"{name} is no number of a recipe{nearest(name, list(known))}"]
+    kind, knob = known[name]
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        return [f"{name} is {bounds}; it must be [low, high]"]
+    faults = [fault for bound in bounds for fault in check_value(kind, knob, bound, name)[1]]
+    if not faults and not bounds[0] < bounds[1]:
+        faults = [f"{name} is {bounds}; low must be under high"]
+    return faults
+
+
+def _suggest(trial: optuna.trial.Trial, name: str, bounds: Range) -> float:
+    """Return a value within `bounds`, drawn on a log scale where they allow one."""
+    low, high = bounds
+    if knobs(Recipe)[name][0] is int:
+        return trial.suggest_int(name, int(low), int(high), log=low > 0)
+    # four digits: what is written is what was trained, and a libm's last bit changes nothing
+    return float(f"{trial.suggest_float(name, low, high, log=low > 0):.3e}")
+
+
+def _inside(recipe: Recipe, space: dict[str, Range]) -> dict[str, float]:
+    """Return the recipe's own values, moved into the ranges that they may lie outside of."""
+    return {
+        name: min(max(value_of(recipe, name), low), high) for name, (low, high) in space.items()
+    }
+
+
+def value_of(recipe: Recipe, name: str) -> Any:
+    """Return what stands under a dotted name."""
+    value: Any = recipe
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """Return a recipe with other values under dotted names."""
+    for name, value in values.items():
+        section, _, knob = name.rpartition(".")
+        if section:
+            recipe = replace(
+                recipe, **{section: replace(getattr(recipe, section), **{knob: value})}
+            )
+        else:
+            recipe = replace(recipe, **{knob: value})
+    return recipe

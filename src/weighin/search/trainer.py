@@ -1,0 +1,72 @@
+"""Trains the trials of a study through workers, and keeps what is finished."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from weighin.grading.score import score
+from weighin.params import Contest
+from weighin.progress import Progress
+from weighin.search.evaluation import Measured, Task, evaluate
+from weighin.search.generations import Plan, Trial, promise
+from weighin.search.kept import Kept
+from weighin.search.workers import Workers
+from weighin.training.job import Job
+
+
+class Trainer:
+    """Called with trials and an epoch, trains them up to it; see `generations.Train`."""
+
+    def __init__(
+        self, plan: Plan, contest: Contest, packed: Path, workers: Workers, scratch: Path
+    ) -> None:
+        self.plan, self.contest, self.packed = plan, contest, packed
+        self._workers, self._kept = workers, Kept(scratch)
+        self._progress = Progress(f"{plan.name}: epochs", plan.epochs())
+        self._best = float("inf")
+
+    def __call__(self, trials: Sequence[Trial], until: int) -> None:
+        """Set `measured` of each trial to what it is after `until` epochs."""
+        tasks = [self._task(trial, until) for trial in trials]
+        found = [self._kept.find(task) for task in tasks]
+        missing = [place for place, measured in enumerate(found) if measured is None]
+        for trial, measured in zip(trials, found, strict=True):
+            if measured is not None:
+                self._note(trial, measured, kept=True)
+        waiting = [self._resumed(trials[place], tasks[place]) for place in missing]
+        for place, outcome in self._workers.run(evaluate, waiting):
+            self._kept.add(tasks[missing[place]], outcome)
+            self._note(trials[missing[place]], outcome.measured)
+        if until == self.plan.rungs[-1]:
+            self._kept.drop_states()
+
+    def _task(self, trial: Trial, until: int, state: bytes = b"") -> Task:
+        proposal = trial.proposal
+        job = Job(
+            proposal.spec,
+            proposal.recipe,
+            self.plan.rungs[-1],
+            self.packed,
+            (self.plan.seed, self.plan.name, trial.number),
+        )
+        return Task(trial.number, job, until, state)
+
+    def _resumed(self, trial: Trial, task: Task) -> Task:
+        """Return the task with the state of the trial's last rung; without, it begins again."""
+        if trial.measured is None:
+            return task
+        before = self._task(trial, trial.measured.epochs)
+        return self._task(trial, task.until, self._kept.state(before) or b"")
+
+    def _note(self, trial: Trial, measured: Measured, kept: bool = False) -> None:
+        epochs = measured.epochs - (trial.measured.epochs if trial.measured else 0)
+        trial.measured = measured
+        metrics = trial.metrics()
+        if measured.epochs == self.plan.rungs[-1]:
+            self._best = min(self._best, score(self.contest, metrics).value)
+        if kept:
+            self._progress.skip(epochs)
+            return
+        worth = f"score {promise(self.contest, metrics):.4f}"
+        best = "" if self._best == float("inf") else f", best {self._best:.4f}"
+        facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {worth}{best}"
+        self._progress.step(facts, epochs)
