@@ -5,13 +5,13 @@ content and names, the parameters and the seed. Measured by `bench/data.py`.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from weighin.data.drafts import drafting
 from weighin.data.faults import judge
 from weighin.data.listing import list_images
 from weighin.data.near import Pairs, close_pairs, components
@@ -33,35 +33,28 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
 
     Raises:
         DataError: no images, fewer than two classes, or faults whose policy is "fail".
+        OutputError: the disk is full or `out` cannot be written.
+        WorkerError: a worker process went away.
     """
     root = source / "train"
     groups = read_groups(source, params.group)
     listing = list_images(root)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
-        draft = Path(name) / "pack"
-        draft.mkdir()
-        rows = tuple(Path(name) / f"{h}x{w}.rows" for h, w in params.sizes)
-        job = Scan(
-            root.absolute(),
-            rows,
-            params.sizes,
-            params.turn_tall,
-            params.faults.max_aspect,
-            params.near_bits >= 0,
-        )
+    with drafting(out) as draft:
+        pack = draft / "pack"
+        rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
+        job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
         records = scan(listing.names, job, workers)
         verdict = judge(listing.names, listing.faults, records, params.faults)
         images = staying(listing.names, records, verdict, groups)
         pairs = close_pairs(images.records["hash"], params.near_bits)
         validates = _split(images, pairs, params.validation, seed)
-        _write_pack(draft, images, validates, rows, params.sizes)
+        _write_pack(pack, images, validates, rows, params.sizes)
         report = summarise(images, validates, verdict, pairs, len(listing.names))
-        report["pictures"] = write_pictures(root, draft / "pictures", images, verdict, pairs)
-        write_json(draft / "report.json", report)
-        write_table(draft / "faults.csv", verdict.rows, ("fault", "name", "done", "detail"))
+        report["pictures"] = write_pictures(root, pack / "pictures", images, verdict, pairs)
+        write_json(pack / "report.json", report)
+        write_table(pack / "faults.csv", verdict.rows, ("fault", "name", "done", "detail"))
         shutil.rmtree(out, ignore_errors=True)
-        draft.rename(out)
+        pack.rename(out)
     return report
 
 

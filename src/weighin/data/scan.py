@@ -1,4 +1,4 @@
-"""Reads every image once, in parallel: its hash, its faults, and its pixels at every packed size.
+"""Reads every image once, in parallel: its hashes, its faults, its pixels at every packed size.
 
 A worker writes its rows straight into the drafts at their offsets and returns a small record an
 image, so memory does not grow with the pixels and the bytes do not depend on who wrote them.
@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weighin.data.near import perceptual_hash
+from weighin.data.near import SIDE, perceptual_hashes, thumbnail
 from weighin.errors import WorkerError
-from weighin.images import Size, UnreadableImageError, decode, fit
+from weighin.images import LEAST, Pixels, Size, Source, UnreadableImageError
 from weighin.progress import Progress
 
 # A record's `marks` are bits in this order
@@ -49,7 +49,6 @@ class Scan:
     sizes: tuple[Size, ...]
     turn_tall: bool
     max_aspect: float
-    hashes: bool
 
 
 def scan(names: list[str], job: Scan, workers: int) -> Records:
@@ -76,9 +75,12 @@ def scan(names: list[str], job: Scan, workers: int) -> Records:
 def scan_part(names: list[str], start: int, job: Scan) -> Records:
     """Return the records of `names`, whose first is image number `start`."""
     records = np.zeros(len(names), RECORD)
+    thumbnails = np.zeros((len(names), SIDE, SIDE), np.uint8)
     rows = [np.zeros((len(names), *size, 3), np.uint8) for size in job.sizes]
     for index, name in enumerate(names):
-        records[index] = _one(job, name, [part[index] for part in rows])
+        digest, faults = _one(job, name, thumbnails[index], [part[index] for part in rows])
+        records[index] = digest, 0, mark(*faults)
+    records["hash"] = perceptual_hashes(thumbnails)
     for draft, part in zip(job.drafts, rows, strict=True):
         with draft.open("r+b") as file:
             file.seek(start * part[0].nbytes)
@@ -86,26 +88,29 @@ def scan_part(names: list[str], start: int, job: Scan) -> Records:
     return records
 
 
-def _one(job: Scan, name: str, rows: list[npt.NDArray[np.uint8]]) -> tuple[bytes, int, int]:
+def _one(
+    job: Scan, name: str, thumbnail_row: Pixels, rows: list[Pixels]
+) -> tuple[str, tuple[str, ...]]:
+    """Fill the rows of one image and return its SHA-256 and its faults."""
     path = job.root / name
     try:
         if path.stat().st_size > MAX_BYTES:
-            return b"", 0, mark("bomb")
+            return "", ("bomb",)
         data = path.read_bytes()
     except OSError:
-        return b"", 0, mark("unreadable")
-    digest = hashlib.sha256(data).hexdigest().encode()
+        return "", ("unreadable",)
+    digest = hashlib.sha256(data).hexdigest()
     try:
-        picture = decode(data)
+        source = Source(data)
+        # faults and hash are those of one scale, so that no split changes with the packed sizes
+        thumbnail_row[:] = thumbnail(source.image(LEAST))
+        faults = source.notes
+        for row, size in zip(rows, job.sizes, strict=True):
+            row[:] = source.fitted(size, job.turn_tall)
     except UnreadableImageError as error:
-        return digest, 0, mark(str(error))
-    marks = mark(*picture.notes)
-    height, width = picture.pixels.shape[:2]
-    if max(height, width) > job.max_aspect * min(height, width):
-        marks |= mark("extreme-aspect")
-    for row, size in zip(rows, job.sizes, strict=True):
-        row[:] = fit(picture.pixels, size, job.turn_tall)
-    return digest, perceptual_hash(picture.pixels) if job.hashes else 0, marks
+        return digest, (str(error),)
+    extreme = max(source.shape) > job.max_aspect * min(source.shape)
+    return digest, (*faults, "extreme-aspect") if extreme else faults
 
 
 def mark(*faults: str) -> int:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from weighin.files import write_bytes
-from weighin.images import UnreadableImageError, decode
+from weighin.images import Source, UnreadableImageError
 
 TILE = 112  # pixels a side
 LINE = 14  # pixels a line of text
@@ -48,16 +49,16 @@ def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str]], path: Path) ->
     _save(sheet, path)
 
 
-def shown(sha256: Sequence[bytes]) -> list[int]:
+def shown(sha256: npt.NDArray[np.bytes_]) -> list[int]:
     """Return which images a contact sheet shows: those of the smallest hashes."""
-    order = np.argsort(np.array(sha256), kind="stable")
+    order = np.argsort(sha256, kind="stable")
     return [int(place) for place in order[: COLUMNS * ROWS]]
 
 
 def _tile(path: Path) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), PAPER)
     try:
-        image = Image.fromarray(decode(path.read_bytes()).pixels)
+        image = Source(path.read_bytes()).image(TILE).copy()
     except (OSError, UnreadableImageError):
         return tile
     image.thumbnail((TILE - 4, TILE - 4), Image.Resampling.BILINEAR)

@@ -31,17 +31,14 @@ def read_groups(source: Path, kind: str) -> Groups:
     """Return what tells an image's group under `prepare.group`: none, folder or column.
 
     A folder is the first one below the class, and ties images of every class that has it; a column
-    is `group` of data/train.csv. An empty group is none.
+    is `group` of data/train.csv, where `weighin import` wrote one. An empty group is none.
 
     Raises:
-        DataError: there is no such column.
+        DataError: data/train.csv has no such column.
     """
-    if kind != "column":
-        return kind
     path = source / "train.csv"
-    if not path.exists():
-        mend = "import the data with a CSV that has a group column, or set prepare.group: none"
-        raise DataError(f"prepare.group is column, but {path} does not exist", mend)
+    if kind != "column" or not path.exists():
+        return {} if kind == "column" else kind
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if not {"filename", "group"} <= set(reader.fieldnames or ()):
