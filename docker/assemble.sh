@@ -15,8 +15,9 @@ python3 "$1/pip" install --isolated --no-index --find-links /wheels --require-ha
     --target "$to" --requirement /build/packages.lock
 
 # what only developers of these packages use, and scripts that name the interpreter's path
-rm -rf "$to/bin" "$to/onnx/backend/test" "$to/onnxruntime/transformers" \
-    "$to/onnxruntime/quantization" "$to/onnxruntime/tools" "$to"/onnxruntime/capi/libonnxruntime.so*
+rm -rf "$to/bin" "$to/onnx/bin" "$to/onnx/backend" "$to/onnx/reference" \
+    "$to/onnxruntime/transformers" "$to/onnxruntime/quantization" "$to/onnxruntime/tools" \
+    "$to"/onnxruntime/capi/libonnxruntime.so* # Python has its own copy in the extension module
 find "$to" -depth -type d -name tests -not -path '*/onnx/*' -exec rm -rf {} +
 find "$to" -type f \( -name RECORD -o -name INSTALLER -o -name REQUESTED -o -name direct_url.json \
     -o -name '*.pyi' -o -name '*.h' -o -name '*.cc' -o -name '*.a' \) -delete

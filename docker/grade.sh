@@ -1,16 +1,20 @@
 #!/bin/sh
 # docker/grade.sh IMAGE MODEL TEST OUT [TRUTH]: grades in a container that can do nothing else.
+#
+# MEMORY (default 4g) is what it may use. Exit codes are the grader's (python -m weighin.grading).
 set -eu
-image=$1 model=$2 test=$3 out=$4 truth=${5:-}
-for path in "$model" "$test" ${truth:+"$truth"}; do
-    [ -e "$path" ] || { echo "error: $path does not exist" >&2; exit 5; }
-done
-mkdir -p "$out" # the engine would make it as root
+image=$1 model=$2 test=$3 out=$4 truth=${5:-} memory=${MEMORY:-4g}
+fail() { printf 'error: %s\n  to mend it: %s\n' "$2" "$3" >&2; exit "$1"; }
+[ -f "$model" ] || fail 8 "$model is not a file" "name an ONNX file that exists"
+[ -d "$test" ] || fail 5 "$test is not a folder" "name the folder of test images"
+[ -z "$truth" ] || [ -f "$truth" ] || fail 5 "$truth is not a file" "name a CSV of labels"
+# the engine would make the folder as root
+mkdir -p "$out" 2>/dev/null || fail 9 "cannot make $out" "name a folder that you may write to"
 absolute() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); }
 set -- ${truth:+-v "$(absolute "$truth"):/truth.csv:ro"}
 exec docker run --rm --network none --read-only \
     --tmpfs /tmp:rw,noexec,nosuid,nodev,size=64m --cap-drop ALL \
-    --security-opt no-new-privileges --pids-limit 256 --memory 4g --memory-swap 4g \
+    --security-opt no-new-privileges --pids-limit 256 --memory "$memory" --memory-swap "$memory" \
     --user "$(id -u):$(id -g)" -v "$(absolute "$model"):/model.onnx:ro" \
     -v "$(absolute "$test"):/input:ro" -v "$(absolute "$out"):/output" "$@" \
     "$image" ${truth:+--truth /truth.csv}
