@@ -1,22 +1,41 @@
-"""provenance.json: hashes of all that the submission was made from and of all that was made.
+"""provenance.json: what the submission was made from, as an in-toto Statement of SLSA provenance.
 
-Content only. No date, path of a machine or commit: whoever rebuilds gets the same file, and the
-first line that differs says where two rebuilds parted. Knobs that only say how many hands do the
-work (`workers`, `cluster`) are left out, for they change no byte.
+Statement v1 (github.com/in-toto/attestation, spec/v1/statement.md) with the predicate
+https://slsa.dev/provenance/v1. Where the fields are and what they mean here:
+
+    subject                 submission.csv and model.onnx
+    buildType               `dvc repro` of this pipeline
+    externalParameters      params.yaml, less the knobs that only say how many hands do the work
+    internalParameters      the environment that pins the instruction set
+    resolvedDependencies    data.dvc, the truth, the locked packages, dvc.yaml, the code, the params
+    builder.version         Python and the packages that compute
+    byproducts              every stage's files and the rest of the submission
+
+Contents only: no date, machine, path or commit, so whoever rebuilds gets the same file, and the
+first line that differs says where two rebuilds parted. Commit and image are known to whoever
+signs, and go into the signed copy (signing.py), which is not an output of a stage.
 """
 
 import dataclasses
 import importlib.metadata
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from weighin.data.versioning import recorded
 from weighin.determinism import PINS
-from weighin.files import canonical_json, sha256, sha256_file, sha256_tree
+from weighin.files import canonical_json, sha256, sha256_file
 from weighin.params import Params
 from weighin.report.inputs import Inputs
 
+Json = dict[str, Any]
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "weighin:dvc-repro/v1"
+BUILDER = "weighin:anyone/v1"  # nobody in particular: every rebuild gives these bytes
+SUBMISSION = "submission"
 HANDS = ("workers", "cluster")
 PACKAGES = (
     "matplotlib",
@@ -35,27 +54,57 @@ PACKAGES = (
 )
 
 
-def provenance(inputs: Inputs, params: Params, made: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the facts; `made` are the report's own files, by name, not yet on disk."""
-    values = _without_hands(dataclasses.asdict(params))
-    outputs = {name: sha256(data) for name, data in made.items()}
-    for path in (inputs.model, inputs.submission):
-        outputs[path.name] = sha256_file(path)
+def provenance(inputs: Inputs, definition: Json, made: Mapping[str, bytes]) -> Json:
+    """Return the statement; `made` are the report's own files, by name, not yet on disk."""
     return {
-        "data": _files([inputs.data_record, inputs.truth]),
-        "code": {"weighin": sha256_tree(Path(__file__).parents[1])}
-        | _files([inputs.pipeline, inputs.stages, inputs.lock]),
-        "params": values,
-        "params_sha256": sha256(canonical_json(values).encode()),
-        "pins": dict(PINS),
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "packages": {name: _version(name) for name in PACKAGES},
-        "stages": {stage: _tree(folder) for stage, folder in inputs.folders().items()},
-        "submission": outputs,
+        "_type": STATEMENT,
+        "subject": [_file(path, path.name) for path in (inputs.submission, inputs.model)],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": definition,
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": versions()},
+                "byproducts": [*_stages(inputs), *_made(made)],
+            },
+        },
     }
 
 
-def _without_hands(values: dict[str, Any]) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Return what is installed; `+cpu` goes, for torch's builds give the same bytes."""
+    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name).split("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def build_definition(inputs: Inputs, params: Params) -> Json:
+    """Return what the submission is made from; it holds nothing of the report itself."""
+    values = _without_hands(dataclasses.asdict(params))
+    files = (inputs.truth, inputs.pipeline, inputs.lock)
+    return {
+        "buildType": BUILD_TYPE,
+        "externalParameters": {"command": "dvc repro", "params": values},
+        "internalParameters": {"environment": dict(PINS)},
+        "resolvedDependencies": [
+            *_data(inputs.data_record),
+            *(_file(path) for path in files if path.exists()),
+            described("params", sha256=sha256(canonical_json(values).encode())),
+            *([_tree(inputs.stages, "stages")] if inputs.stages.exists() else []),
+            _tree(Path(__file__).parents[1], "src/weighin"),
+        ],
+    }
+
+
+def described(name: str, **digest: str) -> Json:
+    """Return in-toto's ResourceDescriptor of a thing by its digest."""
+    return {"name": name, "digest": digest}
+
+
+def _without_hands(values: Json) -> Json:
     return {
         name: _without_hands(value) if isinstance(value, dict) else value
         for name, value in values.items()
@@ -63,18 +112,32 @@ def _without_hands(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
-    """Return an installed version; `+cpu` goes, for torch's builds give the same bytes."""
-    try:
-        return importlib.metadata.version(name).split("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _data(record: Path) -> Iterable[Json]:
+    """Yield data.dvc, with the hash that DVC knows the folder by."""
+    if record.exists():
+        yield {**_file(record), "annotations": {"md5": recorded(record.parent, record.stem)}}
 
 
-def _files(paths: list[Path]) -> dict[str, str]:
-    return {path.name: sha256_tree(path) for path in paths if path.exists()}
+def _stages(inputs: Inputs) -> Iterable[Json]:
+    for folder in inputs.folders().values():
+        yield from (_file(path) for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _tree(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+def _made(made: Mapping[str, bytes]) -> Iterable[Json]:
+    for name in sorted(made):
+        yield described(f"{SUBMISSION}/{name}", sha256=sha256(made[name]))
+
+
+def _file(path: Path, name: str = "") -> Json:
+    return described(name or path.as_posix(), sha256=sha256_file(path))
+
+
+def _tree(folder: Path, name: str) -> Json:
+    """Return in-toto's dirHash1 of a folder without what Python leaves in it.
+
+    `find . -type f | cut -c3- | LC_ALL=C sort | xargs -r sha256sum | sha256sum` gives it too.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in files if path.suffix != ".pyc")
+    lines = (f"{sha256_file(folder / name)}  {name}\n" for name in sorted(names))
+    return described(name, dirHash1=sha256("".join(lines).encode()))

@@ -10,7 +10,7 @@ from weighin.report.inputs import Inputs, read
 from weighin.report.metrics import evaluations, metrics
 from weighin.report.page import page
 from weighin.report.plots import tables
-from weighin.report.provenance import provenance
+from weighin.report.provenance import build_definition, provenance
 
 PLOTS = "plots"
 
@@ -29,6 +29,7 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
     facts = read(inputs)
     found = evaluations(facts, params)
     charts = draw(facts, found, params)
+    definition = build_definition(inputs, params)
     made = {
         "metrics.json": canonical_json(metrics(facts, found)),
         "report.html": page(facts, found, charts, params, inputs.images),
@@ -37,7 +38,7 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
         **{f"{PLOTS}/{name}": text for name, text in tables(facts).items()},
     }
     files = {name: text.encode() for name, text in made.items()}
-    files["provenance.json"] = canonical_json(provenance(inputs, params, files)).encode()
+    files["provenance.json"] = canonical_json(provenance(inputs, definition, files)).encode()
     for name, data in files.items():
         write_bytes(out / name, data)
     for old in set((out / PLOTS).iterdir()) - {out / name for name in files}:

@@ -1,0 +1,277 @@
+"""The signed copy: checked by OpenSSL too, and every way in which it can be wrong."""
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from weighin.errors import DataError, MismatchError, ParamsError
+from weighin.report.signing import Witness, sign, verify_signature
+
+SCHEMA = json.loads(
+    (Path(__file__).parent / "schemas/slsa-provenance-v1.json").read_text(encoding="utf-8")
+)
+# RFC 8410, section 10.3: the key pair of its examples
+KEY = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
+-----END PRIVATE KEY-----
+"""
+PUBLIC = """-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----
+"""
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+IMAGE = f"sha256:{'ab' * 32}"
+
+
+@pytest.fixture
+def submission(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a whole submission to sign and to spoil; keys lie beside it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(written, "submission")
+    Path("key.pem").write_text(KEY, encoding="ascii")
+    Path("public.pem").write_text(PUBLIC, encoding="ascii")
+    return Path("submission")
+
+
+def signed(submission: Path, witness: Witness = Witness()) -> Path:  # noqa: B008
+    return sign(submission / "provenance.json", Path("key.pem"), witness)
+
+
+def verify(envelope: Path, key: str = "public.pem") -> dict[str, Any]:
+    return verify_signature(envelope, Path(key))
+
+
+def opened(envelope: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(envelope.read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_signed_and_verified(submission: Path) -> None:
+    envelope = signed(submission, Witness(COMMIT, IMAGE))
+    assert envelope == submission / "provenance.dsse.json"
+    facts = verify(envelope)
+    jsonschema.validate(facts, SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert [row["name"] for row in facts["subject"]] == [
+        "submission.csv",
+        "model.onnx",
+        "provenance.json",
+    ]
+    dependencies = facts["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert dependencies[-1] == {"name": "source", "digest": {"gitCommit": COMMIT}}
+    assert facts["predicate"]["runDetails"]["builder"]["builderDependencies"] == [
+        {"name": "image", "digest": {"sha256": "ab" * 32}}
+    ]
+
+
+def test_without_a_witness_it_is_the_statement_and_its_file(submission: Path) -> None:
+    facts = verify(signed(submission))
+    facts["subject"].pop()
+    assert facts == json.loads((submission / "provenance.json").read_text(encoding="utf-8"))
+
+
+def test_signing_again_gives_the_same_bytes(submission: Path) -> None:
+    first = signed(submission, Witness(COMMIT)).read_bytes()
+    assert signed(submission, Witness(COMMIT)).read_bytes() == first
+    assert signed(submission, Witness("f" * 40)).read_bytes() != first
+
+
+def test_the_envelope_is_dsse_and_openssl_agrees(submission: Path) -> None:
+    """The signature is over DSSE's encoding, here written out by hand."""
+    facts = opened(signed(submission))
+    assert set(facts) == {"payload", "payloadType", "signatures"}
+    assert facts["payloadType"] == "application/vnd.in-toto+json"
+    payload = base64.b64decode(facts["payload"])
+    head = f"DSSEv1 28 application/vnd.in-toto+json {len(payload)} ".encode()
+    Path("text").write_bytes(head + payload)
+    Path("signature").write_bytes(base64.b64decode(facts["signatures"][0]["sig"]))
+    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "public.pem"]
+    command += ["-in", "text", "-sigfile", "signature"]
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here")
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    Path("text").write_bytes(head + payload + b" ")
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+
+
+def test_the_key_is_named_by_its_hash(submission: Path) -> None:
+    der = base64.b64decode("".join(PUBLIC.splitlines()[1:-1]))
+    Path("der").write_bytes(der)
+    found = subprocess.run(["sha256sum", "der"], capture_output=True, text=True, check=True)
+    assert opened(signed(submission))["signatures"][0]["keyid"] == found.stdout.split()[0]
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="no ssh-keygen here")
+def test_openssh_keys_do_too(submission: Path) -> None:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", "id"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    envelope = sign(submission / "provenance.json", Path("id"))
+    assert verify(envelope, "id.pub")["_type"] == "https://in-toto.io/Statement/v1"
+    with pytest.raises(MismatchError):
+        verify(envelope)
+
+
+def edit_payload(submission: Path) -> None:
+    facts = opened(submission / "provenance.dsse.json")
+    payload = base64.b64decode(facts["payload"]).replace(b'"seed": 1', b'"seed": 2')
+    facts["payload"] = base64.b64encode(payload).decode()
+    (submission / "provenance.dsse.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def edit_type(submission: Path) -> None:
+    path = submission / "provenance.dsse.json"
+    path.write_text(path.read_text().replace("vnd.in-toto+json", "vnd.in-toto2+json"))
+
+
+def drop_signatures(submission: Path) -> None:
+    facts = opened(submission / "provenance.dsse.json") | {"signatures": []}
+    (submission / "provenance.dsse.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+UNSIGNED = (
+    "submission/provenance.dsse.json was not signed by the key public.pem, or was changed since\n"
+    "  to mend it: use the signer's public key; to sign again: `weighin sign`"
+)
+NO_ENVELOPE = (
+    "submission/provenance.dsse.json is no DSSE envelope of a statement\n"
+    "  to mend it: sign the provenance first: `weighin sign`"
+)
+
+
+def changed(name: str, what: str = "has changed since it was signed") -> str:
+    mend = "rebuild it with `dvc repro`, or sign again"
+    return f"submission/{name} {what}\n  to mend it: {mend}"
+
+
+def append(name: str) -> Callable[[Path], None]:
+    def spoil(submission: Path) -> None:
+        with (submission / name).open("ab") as file:
+            file.write(b"\n")
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "said"),
+    [
+        (edit_payload, MismatchError, UNSIGNED),
+        (drop_signatures, MismatchError, UNSIGNED),
+        (edit_type, DataError, NO_ENVELOPE),
+        (lambda s: (s / "provenance.dsse.json").write_text("{"), DataError, NO_ENVELOPE),
+        (append("submission.csv"), MismatchError, changed("submission.csv")),
+        (append("model.onnx"), MismatchError, changed("model.onnx")),
+        (append("provenance.json"), MismatchError, changed("provenance.json")),
+        (append("report.html"), MismatchError, changed("report.html")),
+        (append("plots/search.csv"), MismatchError, changed("plots/search.csv")),
+        (
+            lambda s: (s / "metrics.json").unlink(),
+            MismatchError,
+            changed("metrics.json", "is missing"),
+        ),
+        (
+            lambda s: (s / "provenance.dsse.json").unlink(),
+            DataError,
+            "cannot read submission/provenance.dsse.json: No such file or directory\n"
+            "  to mend it: sign the provenance first: `weighin sign`",
+        ),
+    ],
+)
+def test_what_was_changed_is_named(
+    submission: Path, spoil: Callable[[Path], None], kind: type[Exception], said: str
+) -> None:
+    envelope = signed(submission)
+    verify(envelope)
+    spoil(submission)
+    with pytest.raises(kind) as caught:
+        verify(envelope)
+    assert str(caught.value) == said
+
+
+MAKE_KEY = "\n  to mend it: make one: openssl genpkey -algorithm ed25519 -out key.pem"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", f"key.pem is no private key{MAKE_KEY}"),
+        (PUBLIC, f"key.pem is no private key{MAKE_KEY}"),
+        (KEY.replace("MC4CAQ", "MC4CAx"), f"key.pem is no private key{MAKE_KEY}"),
+    ],
+)
+def test_a_key_that_is_none(submission: Path, text: str, said: str) -> None:
+    Path("key.pem").write_text(text, encoding="ascii")
+    with pytest.raises(DataError) as caught:
+        signed(submission)
+    assert str(caught.value) == said
+    assert not (submission / "provenance.dsse.json").exists()
+
+
+def openssl(*arguments: str) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here")
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+def test_a_key_of_another_kind(submission: Path) -> None:
+    openssl("genpkey", "-algorithm", "x25519", "-out", "key.pem")
+    openssl("pkey", "-in", "key.pem", "-pubout", "-out", "public.pem")
+    with pytest.raises(DataError) as caught:
+        signed(submission)
+    assert str(caught.value) == f"key.pem is no ed25519 key{MAKE_KEY}"
+
+
+def test_an_encrypted_key(submission: Path) -> None:
+    openssl("pkey", "-in", "key.pem", "-aes256", "-passout", "pass:x", "-out", "key.pem.new")
+    Path("key.pem.new").replace("key.pem")
+    with pytest.raises(DataError) as caught:
+        signed(submission)
+    assert str(caught.value) == (
+        "key.pem is encrypted\n"
+        "  to mend it: give a key without a passphrase: openssl pkey -in key.pem -out plain.pem"
+    )
+
+
+def test_a_missing_key(submission: Path) -> None:
+    Path("key.pem").unlink()
+    with pytest.raises(DataError) as caught:
+        signed(submission)
+    assert str(caught.value) == f"cannot read key.pem: No such file or directory{MAKE_KEY}"
+
+
+def test_a_public_key_that_is_none(submission: Path) -> None:
+    envelope = signed(submission)
+    with pytest.raises(DataError) as caught:
+        verify(envelope, "key.pem")
+    assert str(caught.value) == (
+        "key.pem is no public key\n  to mend it: make it from the key: "
+        "openssl pkey -in key.pem -pubout -out public.pem"
+    )
+
+
+def test_only_a_statement_is_signed(submission: Path) -> None:
+    (submission / "provenance.json").write_text('{"_type": "x"}', encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        signed(submission)
+    assert str(caught.value) == (
+        "submission/provenance.json holds no in-toto statement\n"
+        "  to mend it: run `dvc repro report`, then sign"
+    )
+
+
+def test_a_witness_says_hashes_only() -> None:
+    with pytest.raises(ParamsError) as caught:
+        Witness(commit="main")
+    assert str(caught.value) == (
+        '"main" is no commit\n  to mend it: give the output of git rev-parse HEAD'
+    )
+    with pytest.raises(ParamsError) as caught:
+        Witness(image="weighin:latest")
+    assert str(caught.value) == (
+        '"weighin:latest" is no image ID\n  to mend it: give sha256: and 64 hexadecimal digits'
+    )
