@@ -86,7 +86,7 @@ def test_a_section_that_is_not_declared_cannot_be_read(project):
 
 
 def test_a_stage_that_is_not_declared(project):
-    with pytest.raises(ParamsError, match="dvc.yaml has no stage other"):
+    with pytest.raises(ParamsError, match=r"dvc\.yaml has no stage other"):
         stage.run("other", lambda s: None)
 
 

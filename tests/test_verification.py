@@ -149,10 +149,10 @@ def test_what_is_not_committed_does_not_help(project):
 def test_nothing_committed(project):
     run(project, "git", "rm", "--quiet", "--cached", "dvc.lock")
     run(project, "git", "commit", "--quiet", "-m", "gone")
-    with pytest.raises(DataError, match="the last commit has no dvc.lock"):
+    with pytest.raises(DataError, match=r"the last commit has no dvc\.lock"):
         verify(project)
 
 
 def test_an_unknown_stage(project):
-    with pytest.raises(ParamsError, match="dvc.lock has no stage other"):
+    with pytest.raises(ParamsError, match=r"dvc\.lock has no stage other"):
         verify(project, "other")

@@ -1,4 +1,4 @@
-"""dvc.yaml says what is true: deps are imports, params are what is read, nothing escapes the cache."""
+"""dvc.yaml says what is true: deps are imports, params are read, nothing escapes the cache."""
 
 import dataclasses
 import tomllib
@@ -41,7 +41,7 @@ def test_every_stage_says_what_it_does_and_may_be_cached(name):
     assert stage["cmd"] == f"python stages/{name}.py"
     assert not stage.keys() & {"always_changed", "frozen"}
     assert "requirements.lock" in stage["deps"]
-    assert all(isinstance(out, str) for out in stage["outs"]), "an out with options: persist? cache?"
+    assert all(isinstance(out, str) for out in stage["outs"]), "an out with options"
 
 
 def test_every_parameter_has_a_reader_but_for_the_hands():

@@ -1,0 +1,136 @@
+"""`dvc repro` end to end: the same bytes anywhere, nothing twice, and again after a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import TINY, environment, run, set_params
+from weighin.files import sha256_tree
+from weighin.schema import read_yaml
+
+pytestmark = pytest.mark.slow
+OUTS = {"search": "work/search", "train": "work/train", "finetune": "work/finetune"}
+
+
+def test_what_is_handed_in(built):
+    assert sorted(path.name for path in (built / "submission").iterdir()) == [
+        "MODEL_CARD.md",
+        "metrics.json",
+        "model.onnx",
+        "plots",
+        "provenance.json",
+        "report.html",
+        "submission.csv",
+    ]
+    lines = (built / "submission/submission.csv").read_text().splitlines()
+    names = sorted(path.name for path in (built / "data/test").iterdir())
+    assert lines[0] == "filename,class"
+    assert [line.split(",")[0] for line in lines[1:]] == names
+    metrics = json.loads((built / "submission/metrics.json").read_text())
+    assert {"f1", "macs", "score", "f1_under_floor", "test_f1", "test_score"} <= metrics.keys()
+
+
+def test_a_second_repro_does_nothing_and_says_so(built):
+    before = (built / "dvc.lock").read_bytes()
+    start = time.process_time(), time.perf_counter()
+    done = run(built, "dvc", "repro")
+    assert time.perf_counter() - start[1] < 30  # under 5 s where nothing else runs
+    assert done.stdout.splitlines()[-1] == "Data and pipelines are up to date."
+    assert (built / "dvc.lock").read_bytes() == before
+    assert not (built / ".weighin/scratch/train").exists()
+
+
+def test_another_folder_time_zone_language_and_hash_seed_give_the_same_lock(built, tmp_path):
+    other = tmp_path / "another folder" / "project"
+    run(built, "git", "clone", "--quiet", ".", str(other))
+    draw_demo(other / "data", IMAGES, SIDE)
+    settings = {"TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "77"}
+    run(other, "dvc", "repro", "-f", "--no-run-cache", WEIGHIN_WORKERS="1", **settings)
+    assert (other / "dvc.lock").read_bytes() == (built / "dvc.lock").read_bytes()
+
+
+def test_another_seed_gives_another_lock(built, tmp_path):
+    other = copied(built, tmp_path)
+    set_params(other, {**TINY, "seed": 1})
+    run(other, "dvc", "repro", "train")
+    old, new = (read_yaml(root / "dvc.lock")["stages"]["train"] for root in (built, other))
+    assert old["outs"][0]["path"] == new["outs"][0]["path"] == "work/train"
+    assert old["outs"][0]["md5"] != new["outs"][0]["md5"]
+
+
+@pytest.mark.parametrize("name", ["search", "train", "finetune"])
+def test_a_killed_stage_goes_on_to_the_same_bytes(name, built, tmp_path):
+    project = copied(built, tmp_path)
+    shutil.rmtree(project / OUTS[name])
+    command = [sys.executable, f"stages/{name}.py"]
+    killed = subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment(project),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    first = killed.stderr.readline()
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert first.startswith((f"{name} 1/", f"{name}: epochs 1/"))
+    left = [path for path in (project / ".weighin/scratch" / name).rglob("*") if path.is_file()]
+    assert left, "nothing was kept for the next run"
+    again = run(project, *command)
+    assert not again.stderr.startswith(first), "it began again from the start"
+    assert sha256_tree(project / OUTS[name]) == sha256_tree(built / OUTS[name])
+    assert not (project / ".weighin/scratch" / name).exists()
+
+
+def test_an_experiment_shows_its_figures(built, tmp_path):
+    project = copied(built, tmp_path)
+    run(project, "git", "add", "-A")
+    run(project, "git", "commit", "--quiet", "-m", "built")
+    run(project, "dvc", "exp", "run", "--name", "short", "-S", "train.epochs=1", "-S", "seed=3")
+    shown = json.loads(run(project, "dvc", "exp", "show", "--json").stdout)
+    experiment = shown[-1]["experiments"][0]["revs"][0]["data"]
+    metrics = experiment["metrics"]["submission/metrics.json"]["data"]
+    assert {"f1", "macs", "score"} <= metrics.keys()
+    params = experiment["params"]["params.yaml"]["data"]
+    assert (params["train"]["epochs"], params["seed"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("train.epochs=banana", 'params.yaml: train.epochs is "banana"; it must be a whole number'),
+        ("train.teacher=99", "params.yaml: train.teacher is 99; it must be a number 0 to 16"),
+        ("+train.epoch=3", "params.yaml: unknown key train.epoch; did you mean train.epochs?"),
+    ],
+)
+def test_a_wrong_value_stops_an_experiment_with_the_allowed_range(built, tmp_path, change, said):
+    project = copied(built, tmp_path)
+    changes = ["-S", change, "-S", "train.all_data=true"]
+    done = run(project, "dvc", "exp", "run", *changes, check=False)
+    assert done.returncode != 0
+    assert said in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_small_number_is_a_number(built, tmp_path):
+    project = copied(built, tmp_path)
+    run(project, "dvc", "exp", "run", "-S", "finetune.lr=1e-6", "-S", "finetune.epochs=1")
+    assert "lr: 1e-06" in (project / "params.yaml").read_text()
+    history = json.loads((project / "work/finetune/history.json").read_text())
+    assert 0 < history[-1]["lr"] <= 1e-6
+
+
+def copied(built: Path, tmp_path: Path) -> Path:
+    """Return a copy of a built project, its cache included."""
+    target = tmp_path / "copy"
+    shutil.copytree(built, target, symlinks=True)
+    return target
