@@ -85,12 +85,14 @@ def short() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def engine(short: Path) -> Iterator[Engine]:
     tools = os.environ.get("WEIGHIN_DOCKER_TOOLS")
-    here = Engine({})
+    here = Engine({name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ})
     if shutil.which("docker") and here.run("docker", "info").returncode == 0:
         yield here
         return
     if not tools:
-        pytest.skip("no Docker engine answers, and WEIGHIN_DOCKER_TOOLS names no tools to start one")
+        pytest.skip(
+            "no Docker engine answers, and WEIGHIN_DOCKER_TOOLS names no tools to start one"
+        )
     up = here.run("bash", Path(tools) / "engine-up.sh", short / "engine", check=True)
     host = up.stdout.strip().removeprefix("export DOCKER_HOST=")
     started = Engine({"DOCKER_HOST": host, "BASE_IMAGE": "weighin-base:local"})

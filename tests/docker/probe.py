@@ -4,7 +4,6 @@ it got, as JSON.
 
 import json
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -26,11 +25,14 @@ def attempt(work: Callable[[], Any]) -> str:
 
 
 def write(folder: str, size: int = 1) -> str:
-    return attempt(lambda: Path(folder, "probe").write_bytes(bytes(size)))
+    path = Path(folder, "probe")
+    outcome = attempt(lambda: path.write_bytes(bytes(size)))
+    attempt(path.unlink)
+    return outcome
 
 
 def execute_from_tmp() -> None:
-    shutil.copy2(os.path.realpath(sys.executable), "/tmp/program")  # noqa: PTH
+    shutil.copy2(os.path.realpath(sys.executable), "/tmp/program")
     subprocess.run(["/tmp/program", "-c", "pass"], check=True)
 
 
@@ -60,7 +62,7 @@ def status() -> dict[str, str]:
 
 
 def main() -> None:
-    if os.environ.get("PROBE") == "memory" or Path("/input/memory").exists():
+    if Path("/input/memory").exists():
         bytearray(os.urandom(2**20) * 400)  # 400 MB, touched
     facts = status()
     print(
@@ -78,7 +80,6 @@ def main() -> None:
                 "capabilities": int(facts["CapBnd"], 16),
                 "new privileges": facts["NoNewPrivs"],
                 "processes": processes(),
-                "core dumps": resource.getrlimit(resource.RLIMIT_CORE)[0],
             }
         )
     )

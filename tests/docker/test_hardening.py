@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import NOBODY, ROOT, Built, Engine
+from .conftest import NOBODY, Built, Done, Engine
 
 pytestmark = pytest.mark.docker
 PROBE = Path(__file__).with_name("probe.py")
@@ -19,14 +19,20 @@ PROBE = Path(__file__).with_name("probe.py")
 class Desk:
     """Folders of a user who may use the engine and owns nothing else."""
 
+    script: Path
     model: Path
     test: Path
     out: Path
     options: dict[str, Any]
 
+    def grade(self, engine: Engine, image: str, **env: str) -> Done:
+        """Run docker/grade.sh as that user."""
+        options = self.options | {"env": self.options.get("env", {}) | env}
+        return engine.run("sh", self.script, image, self.model, self.test, self.out, **options)
+
 
 @pytest.fixture(scope="module")
-def desk(engine: Engine, short: Path) -> Desk:
+def desk(engine: Engine, short: Path, clones: tuple[Path, Path]) -> Desk:
     home = short / "desk"
     for folder in ("test", "out"):
         (home / folder).mkdir(parents=True)
@@ -35,7 +41,8 @@ def desk(engine: Engine, short: Path) -> Desk:
     if os.geteuid() == 0:
         for path in (home, home / "out"):
             os.chown(path, NOBODY, NOBODY)
-    return Desk(model, home / "test", home / "out", engine.as_nobody(home))
+    script = clones[0] / "docker/grade.sh"  # a user without rights cannot enter every checkout
+    return Desk(script, model, home / "test", home / "out", engine.as_nobody(home))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +58,7 @@ def probe(engine: Engine, image: Built) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def hardened(engine: Engine, probe: str, desk: Desk) -> dict[str, Any]:
-    command = ("sh", ROOT / "docker/grade.sh", probe, desk.model, desk.test, desk.out)
-    done = engine.run(*command, **desk.options)
+    done = desk.grade(engine, probe)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -113,12 +119,7 @@ def test_user(hardened: dict[str, Any], plain: dict[str, Any]) -> None:
 def test_memory(engine: Engine, probe: str, desk: Desk) -> None:
     """400 MB fit under the limit of 4 GB, and end the container under one of 200 MB."""
     (desk.test / "memory").touch()
-    command = ("sh", ROOT / "docker/grade.sh", probe, desk.model, desk.test, desk.out)
-    own = desk.options.get("env", {})
-    roomy, tight = (
-        engine.run(*command, **desk.options | {"env": own | {"MEMORY": limit}})
-        for limit in ("4g", "200m")
-    )
+    roomy, tight = (desk.grade(engine, probe, MEMORY=limit) for limit in ("4g", "200m"))
     (desk.test / "memory").unlink()
     assert roomy.returncode == 0, roomy.stderr
     assert tight.returncode == 137

@@ -1,4 +1,4 @@
-"""The grader image: the same from any clone, small, and with nothing in it that it does not need."""
+"""The grader image: the same from any clone, small, and with nothing that it does not need."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Built, Builds, Engine
+from .conftest import ROOT, Builds, Built, Engine
 
 pytestmark = pytest.mark.docker
 
