@@ -76,10 +76,10 @@ def test_nothing_around_the_process_changes_a_byte(
 def test_another_seed_is_seen_where_it_belongs(
     here: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    """Negative control. The figures are the logits', so only the provenance tells the seed."""
+    """Negative control. The figures are the logits', so only the hash of the params tells it."""
     there = write(make_project(tmp_path / "project"), seed=2, PYTHONHASHSEED="1", TZ="UTC")
     differ = {name for name, sha in here["made"].items() if there["made"][name] != sha}
-    assert differ == {"submission/provenance.json"}
+    assert differ == {"submission/provenance.json", "submission/report.html"}
 
 
 def test_no_path_or_name_of_this_machine_is_written(written: Path, whole: Path) -> None:

@@ -12,7 +12,7 @@ from strict_html import read_page
 from weighin.params import Params
 
 Write = Callable[..., Path]
-WHOLE = ["verdict", "data", "search", "training", "compression", "mistakes", "rebuild"]
+WHOLE = ["verdict", "data", "search", "training", "compression", "mistakes", "origin", "rebuild"]
 
 
 def sections(folder: Path) -> list[str]:
@@ -89,7 +89,7 @@ def test_everything_optional_off(project: Path, report: Write) -> None:
     Path("data.dvc").unlink()
     shutil.rmtree("work/prepare/pictures")
     folder = report()
-    assert sections(folder) == ["verdict", "data", "rebuild"]
+    assert sections(folder) == ["verdict", "data", "origin", "rebuild"]
     assert figures(folder) == {"classes.csv", "classes.svg"}
 
 

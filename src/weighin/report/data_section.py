@@ -4,15 +4,15 @@ from weighin.report.charts import Charts, shown
 from weighin.report.inputs import Facts
 from weighin.report.markup import (
     Markup,
-    element,
     figure,
-    joined,
+    folded,
     paragraph,
     picture,
     section,
     table,
 )
 from weighin.report.trials import Data
+from weighin.report.words import several
 
 EXAMPLES = 3  # file names shown for a kind of fault
 
@@ -35,7 +35,7 @@ def summary(report: Data) -> str:
     """Return the data set in a sentence, for the page and the card."""
     train, validation = (sum(report.splits[split].values()) for split in ("train", "validation"))
     return (
-        f"{report.files:,} files were checked and {report.images:,} images of "
+        f"{several(report.files, 'file')} checked and {report.images:,} images of "
         f"{len(report.splits['train'])} classes kept: {train:,} to train on, {validation:,} to "
         f"validate. The largest class has {report.imbalance:g} times the images of the smallest."
     )
@@ -57,7 +57,7 @@ def _alike(report: Data) -> Markup:
     if not report.alike:
         return paragraph("No two images look almost alike.")
     return paragraph(
-        f"{report.alike:,} pairs of images look almost alike, "
+        f"{several(report.alike, 'pair')} of images look almost alike, "
         f"{report.alike_across:,} across two classes; each pair stays in one split."
     )
 
@@ -72,5 +72,4 @@ def _sheets(facts: Facts) -> Markup:
         )
         for title, path in facts.pictures
     )
-    inside = joined(sheets)
-    return element("details", element("summary", "Contact sheets"), inside)
+    return folded("Contact sheets", *sheets)

@@ -38,11 +38,6 @@ def paragraph(*children: str) -> Markup:
     return element("p", *children)
 
 
-def bullets(items: Iterable[str]) -> Markup:
-    """Return an unordered list."""
-    return element("ul", *(element("li", item) for item in items))
-
-
 def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
     """Return a table; each row's first cell is its heading, the others line up right."""
     head = element("tr", *(element("th", text, scope="col") for text in header))
@@ -72,6 +67,11 @@ def picture(data: bytes, alt: str, kind: str = "jpeg", **attributes: str) -> Mar
 def figure(inside: Markup, caption: str, **attributes: str) -> Markup:
     """Return a figure over its caption."""
     return element("figure", inside, element("figcaption", caption), **attributes)
+
+
+def folded(title: str, *inside: Markup) -> Markup:
+    """Return markup that opens under its title."""
+    return element("details", element("summary", title), *inside)
 
 
 def section(anchor: str, title: str, *children: str) -> Markup:

@@ -8,28 +8,34 @@ from weighin.report.charts import Charts
 from weighin.report.data_section import data
 from weighin.report.evaluation import Evaluation
 from weighin.report.inputs import Facts
-from weighin.report.markup import Markup, element, joined, paragraph, section
+from weighin.report.markup import Markup, element, joined
+from weighin.report.origin import origin, rebuild
+from weighin.report.provenance import Json
 from weighin.report.theme import CSS
+from weighin.report.verdict import verdict
 
 # nothing is fetched and no script runs, even if a name slipped through
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-REBUILD = "dvc repro"
-GRADE = "python -m weighin.grading submission/model.onnx data/test graded --contest params.yaml"
-SCORED = f"{GRADE} --truth data/test_truth.csv"
 
 
 def page(
-    facts: Facts, found: dict[str, Evaluation], charts: Charts, params: Params, images: Path
+    facts: Facts,
+    found: dict[str, Evaluation],
+    charts: Charts,
+    params: Params,
+    images: Path,
+    definition: Json,
 ) -> str:
-    """Return the page; `images` is the folder that the thumbnails of mistakes are read from."""
+    """Return the page; `images` is the folder of the mistakes, `definition` that of the build."""
     parts = [
-        ("verdict", "Verdict", sections.verdict(facts, found, params)),
+        ("verdict", "Verdict", verdict(facts, found, params)),
         ("data", "Data", data(facts, charts)),
         ("search", "Search", sections.search(facts, charts)),
         ("training", "Training", sections.training(facts, charts)),
         ("compression", "Compression", sections.compression(facts, charts)),
         ("mistakes", "Mistakes", sections.mistakes(facts, found, charts, params, images)),
-        ("rebuild", "Rebuild and grade", _rebuild(facts)),
+        ("origin", "Made from", origin(definition)),
+        ("rebuild", "Rebuild and grade", rebuild(facts)),
     ]
     title = f"Weigh-in: {len(facts.classes)} classes, {facts.count.macs:,} MACs"
     head = element(
@@ -41,31 +47,16 @@ def page(
         element("style", Markup(CSS)),
     )
     bodies = joined(body for _, _, body in parts)
-    header = element("header", element("h1", title), sections.contents(parts))
+    header = element("header", element("h1", title), _contents(parts))
     body = element("body", header, element("main", bodies))
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _rebuild(facts: Facts) -> Markup:
-    return section(
-        "rebuild",
-        "Rebuild and grade",
-        paragraph(
-            "The same data, parameters and code give every file of this submission again, "
-            "byte for byte; provenance.json holds the hashes to compare with."
-        ),
-        _commands(REBUILD),
-        paragraph(
-            "The grader trusts nothing that is said here: it counts the MACs from the graph of "
-            "model.onnx, labels the folder and, given the truth, scores it."
-        ),
-        _commands(GRADE, SCORED),
-        paragraph(
-            f"submission.csv labels {facts.labelled:,} files. SHA-256 of model.onnx: ",
-            element("code", facts.model.sha256),
-        ),
+def _contents(sections: list[tuple[str, str, Markup]]) -> Markup:
+    """Return links to the sections that are there."""
+    links = (
+        element("li", element("a", title, href=f"#{anchor}"))
+        for anchor, title, body in sections
+        if body
     )
-
-
-def _commands(*lines: str) -> Markup:
-    return element("pre", element("code", "\n".join(lines)), tabindex="0")
+    return element("nav", element("ul", *links), aria_label="Sections")

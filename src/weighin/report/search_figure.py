@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from weighin.grading.f1 import Floats
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
+from weighin.report.rules import rules
 from weighin.report.svg import BLUE, GRID, MUTED, ORANGE, PAPER, canvas, saved, style
 from weighin.report.trials import Trial, Trials
 
@@ -48,11 +49,13 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _contours(axes: Axes, contest: Contest, parameters: int) -> None:
-    """Draw lines of equal score above the floor, where the score does not jump."""
-    low = max(axes.get_ylim()[0], contest.floor_f1)
+    """Draw lines of equal score above the floor and under the ceiling, where it does not jump."""
+    held = rules(contest)
+    low = max(axes.get_ylim()[0], held.floor or 0.0)
+    right = min(axes.get_xlim()[1], (held.ceiling or np.inf) / 1e6)
     if low >= axes.get_ylim()[1]:
         return
-    x = np.linspace(*axes.get_xlim(), GRID_POINTS)
+    x = np.linspace(axes.get_xlim()[0], right, GRID_POINTS)
     y = np.linspace(low, axes.get_ylim()[1], GRID_POINTS)
     z = np.array([[_score(contest, macs, f1, parameters) for macs in x] for f1 in y])
     if np.ptp(z) < 1e-9:
@@ -70,10 +73,11 @@ def _score(contest: Contest, millions: float, f1: float, parameters: int) -> flo
 
 def _floor(axes: Axes, contest: Contest) -> None:
     low, high = axes.get_ylim()
-    if low < contest.floor_f1 < high:
-        axes.axhline(contest.floor_f1, color=ORANGE, linewidth=1, linestyle=(0, (4, 3)))
-        words = f"floor {contest.floor_f1:g}"
-        place = (axes.get_xlim()[1], contest.floor_f1)
+    floor = rules(contest).floor
+    if floor is not None and low < floor < high:
+        axes.axhline(floor, color=ORANGE, linewidth=1, linestyle=(0, (4, 3)))
+        words = f"floor {floor:g}"
+        place = (axes.get_xlim()[1], floor)
         axes.annotate(
             words,
             place,

@@ -1,4 +1,4 @@
-"""The page's sections on the verdict, the search, the training, the compression, the mistakes."""
+"""The page's sections on the search, the training, the compression and the mistakes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,65 +9,11 @@ from weighin.report.charts import Charts, shown
 from weighin.report.evaluation import Evaluation, worst_mistakes
 from weighin.report.gallery import gallery
 from weighin.report.inputs import Facts
-from weighin.report.markup import Markup, element, paragraph, section, table
+from weighin.report.markup import Markup, element, folded, paragraph, section, table
 from weighin.report.trials import Trials
-from weighin.report.words import (
-    SEEN,
-    UNMEASURED,
-    interval,
-    macs_of_reference,
-    measured,
-    risk,
-    share,
-    split_name,
-)
+from weighin.report.words import compressed, measured, split_name, study
 
 Found = dict[str, Evaluation]
-
-
-def verdict(facts: Facts, found: Found, params: Params) -> Markup:
-    """Return the figures that decide: score, F1 and MACs against the reference."""
-    parts = [_headline(facts, found, params)]
-    for split, evaluation in found.items():
-        odds = risk(evaluation, params.contest)
-        parts.append(paragraph(f"On {split_name(split)}, by bootstrap over its images, {odds}."))
-    if params.train.all_data:
-        parts.append(element("p", SEEN, class_="warning"))
-    if not found:
-        parts.append(element("p", UNMEASURED, class_="warning"))
-    parts += [_terms(found)] if found else []
-    return section("verdict", "Verdict", *parts)
-
-
-def _headline(facts: Facts, found: Found, params: Params) -> Markup:
-    cards = []
-    for split, evaluation in found.items():
-        spread = interval(evaluation.score_low, evaluation.score_high)
-        where = split_name(split)
-        cards.append((f"Score on {where}", f"{evaluation.score.value:.4f}", f"95 %: {spread}"))
-        spread = interval(evaluation.risk.low, evaluation.risk.high)
-        cards.append((f"Macro F1 on {where}", f"{evaluation.table.f1:.4f}", f"95 %: {spread}"))
-    cards.append(
-        ("MACs an image", f"{facts.count.macs:,}", macs_of_reference(facts, params.contest))
-    )
-    height, width = facts.model.size
-    size = f"input {height} × {width} pixels"
-    cards.append(("Parameters", f"{facts.count.parameters:,}", size))
-    blocks = (
-        element("div", element("dt", name), element("dd", element("strong", value), note))
-        for name, value, note in cards
-    )
-    return element("dl", *blocks, class_="figures")
-
-
-def _terms(found: Found) -> Markup:
-    names = list(next(iter(found.values())).score.parts)
-    rows = [
-        [name, *(measured(evaluation.score.parts[name]) for evaluation in found.values())]
-        for name in names
-    ]
-    rows.append(["score", *(measured(evaluation.score.value) for evaluation in found.values())])
-    return table("The terms of the score; lower is better", ["term", *found], rows)
 
 
 def search(facts: Facts, charts: Charts) -> Markup:
@@ -76,19 +22,13 @@ def search(facts: Facts, charts: Charts) -> Markup:
         return Markup()
     parts: list[str] = []
     if facts.search:
-        parts += [paragraph(_study(facts.search)), shown(charts, "search"), _front(facts.search)]
+        parts += [paragraph(study(facts.search)), shown(charts, "search"), _front(facts.search)]
     if facts.tune:
-        parts += [element("h3", "Recipe"), paragraph(_study(facts.tune))]
+        parts += [element("h3", "Recipe"), paragraph(study(facts.tune))]
     if facts.recipe:
         rows = [[name, str(value)] for name, value in _flat(facts.recipe)]
-        parts.append(_folded("The recipe", table("Recipe", ["parameter", "value"], rows)))
+        parts.append(folded("The recipe", table("Recipe", ["parameter", "value"], rows)))
     return section("search", "Search", *parts)
-
-
-def _study(found: Trials) -> str:
-    states = [trial.state for trial in found.trials]
-    counted = (f"{states.count(state):,} {state}" for state in dict.fromkeys(states))
-    return f"{len(states):,} trials: {', '.join(counted)}. Chosen: {found.chosen}. {found.why}"
 
 
 def _front(found: Trials) -> Markup:
@@ -109,7 +49,7 @@ def training(facts: Facts, charts: Charts) -> Markup:
     parts: list[str] = [shown(charts, stage) for stage in facts.histories]
     if facts.network:
         rows = element("pre", element("code", facts.network), tabindex="0")
-        parts.append(_folded("The network's rows", rows))
+        parts.append(folded("The network's rows", rows))
     return section("training", "Training", *parts) if parts else Markup()
 
 
@@ -117,10 +57,6 @@ def compression(facts: Facts, charts: Charts) -> Markup:
     """Return what the factorisation saved, layer by layer."""
     if not facts.layers:
         return Markup()
-    before = sum(layer.macs_before for layer in facts.layers)
-    after = sum(layer.macs_after for layer in facts.layers)
-    kept = share(after / before) if before else "–"
-    changed = sum(layer.method is not None for layer in facts.layers)
     rows = [
         [
             layer.path,
@@ -138,12 +74,9 @@ def compression(facts: Facts, charts: Charts) -> Markup:
     return section(
         "compression",
         "Compression",
-        paragraph(
-            f"{changed} of {len(facts.layers)} layers were factorised; together they went from "
-            f"{before:,} to {after:,} MACs ({kept})."
-        ),
+        paragraph(compressed(facts.layers)),
         shown(charts, "layers"),
-        _folded("Every layer", table("Layers; error is relative to the weights", header, rows)),
+        folded("Every layer", table("Layers; error is relative to the weights", header, rows)),
     )
 
 
@@ -177,10 +110,6 @@ def _classes(split: str, found: Evaluation) -> Markup:
     return table(f"Each class on {split_name(split)}", header, rows)
 
 
-def _folded(title: str, inside: Markup) -> Markup:
-    return element("details", element("summary", title), inside)
-
-
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for name in sorted(values):
@@ -188,13 +117,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         inner = isinstance(value, Mapping)
         rows += _flat(value, f"{prefix}{name}.") if inner else [(prefix + name, value)]
     return rows
-
-
-def contents(sections: list[tuple[str, str, Markup]]) -> Markup:
-    """Return links to the sections that are there."""
-    links = (
-        element("li", element("a", title, href=f"#{anchor}"))
-        for anchor, title, body in sections
-        if body
-    )
-    return element("nav", element("ul", *links), aria_label="Sections")

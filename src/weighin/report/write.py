@@ -32,7 +32,7 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
     definition = build_definition(inputs, params)
     made = {
         "metrics.json": canonical_json(metrics(facts, found)),
-        "report.html": page(facts, found, charts, params, inputs.images),
+        "report.html": page(facts, found, charts, params, inputs.images, definition),
         "MODEL_CARD.md": card(facts, found, params),
         **{f"{PLOTS}/{name}.svg": chart.svg for name, chart in charts.items()},
         **{f"{PLOTS}/{name}": text for name, text in tables(facts).items()},
