@@ -52,6 +52,13 @@ def generator(*address: int | str) -> "Generator":
     """
     import numpy as np
 
-    text = "\n".join(f"{type(part).__name__}:{part}" for part in address)
+    text = "\n".join(map(_spelt, address))
     key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def _spelt(part: int | str) -> str:
+    """Return a part so that no two addresses are spelt alike, and NumPy's integers like Python's."""
+    if isinstance(part, str):
+        return "str:" + part.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"int:{int(part)}"

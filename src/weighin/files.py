@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -41,6 +42,13 @@ def replacing(path: Path) -> Iterator[Path]:
         if draft is not None:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed writers of `path` left beside it."""
+    eight = "?" * 8  # what mkstemp appends
+    for draft in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.{eight}"):
+        draft.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

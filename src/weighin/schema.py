@@ -6,6 +6,7 @@ fault at once, each with its allowed range and, for an unknown key, the nearest 
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -67,8 +68,10 @@ def read_yaml(path: Path) -> Any:
         raise ParamsError(
             f"{path} does not exist", "run this in the project's folder, or name an existing file"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
+    except OSError as error:
+        raise ParamsError(f"cannot read {path}: {error.strerror}", "name a YAML file") from None
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:
+        line = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
         raise ParamsError(f"{path} is not YAML: {line}", f"edit {path}") from None
 
 
@@ -134,7 +137,7 @@ def _nearest(key: str, known: list[str], prefix: str) -> str:
 def _value(kind: Any, knob: Knob, value: Any, name: str, faults: list[str]) -> Any:
     converted = _convert(kind, value)
     if converted is None and value is not None:
-        faults.append(f'{name} is "{value}"; it must be {describe(kind, knob)}')
+        faults.append(f"{name} is {_shown(value)}; it must be {describe(kind, knob)}")
     elif value is None and not _optional(kind):
         faults.append(f"{name} is empty; it must be {describe(kind, knob)}")
     elif not _inside(knob, converted):
@@ -182,8 +185,8 @@ def _convert(kind: Any, value: Any) -> Any:
         return dict(value) if isinstance(value, Mapping) else None
     if origin is tuple:
         return _convert_tuple(inner, value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and type(value) is int:
+        return float(value) if abs(value) < 10**300 else math.copysign(math.inf, value)
     return value if type(value) is kind else None
 
 
@@ -210,4 +213,6 @@ def _inside(knob: Knob, value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
