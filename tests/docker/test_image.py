@@ -15,11 +15,10 @@ from .conftest import ROOT, Builds, Built, Engine
 pytestmark = pytest.mark.docker
 
 
-def commit_time() -> int:
-    asked = subprocess.run(
-        ["git", "-C", ROOT, "log", "-1", "--format=%ct"], capture_output=True, check=True
-    )
-    return int(asked.stdout)
+@pytest.fixture(scope="module")
+def commit_time(clones: tuple[Path, Path]) -> int:
+    command = ["git", "-C", str(clones[0]), "log", "-1", "--format=%ct"]
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +35,10 @@ def files(engine: Engine, image: Built, short: Path) -> Iterator[tarfile.TarFile
     saved.unlink()
 
 
-def test_two_builds_are_one_image(image: Built, builds: Builds) -> None:
+def test_two_builds_are_one_image(image: Built, builds: Builds, commit_time: int) -> None:
     again = builds(1)
     assert (again.id, again.tree, again.size) == (image.id, image.tree, image.size)
-    other = builds(0, SOURCE_DATE_EPOCH=str(commit_time() + 1))
+    other = builds(0, SOURCE_DATE_EPOCH=str(commit_time + 1))
     assert other.id != image.id
     assert other.tree != image.tree
 
@@ -62,9 +61,9 @@ def test_holds_what_it_needs_and_no_more(files: tarfile.TarFile) -> None:
     assert rooms - {"__pycache__"} == {"grading", "__init__.py", *(f"{m}.py" for m in modules)}
 
 
-def test_one_owner_one_time_and_nobody_may_write(files: tarfile.TarFile) -> None:
+def test_one_owner_one_time_and_nobody_may_write(files: tarfile.TarFile, commit_time: int) -> None:
     assert {(member.uid, member.gid) for member in files} == {(0, 0)}
-    assert {int(member.mtime) for member in files} == {commit_time()}
+    assert {int(member.mtime) for member in files} == {commit_time}
     loose = [m.name for m in files if not m.issym() and m.mode & (stat.S_IWGRP | stat.S_IWOTH)]
     assert [name.strip("./") for name in loose] == ["tmp"]
     assert [m.name for m in files if m.isreg() and m.mode & (stat.S_ISUID | stat.S_ISGID)] == []

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,9 @@ def contest(
     image: Built,
     clones: tuple[Path, Path],
     short: Path,
-    request: pytest.FixtureRequest,
 ) -> Contest:
-    home = short / request.node.name
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(dir=short))
+    home.chmod(0o755)
     model = home / "model.onnx"
     model.write_bytes(make_model().SerializeToString())
     write_pictures(home / "pictures")
