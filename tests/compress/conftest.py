@@ -1,10 +1,18 @@
 from pathlib import Path
 
 import pytest
-from small import make_pack
+from small import make_pack, trained
+
+from weighin.compress.store import Trained
 
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small packed data set; tests only read it."""
     return make_pack(tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture(scope="session")
+def network(packed: Path) -> Trained:
+    """A network that labels every validation image of the pack rightly."""
+    return trained(packed)

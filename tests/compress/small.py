@@ -48,7 +48,7 @@ ROWS = [
 SPEC = NetworkSpec.from_dict({"input": list(SIZE), "width": 1.0, "rows": ROWS})
 AUGMENT = Augment(0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
 LOSS = Loss(1, 0, 0, 0, 2, 0, 0, 2)
-RECIPE = Recipe(2, 16, "sgd", 0.1, 0.9, 1e-3, "one-cycle", 0.2, 0, 0, 0, AUGMENT, LOSS)
+RECIPE = Recipe(2, 16, "sgd", 0.3, 0.9, 1e-3, "one-cycle", 0.2, 0, 0, 0, AUGMENT, LOSS)
 
 
 def make_pack(folder: Path, counts: tuple[int, int] = (96, 60)) -> Path:
@@ -82,7 +82,7 @@ def untrained(spec: NetworkSpec = SPEC, seed: int = 0) -> Trained:
 
 @cache
 def trained(packed: Path) -> Trained:
-    job = Job(SPEC, RECIPE, 8, packed, (1, "train"))
+    job = Job(SPEC, RECIPE, 16, packed, (1, "train"))
     return Trained(SPEC, fit(Team(), job).weights)
 
 

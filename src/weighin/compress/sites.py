@@ -5,6 +5,7 @@ Costs are those of the exported network: each convolution has the bias that its 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -43,7 +44,7 @@ class Site:
 
     def macs_with(self, how: Factorisation) -> int:
         """Return the MACs of the pieces that would stand for the layer."""
-        return _macs(factorise(self.layer, how, self.path), self.shape)
+        return _macs_with(self, how)
 
 
 def find_sites(spec: NetworkSpec, classes: int) -> list[Site]:
@@ -75,6 +76,11 @@ def _called(module: nn.Module, size: Size) -> Iterator[tuple[str, nn.Module, tup
     with evaluating(module), torch.no_grad():
         module(blank_image(module, size))
     yield from ((path, layers[path], shape) for path, shape in shapes.items())
+
+
+@cache
+def _macs_with(site: Site, how: Factorisation) -> int:
+    return _macs(factorise(site.layer, how, site.path), site.shape)
 
 
 def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:

@@ -1,0 +1,158 @@
+"""The decompose stage on a small trained network: fewer MACs, the same network, its files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small import CLASSES, RECIPE, SPEC, make_params
+
+from weighin.compress.decompose import decompose, factorise_network
+from weighin.compress.probe import Probe
+from weighin.compress.store import Trained, read_network, read_ranks
+from weighin.data.pack import read_packed
+from weighin.errors import NetworkError
+from weighin.images import normalise
+from weighin.network.factorised import Factorisation
+from weighin.network.folding import folded_macs
+from weighin.report.trials import read_layers
+
+FILES = ("layers.json", "network.yaml", "ranks.yaml", "weights.safetensors")
+
+
+def run(packed, network, out, scratch, **knobs):
+    params = make_params(decompose=knobs)
+    decompose(packed, network.spec, network.weights, RECIPE, params, out, scratch)
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+@pytest.mark.parametrize("method", ["tucker", "cp", "spatial"])
+@pytest.mark.parametrize("ranks", ["ratio", "energy"])
+def test_every_factorised_layer_costs_less(packed, network, tmp_path, method, ranks):
+    run(packed, network, tmp_path / "out", tmp_path / "scratch", method=method, ranks=ranks)
+    small = read_network(tmp_path / "out")
+    layers = read_layers(json.loads((tmp_path / "out/layers.json").read_text()))
+    before, after = (
+        sum(getattr(row, name) for row in layers) for name in ("macs_before", "macs_after")
+    )
+    assert before == folded_macs(SPEC, len(CLASSES))
+    assert after == folded_macs(SPEC, len(CLASSES), small.ranks) < before
+    changed = [row for row in layers if row.method]
+    assert {row.path for row in changed} == set(small.ranks)
+    assert all(row.macs_after < row.macs_before for row in changed)
+    assert all(0 < row.error < 1 for row in changed)
+    assert {row.method for row in changed} == {method, "svd"}
+    assert all(row.macs_after == row.macs_before for row in layers if not row.method)
+
+
+def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
+    run(packed, network, tmp_path / "out", tmp_path / "scratch", ratio=0.1)
+    layers = read_layers(json.loads((tmp_path / "out/layers.json").read_text()))
+    small, probe = read_network(tmp_path / "out"), Probe(packed, SPEC, network.weights, 1)
+    row = max((row for row in layers if row.method), key=lambda row: row.sensitivity)
+    alone = factorise_network(network, {row.path: small.ranks[row.path]}, len(CLASSES))
+    held = read_packed(packed, "validation", SPEC.input)
+    from weighin.grading.f1 import agreement
+
+    with torch.no_grad():
+        logits = alone.module(len(CLASSES))(torch.from_numpy(normalise(held.images)))
+    f1 = agreement(held.labels, logits.argmax(1).numpy(), CLASSES).f1
+    assert row.sensitivity == pytest.approx(probe.agreement({})[0] - f1, abs=1e-6)
+    assert row.sensitivity > 0
+
+
+def test_sensitivity_meets_the_budget_and_resumes(packed, network, tmp_path):
+    knobs = {"ranks": "sensitivity", "budget": 0.6}
+    whole = run(packed, network, tmp_path / "one", tmp_path / "a", **knobs)
+    ranks = read_ranks(tmp_path / "one/ranks.yaml")
+    assert folded_macs(SPEC, 3, ranks) <= 0.6 * folded_macs(SPEC, 3)
+    # a run that was killed half-way, its last write torn
+    memo = json.loads((tmp_path / "a/sensitivity.json").read_text())
+    (tmp_path / "b").mkdir()
+    half = dict(list(memo.items())[: len(memo) // 2])
+    (tmp_path / "b/sensitivity.json").write_text(json.dumps(half))
+    (tmp_path / "b/.sensitivity.json.x1").write_text("{")
+    assert run(packed, network, tmp_path / "two", tmp_path / "b", **knobs) == whole
+    other = run(
+        packed, network, tmp_path / "three", tmp_path / "a", ranks="sensitivity", budget=0.8
+    )
+    assert other["ranks.yaml"] != whole["ranks.yaml"]
+
+
+def test_a_network_is_rebuilt_from_its_files_alone(packed, network, tmp_path):
+    run(packed, network, tmp_path, tmp_path / "scratch", ranks="energy", energy=1.0)
+    small = read_network(tmp_path)
+    assert small.spec == SPEC
+    x = torch.from_numpy(normalise(read_packed(packed, "validation", SPEC.input).images))
+    with torch.no_grad():
+        got, wanted = small.module(3)(x), network.module(3)(x)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_factorised_exactly_it_is_the_same_network(packed, network):
+    full = {
+        "0.0.conv.0": Factorisation("tucker", (3, 16)),
+        "1.0.conv.0": Factorisation("spatial", (48,)),
+        "1.0.conv.3": Factorisation("svd", (16,)),
+        "6.0.conv.0": Factorisation("svd", (3,)),
+    }
+    same = factorise_network(network, full, 3)
+    x = torch.from_numpy(normalise(read_packed(packed, "validation", SPEC.input).images))
+    with torch.no_grad():
+        torch.testing.assert_close(same.module(3)(x), network.module(3)(x), rtol=1e-4, atol=1e-4)
+    untouched = set(same.weights) & set(network.weights)
+    assert "2.0.conv.3.weight" in untouched
+    assert all(np.array_equal(same.weights[name], network.weights[name]) for name in untouched)
+
+
+def test_switched_off_it_passes_the_network_on(packed, network, tmp_path):
+    run(packed, network, tmp_path, tmp_path / "scratch", enabled=False)
+    passed = read_network(tmp_path)
+    assert (passed.spec, passed.ranks) == (SPEC, {})
+    assert (tmp_path / "ranks.yaml").read_text() == "{}\n"
+    assert passed.weights.keys() == network.weights.keys()
+    assert all(np.array_equal(passed.weights[k], network.weights[k]) for k in passed.weights)
+    layers = read_layers(json.loads((tmp_path / "layers.json").read_text()))
+    assert all(row.method is None for row in layers)
+    assert sum(row.macs_after for row in layers) == folded_macs(SPEC, 3)
+
+
+def test_weights_of_another_network_are_refused(packed, network, tmp_path):
+    weights = {k: v for k, v in network.weights.items() if k != "6.0.conv.0.bias"}
+    with pytest.raises(NetworkError) as error:
+        run(packed, replace(network, weights=weights), tmp_path / "out", tmp_path / "scratch")
+    assert error.value.problem == "weights and network differ: 6.0.conv.0.bias is in one only"
+    assert not (tmp_path / "out").exists()
+
+
+def test_edited_ranks_that_do_not_fit_are_named(network, tmp_path):
+    path = tmp_path / "ranks.yaml"
+    path.write_text("1.0.conv.0: {method: tucker, ranks: [99, 4]}\n")
+    with pytest.raises(NetworkError) as error:
+        Trained(SPEC, network.weights, read_ranks(path)).module(3)
+    assert error.value.problem == (
+        "1.0.conv.0 cannot be factorised by tucker: its ranks [99, 4] exceed its channels [16, 32]"
+    )
+    path.write_text("1.0.conv.0: [")
+    with pytest.raises(NetworkError, match=r"ranks\.yaml is not YAML"):
+        read_ranks(path)
+
+
+def test_divergence_is_zero_for_no_change_and_the_kl_for_one(packed, network):
+    probe = Probe(packed, SPEC, network.weights, 1)
+    assert probe.divergence({}) == 0
+    path = "6.0.conv.0"
+    weight = network.weights[f"{path}.weight"].astype(np.float64)
+    assert probe.divergence({path: weight}) == 0
+    changed = probe.divergence({path: weight * 0.5})
+    x = torch.from_numpy(normalise(probe.sample))
+    with torch.no_grad():
+        own = network.module(3)(x).double()
+        bias = torch.from_numpy(network.weights[f"{path}.bias"]).double()
+    halved = (own - bias) * 0.5 + bias
+    kl = torch.nn.functional.kl_div(
+        halved.log_softmax(1), own.log_softmax(1), reduction="batchmean", log_target=True
+    )
+    assert changed == pytest.approx(float(kl), rel=1e-4)
+    assert probe.divergence({}) == 0  # the network is as it was
