@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project import TINY, environment, run, set_params
+from tests.pipeline.project import IMAGES, SIDE, TINY, environment, run, set_params
+from weighin.data.demo import draw_demo
 from weighin.files import sha256_tree
 from weighin.schema import read_yaml
 
