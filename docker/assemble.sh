@@ -1,6 +1,8 @@
 #!/bin/sh
-# Assembles /rootfs inside the build: the locked wheels, the grading part of the package, the SBOM,
-# and of the base what these need.
+# docker/assemble.sh TARGET: assembles an image's /rootfs inside the build.
+#
+# The locked packages, then what TARGET.sh makes of them, the bill of what is there, and one owner,
+# one time and one set of modes for all of it.
 set -eu
 umask 022
 export PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1
@@ -8,35 +10,33 @@ export PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1
 to=/rootfs/opt/weighin
 mkdir -p "$to" /rootfs/tmp
 
-# pip runs from its own wheel and is not part of the image
-set -- /wheels/pip-*.whl
-python3 "$1/pip" install --isolated --no-index --find-links /wheels --require-hashes \
-    --no-compile --no-deps --no-cache-dir --quiet --root-user-action ignore \
-    --target "$to" --requirement /build/packages.lock
+# pip runs from its own wheel, and setuptools makes wheels of the packages that come as source;
+# neither gets into the image unless the lock names it
+pip=$(echo /wheels/pip-*.whl)/pip
+install() {
+    python3 "$pip" install --isolated --no-index --find-links /wheels --require-hashes \
+        --no-compile --no-deps --no-build-isolation --no-cache-dir --quiet \
+        --root-user-action ignore "$@"
+}
+install --target /build/tools --requirement /build/installer.lock
+PYTHONPATH=/build/tools install --target "$to" --requirement /build/packages.lock
 
-# what only developers of these packages use, and scripts that name the interpreter's path
-rm -rf "$to/bin" "$to/onnx/bin" "$to/onnx/backend" "$to/onnx/reference" \
-    "$to/onnxruntime/transformers" "$to/onnxruntime/quantization" "$to/onnxruntime/tools" \
-    "$to"/onnxruntime/capi/libonnxruntime.so* # Python has its own copy in the extension module
-find "$to" -depth -type d -name tests -not -path '*/onnx/*' -exec rm -rf {} +
+# scripts that name the interpreter's path, and what tells one installation from another
+rm -rf "$to/bin"
 find "$to" -type f \( -name RECORD -o -name INSTALLER -o -name REQUESTED -o -name direct_url.json \
     -o -name '*.pyi' -o -name '*.h' -o -name '*.cc' -o -name '*.a' \) -delete
 
-mkdir "$to/weighin"
-for part in __init__ errors files images determinism progress schema params; do
-    cp "/build/weighin/$part.py" "$to/weighin/"
-done
-mkdir "$to/weighin/grading"
-cp /build/weighin/grading/*.py "$to/weighin/grading/"
+. "/build/$1.sh" # says also where the `system` of the image is, and its `stdlib` if that is ours
+python3 /build/sbom.py "$to" "$system" >/rootfs/opt/sbom.cdx.json
 
-python3 /build/slim.py /rootfs
-python3 /build/sbom.py /rootfs >/rootfs/opt/sbom.cdx.json
-
-# unchecked: a .pyc is valid whatever time its source carries
+# unchecked: a .pyc is valid whatever time its source carries; one process a package, for what a
+# process compiled before shows in a .pyc
 find /rootfs -name __pycache__ -prune -exec rm -rf {} +
-python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash -s /rootfs /rootfs
-env -i PATH=/usr/local/bin:/usr/bin:/usr/sbin PYTHONPATH=/opt/weighin PYTHONDONTWRITEBYTECODE=1 \
-    chroot /rootfs python3 -c 'import weighin.grading.__main__, weighin.grading.grade, onnxruntime'
+compile="python3 -m compileall -q --invalidation-mode unchecked-hash -s /rootfs"
+$compile -l "$to"
+${stdlib:+$compile "$stdlib"}
+find "$to" -mindepth 1 -maxdepth 1 -type d -not -name '*.dist-info' -print0 |
+    xargs -0 -n 1 -P "$(nproc)" $compile
 chmod -R u=rwX,go=rX /rootfs
 chmod 1777 /rootfs/tmp
 find /rootfs -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

@@ -14,6 +14,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/context"
 git -C "$root" archive HEAD docker src requirements.lock | tar -x -C "$scratch/context"
+sh "$scratch/context/docker/locked.sh" "$target" >"$scratch/context/packages.lock"
 docker buildx build --no-cache --network none --provenance=false --progress plain \
     --build-arg SOURCE_DATE_EPOCH ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} \
     --build-context "wheels=$wheels" --target "$target" --tag "$tag" --load \

@@ -1,7 +1,7 @@
-"""Prints what an image holds as CycloneDX 1.5: `sbom.py ROOT`.
+"""Prints what an image holds as CycloneDX 1.5: `sbom.py PACKAGES SYSTEM`.
 
-Python packages by their metadata under ROOT/opt, Debian packages by their copyright files under
-ROOT, and the interpreter where it is no Debian package. Standard library only, for it runs inside
+Python packages by their metadata in PACKAGES, Debian packages by their copyright files under
+SYSTEM, and the interpreter where it is no Debian package. Standard library only, for it runs inside
 the build; no serial number and no time, so that the same packages give the same bytes.
 """
 
@@ -16,27 +16,29 @@ Component = dict[str, object]
 STATUS = Path("/var/lib/dpkg/status")
 
 
-def python_packages(root: Path) -> Iterator[Component]:
-    """Yield the installed distributions under `root`."""
-    for metadata in (root / "opt").rglob("*.dist-info/METADATA"):
+def python_packages(folder: Path) -> Iterator[Component]:
+    """Yield the distributions installed in `folder`."""
+    for metadata in folder.glob("*.dist-info/METADATA"):
         facts = HeaderParser().parsestr(metadata.read_text(encoding="utf-8"))
         name, version = facts["Name"], facts["Version"]
         licence = facts["License-Expression"] or "see its own metadata"
         yield component("pypi", name.lower().replace("_", "-"), version, licence)
 
 
-def debian_packages(root: Path) -> Iterator[Component]:
-    """Yield the packages whose copyright file is under `root`."""
-    kept = {path.parent.name for path in (root / "usr/share/doc").glob("*/copyright")}
+def debian_packages(system: Path) -> Iterator[Component]:
+    """Yield the packages whose copyright file is under `system`."""
+    kept = {path.parent.name for path in (system / "usr/share/doc").glob("*/copyright")}
+    if not STATUS.is_file():
+        return
     for block in STATUS.read_text(encoding="utf-8").split("\n\n"):
         facts = HeaderParser().parsestr(block)
         if facts["Package"] in kept:
             yield component("deb/debian", facts["Package"], facts["Version"], "see its copyright")
 
 
-def interpreter(root: Path) -> Iterator[Component]:
+def interpreter(system: Path) -> Iterator[Component]:
     """Yield Python itself, where it was built from source."""
-    if (root / "usr/local/bin/python3").exists():
+    if (system / "usr/local/bin/python3").exists():
         yield component("generic", "python", platform.python_version(), "PSF-2.0")
 
 
@@ -51,9 +53,9 @@ def component(kind: str, name: str, version: str, licence: str) -> Component:
     }
 
 
-def main(root: Path) -> None:
-    """Print the bill of the packages under `root`."""
-    found = [*python_packages(root), *debian_packages(root), *interpreter(root)]
+def main(packages: Path, system: Path) -> None:
+    """Print the bill of an image."""
+    found = [*python_packages(packages), *debian_packages(system), *interpreter(system)]
     bill = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -64,4 +66,4 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

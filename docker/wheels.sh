@@ -1,15 +1,24 @@
 #!/bin/sh
-# docker/wheels.sh TARGET DIR: brings the wheels that docker/TARGET.lock names, by hash, into DIR.
+# docker/wheels.sh TARGET DIR: brings the packages that an image holds, by hash, into DIR.
 #
-# They are the base's (CPython 3.11 on x86-64 Linux), whatever Python runs this.
+# They are the base's (CPython 3.11 on x86-64 Linux), whatever Python runs this. Two of the pipeline's
+# exist as source alone; the build makes wheels of them.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 target=$1 dir=$2
 mkdir -p "$dir"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+sh "$here/locked.sh" "$target" >"$scratch/packages.lock"
 platforms=$(printf -- '--platform manylinux%s_x86_64 ' _2_28 _2_27 _2_17 2014 2010 1)
-for lock in "$target" installer; do
+python=${PYTHON:-python3}
+# pip looks into a source package before it keeps it, and needs setuptools for that
+"$python" -m pip install --quiet --require-hashes --no-deps --only-binary :all: \
+    --target "$scratch/tools" --requirement "$here/installer.lock"
+for lock in "$scratch/packages.lock" "$here/installer.lock"; do
     # shellcheck disable=SC2086
-    "${PYTHON:-python3}" -m pip download --quiet --require-hashes --no-deps --only-binary :all: \
+    PYTHONPATH=$scratch/tools "$python" -m pip download --quiet --require-hashes --no-deps \
+        --no-build-isolation --only-binary :all: --no-binary nanotime,antlr4-python3-runtime \
         --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none $platforms \
-        --dest "$dir" --requirement "$here/$lock.lock"
+        --dest "$dir" --requirement "$lock"
 done
