@@ -100,20 +100,25 @@ def largest_ranks(weight: Array, method: Method) -> tuple[int, ...]:
 
 
 def spectra(weight: Array, method: Method) -> list[Array]:
-    """Return the falling singular values that each rank of a method cuts.
+    """Return the falling singular values that each rank of a method cuts, of its `matrices`."""
+    found = [np.linalg.svd(matrix, compute_uv=False) for matrix in matrices(weight, method)]
+    return [np.asarray(values, np.float64) for values in found]
 
-    They are those of one matrix for svd and spatial, of the unfoldings along I and O for tucker. A
-    CP rank cuts no spectrum: it gets tucker's two, whose ranks it can never be below.
+
+def matrices(weight: Array, method: Method) -> list[Array]:
+    """Return what is cut: one matrix for svd and spatial, two unfoldings for tucker, I before O.
+
+    A CP rank cuts no matrix: it gets tucker's two, whose ranks it can never be below.
     """
-    if method in ("svd", "spatial"):
-        return [_singular(matrix_of(weight, method))]
-    return [_singular(tl.unfold(weight, mode)) for mode in (1, 0)]
-
-
-def matrix_of(weight: Array, method: Method) -> Array:
-    """Return (O, I) of a pointwise weight for svd, (I H, W O) of a k x k one for spatial."""
     if method == "svd":
-        return weight.reshape(weight.shape[:2])
+        return [weight.reshape(weight.shape[:2])]
+    if method == "spatial":
+        return [_stacked(weight)]
+    return [tl.unfold(weight, 1), tl.unfold(weight, 0)]
+
+
+def _stacked(weight: Array) -> Array:
+    """Return (I H, W O) of a weight (O, I, H, W)."""
     outputs, inputs, height, width = weight.shape
     return weight.transpose(1, 2, 3, 0).reshape(inputs * height, width * outputs)
 
@@ -121,10 +126,6 @@ def matrix_of(weight: Array, method: Method) -> Array:
 def _put(target: Any, values: torch.Tensor) -> None:
     with torch.no_grad():
         target.copy_(values)
-
-
-def _singular(matrix: Array) -> Array:
-    return np.asarray(np.linalg.svd(matrix, compute_uv=False), np.float64)
 
 
 def _halves(matrix: Array, rank: int) -> tuple[Array, Array]:
@@ -136,13 +137,13 @@ def _halves(matrix: Array, rank: int) -> tuple[Array, Array]:
 
 def _svd(weight: Array, rank: int) -> list[Array]:
     outputs, inputs, *kernel = weight.shape
-    left, right = _halves(matrix_of(weight, "svd"), rank)
+    left, right = _halves(weight.reshape(outputs, inputs), rank)
     return [right.reshape(rank, inputs, *kernel), left.reshape(outputs, rank, *kernel)]
 
 
 def _spatial(weight: Array, rank: int) -> list[Array]:
     outputs, inputs, height, width = weight.shape
-    left, right = _halves(matrix_of(weight, "spatial"), rank)
+    left, right = _halves(_stacked(weight), rank)
     rows = left.T.reshape(rank, inputs, height, 1)
     return [rows, right.reshape(rank, 1, width, outputs).transpose(3, 0, 1, 2)]
 

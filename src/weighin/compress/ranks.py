@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from weighin.compress.evbmf import by_evbmf
 from weighin.compress.ladder import Candidate, by_energy, by_ratio
 from weighin.compress.memo import Memo
 from weighin.compress.probe import Probe
@@ -42,6 +43,11 @@ def energy(question: Question) -> Ranks:
     return _each(question, lambda candidate: by_energy(candidate, share))
 
 
+def evbmf(question: Question) -> Ranks:
+    """Keep what stands out from noise."""
+    return _each(question, by_evbmf)
+
+
 def sensitivity(question: Question) -> Ranks:
     """Spend `decompose.budget` where the labels change least a MAC."""
     memo = Memo(question.scratch / "sensitivity.json")
@@ -52,6 +58,7 @@ def sensitivity(question: Question) -> Ranks:
 RULES: dict[str, Callable[[Question], Ranks]] = {
     "ratio": ratio,
     "energy": energy,
+    "evbmf": evbmf,
     "sensitivity": sensitivity,
 }
 
