@@ -29,7 +29,7 @@ def commented(section: type, values: Mapping[str, Any]) -> str:
         if get_origin(hint) is Annotated:
             blocks[-1] += _entry(name, get_args(hint)[1], values[name], "")
         else:
-            blocks.append(_section(name, hint, values[name], ""))
+            blocks += [_section(name, hint, values[name], ""), []]
     return "\n".join("".join(_aligned(block)) for block in blocks if block)
 
 

@@ -58,7 +58,7 @@ def generator(*address: int | str) -> "Generator":
 
 
 def _spelt(part: int | str) -> str:
-    """Return a part so that no two addresses are spelt alike, and NumPy's integers like Python's."""
+    """Return a part so that addresses differ in spelling too, and NumPy's integers are plain."""
     if isinstance(part, str):
         return "str:" + part.replace("\\", "\\\\").replace("\n", "\\n")
     return f"int:{int(part)}"

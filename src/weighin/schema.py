@@ -185,8 +185,8 @@ def _convert(kind: Any, value: Any) -> Any:
         return dict(value) if isinstance(value, Mapping) else None
     if origin is tuple:
         return _convert_tuple(inner, value)
-    if kind is float and type(value) is int:
-        return float(value) if abs(value) < 10**300 else math.copysign(math.inf, value)
+    if kind is float and type(value) is int:  # 10^400 is none
+        return float(value) if abs(value) < 10**300 else math.inf * (1 if value > 0 else -1)
     return value if type(value) is kind else None
 
 

@@ -1,0 +1,178 @@
+"""The shipped params.yaml, and what a user reads after a slip in it."""
+
+import copy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from weighin.commented import commented
+from weighin.errors import ParamsError
+from weighin.files import canonical_json
+from weighin.json_schema import json_schema
+from weighin.params import Params, load
+from weighin.schema import knobs, read, read_yaml
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "params.yaml"
+
+
+def changed(tmp_path: Path, line: str, other: str) -> Path:
+    """Return a copy of params.yaml with another line in place of the one that starts with `line`."""
+    lines = SHIPPED.read_text().splitlines()
+    places = [n for n, text in enumerate(lines) if text.startswith(line)]
+    lines[places[0]] = other
+    (tmp_path / "params.yaml").write_text("\n".join(lines))
+    return tmp_path / "params.yaml"
+
+
+def faults(path: Path) -> list[str]:
+    with pytest.raises(ParamsError) as caught:
+        load(path)
+    assert caught.value.exit_code == 4
+    assert caught.value.mend == f"edit {path}, or pass -S name=value to `dvc exp run`"
+    return [line.removeprefix(f"{path}: ") for line in caught.value.problem.split("\n")]
+
+
+def shipped_values() -> dict[str, Any]:
+    values: dict[str, Any] = copy.deepcopy(read_yaml(SHIPPED))
+    return values
+
+
+def test_shipped_comments_are_those_of_the_knobs():
+    text = SHIPPED.read_text(encoding="utf-8")
+    header = text[: text.index("seed:")]
+    assert all(line.startswith("#") or not line for line in header.splitlines())
+    assert text == header + commented(Params, asdict(load(SHIPPED)))
+
+
+def test_shipped_json_schema_is_the_parameters():
+    path = ROOT / "params.schema.json"
+    assert path.read_text(encoding="utf-8") == canonical_json(json_schema(Params))
+    jsonschema.Draft202012Validator(json_schema(Params)).validate(shipped_values())
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "fault"),
+    [
+        (
+            "  epochs:",
+            "  epochs: banana",
+            'search.epochs is "banana"; it must be a whole number 1 to 10000 (epochs)',
+        ),
+        (
+            "  lr:",
+            "  lr: 101",
+            "recipe.lr is 101; it must be a number 1e-08 to 100",
+        ),
+        (
+            "  lr:",
+            "  lr: .nan",
+            "recipe.lr is nan; it must be a number 1e-08 to 100",
+        ),
+        (
+            "  lr:",
+            "  lr:",
+            "recipe.lr is empty; it must be a number 1e-08 to 100",
+        ),
+        (
+            "  optimizer:",
+            "  optimizer: adam",
+            'recipe.optimizer is "adam"; it must be one of sgd, adamw',
+        ),
+        (
+            "  sizes:",
+            "  sizes: [[46, 64], [7, 64]]",
+            "prepare.sizes is [[46, 64], [7, 64]]; it must be a list, each a list of 2, "
+            "each a whole number 8 to 1024 (pixels)",
+        ),
+        (
+            "  workers:",
+            "  workers: some",
+            'search.workers is "some"; it must be a whole number or auto 1 to 1024 (processes)',
+        ),
+        (
+            "  turn_tall:",
+            "  turn_tall: no",
+            'prepare.turn_tall is "no"; it must be true or false',
+        ),
+        (
+            "seed:",
+            "seed: 2147483648",
+            "seed is 2147483648; it must be a whole number 0 to 2147483647",
+        ),
+        (
+            "contest:",
+            "contset:",
+            "unknown key contset; did you mean contest?",
+        ),
+    ],
+)
+def test_a_slip(tmp_path, line, other, fault):
+    assert faults(changed(tmp_path, line, other))[0] == fault
+
+
+def test_epochs_of_train():
+    values = shipped_values()
+    values["train"]["epochs"] = "banana"
+    with pytest.raises(ParamsError) as caught:
+        read(Params, values, "params.yaml")
+    assert str(caught.value) == (
+        'params.yaml: train.epochs is "banana"; it must be a whole number 1 to 100000 (epochs)\n'
+        "  to mend it: edit params.yaml, or pass -S name=value to `dvc exp run`"
+    )
+
+
+def test_several_slips_are_told_at_once():
+    values = shipped_values()
+    values["train"]["epochs"], values["train"]["epohcs"] = 0, 5
+    values["recipe"]["augment"]["flip"] = 1.5
+    del values["report"]["bootstrap"], values["decompose"]
+    with pytest.raises(ParamsError) as caught:
+        read(Params, values, "params.yaml")
+    assert caught.value.problem.split("\n") == [
+        "params.yaml: recipe.augment.flip is 1.5; it must be a number 0 to 1 (chance)",
+        "params.yaml: unknown key train.epohcs; did you mean train.epochs?",
+        "params.yaml: train.epochs is 0; it must be a whole number 1 to 100000 (epochs)",
+        "params.yaml: decompose is missing",
+        "params.yaml: report.bootstrap is missing",
+    ]
+
+
+@pytest.mark.parametrize("text", ["1e-06", "1.0e-06", "0.000001"])
+def test_a_small_number_as_dvc_writes_it(tmp_path, text):
+    assert load(changed(tmp_path, "  lr:", f"  lr: {text}")).recipe.lr == 1e-06
+
+
+def test_no_is_a_name(tmp_path):
+    assert load(changed(tmp_path, "  network:", "  network: no")).search.network == "no"
+
+
+@pytest.mark.parametrize("name", list(knobs(Params)))
+def test_every_bound_is_kept(name):
+    kind, knob = knobs(Params)[name]
+    beyond = [knob.low - 1] if knob.low is not None else []
+    beyond += [knob.high + 1] if knob.high is not None else []
+    wrong = [[[value]] if kind not in (int, float) else value for value in beyond]
+    for value in [*wrong, float("nan"), [{"b": "c"}]]:
+        values = shipped_values()
+        *sections, last = name.split(".")
+        place = values
+        for section in sections:
+            place = place[section]
+        place[last] = value
+        with pytest.raises(ParamsError) as caught:
+            read(Params, values, "params.yaml")
+        assert caught.value.problem.startswith(f"params.yaml: {name} is ")
+
+
+def test_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError) as caught:
+        load()
+    assert str(caught.value) == (
+        "params.yaml does not exist\n"
+        "  to mend it: run this in the project's folder, or name an existing file"
+    )
