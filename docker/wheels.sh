@@ -13,7 +13,7 @@ sh "$here/locked.sh" "$target" >"$scratch/packages.lock"
 platforms=$(printf -- '--platform manylinux%s_x86_64 ' _2_28 _2_27 _2_17 2014 2010 1)
 python=${PYTHON:-python3}
 # pip looks into a source package before it keeps it, and needs setuptools for that
-"$python" -m pip install --quiet --require-hashes --no-deps --only-binary :all: \
+"$python" -m pip install --quiet --root-user-action ignore --require-hashes --no-deps --only-binary :all: \
     --target "$scratch/tools" --requirement "$here/installer.lock"
 for lock in "$scratch/packages.lock" "$here/installer.lock"; do
     # shellcheck disable=SC2086
