@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ SHIPPED = ROOT / "params.yaml"
 
 
 def changed(tmp_path: Path, line: str, other: str) -> Path:
-    """Return a copy of params.yaml with another line in place of the one that starts with `line`."""
+    """Return a copy of params.yaml, the first line that starts with `line` being another."""
     lines = SHIPPED.read_text().splitlines()
     places = [n for n, text in enumerate(lines) if text.startswith(line)]
     lines[places[0]] = other
@@ -36,8 +37,13 @@ def faults(path: Path) -> list[str]:
     return [line.removeprefix(f"{path}: ") for line in caught.value.problem.split("\n")]
 
 
+@cache
+def _shipped() -> Any:
+    return read_yaml(SHIPPED)
+
+
 def shipped_values() -> dict[str, Any]:
-    values: dict[str, Any] = copy.deepcopy(read_yaml(SHIPPED))
+    values: dict[str, Any] = copy.deepcopy(_shipped())
     return values
 
 

@@ -90,10 +90,8 @@ def test_reading():
 
 def test_numbers_and_words_are_those_of_yaml_1_2(tmp_path):
     text = "a: 1e-06\nb: no\nc: 1e5\nd: yes\ne: 0o17\nf: on\ng: 1:30\nh: .5\ni: null\nj: 2.\n"
-    assert text_of(tmp_path, text) == {
-        **{"a": 1e-06, "b": "no", "c": 100000.0, "d": "yes", "e": 15, "f": "on", "g": "1:30"},
-        **{"h": 0.5, "i": None, "j": 2.0},
-    }
+    values = (1e-06, "no", 100000.0, "yes", 15, "on", "1:30", 0.5, None, 2.0)
+    assert text_of(tmp_path, text) == dict(zip("abcdefghij", values, strict=True))
     other = yaml.safe_load(text)  # negative control: YAML 1.1 takes them otherwise
     assert (other["a"], other["b"], other["g"]) == ("1e-06", False, 90)
 
@@ -312,9 +310,8 @@ def test_json_schema():
     assert schema["description"] == "A machine of which nothing else is known."
     assert schema["required"] == list(schema["properties"]) == list(good())
     parts = schema["properties"]
-    assert parts["count"] == {
-        **{"description": "pieces, 1 to 1000", "type": "integer", "minimum": 1, "maximum": 1000}
-    }
+    assert parts["count"].pop("description") == "pieces, 1 to 1000"
+    assert parts["count"] == {"type": "integer", "minimum": 1, "maximum": 1000}
     assert parts["mode"]["enum"] == ["no", "slow", "fast"]
     assert parts["name"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
     assert parts["loud"] == {"type": "boolean"}
@@ -322,9 +319,8 @@ def test_json_schema():
         {"type": "integer", "minimum": 1, "maximum": 8},
         {"enum": ["auto"]},
     ]
-    assert parts["most"] == {"description": "2 or less: of everything", "type": "number"} | {
-        "maximum": 2
-    }
+    assert parts["most"].pop("description") == "2 or less: of everything"
+    assert parts["most"] == {"type": "number", "maximum": 2}
     assert parts["inner"]["additionalProperties"] is False
     assert json.loads(json.dumps(schema)) == schema
     jsonschema.Draft202012Validator.check_schema(schema)
