@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from weighin.files import write_bytes
+from weighin.files import sweep, write_bytes
 from weighin.progress import say
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -53,6 +53,7 @@ def save(path: Path, data: bytes) -> None:
 
 def load(path: Path) -> bytes:
     """Return the packed state at `path`; empty where there is none or it is not whole."""
+    sweep(path)
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:

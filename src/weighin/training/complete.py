@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from weighin.files import write_json
+from weighin.files import sweep, write_json
 from weighin.progress import Progress
 from weighin.training import checkpoint
 from weighin.training.job import Epoch, Fitted, Hooks, Job
@@ -44,6 +44,8 @@ class _Log:
 
     def __init__(self, what: str, epochs: int, history: list[Epoch], curve: Path | None) -> None:
         self.history, self.curve = list(history), curve
+        if curve is not None:
+            sweep(curve)
         self.progress = Progress(what, epochs, len(history))
         self.since = time.perf_counter()
 

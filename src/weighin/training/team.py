@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -126,7 +126,8 @@ def _others(
     function: Callable[..., Any], meeting: str, size: int, arguments: tuple[Any, ...]
 ) -> Iterator[None]:
     """Start every worker but the first, wait until each is up, and end them with the block."""
-    context = get_context("spawn")
+    context = get_context("forkserver")  # one import of torch for all workers of all jobs
+    context.set_forkserver_preload(["weighin.training.loop"])
     started: list[_Other] = []
     try:
         for rank in range(1, size):
@@ -153,7 +154,7 @@ def _others(
 class _Other:
     """A worker that this process started, and the pipe that it speaks into."""
 
-    process: SpawnProcess
+    process: ForkServerProcess
     ear: Connection
 
     def await_start(self) -> None:
