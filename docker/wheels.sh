@@ -10,7 +10,8 @@ mkdir -p "$dir"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 sh "$here/locked.sh" "$target" >"$scratch/packages.lock"
-platforms=$(printf -- '--platform manylinux%s_x86_64 ' _2_28 _2_27 _2_17 2014 2010 1)
+platforms=$(printf -- '--platform manylinux_2_%s_x86_64 ' $(seq 36 -1 5)
+    printf -- '--platform manylinux%s_x86_64 ' 2014 2010 1)
 python=${PYTHON:-python3}
 # pip looks into a source package before it keeps it, and needs setuptools for that
 "$python" -m pip install --quiet --root-user-action ignore --require-hashes --no-deps --only-binary :all: \
