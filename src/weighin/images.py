@@ -57,7 +57,7 @@ TURNS = {  # what makes a picture of an EXIF orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 LEAST = 64  # pixels: every smaller size comes from the decode of this one
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 
 class UnreadableImageError(Exception):

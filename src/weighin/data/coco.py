@@ -4,6 +4,7 @@ Format: https://cocodataset.org/#format-data ("images", "annotations", "categori
 """
 
 import json
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,13 @@ class Coco:
         """Return how many annotations each class has."""
         labels = Counter(crop.label for crops in self.crops.values() for crop in crops)
         return dict(sorted(labels.items()))
+
+    def words(self) -> str:
+        """Return what the file asks for in a line."""
+        counts = self.counts()
+        listed = "".join(f", {label} {count:,}" for label, count in counts.items())
+        left = "".join(f"; {many:,} left out: {why}" for why, many in sorted(self.skipped.items()))
+        return f"annotations of a class: {sum(counts.values()):,}{listed}{left}"
 
 
 def read_coco(path: Path, mapping: Path | None = None) -> Coco:
@@ -80,11 +88,11 @@ def read_mapping(path: Path, categories: dict[Any, str]) -> dict[Any, str]:
     their ids; the class column is called class, label or the like.
     """
     header, rows = read_csv(path)
-    target = next((n for n in header if n.lower() in CLASSES), None)
     by_name = {name: key for key, name in categories.items()}
     by_id = {str(key): key for key in categories}
     choices = [(_hits(rows, n, known), known, n) for known in (by_name, by_id) for n in header]
     hits, known, source = max(choices, key=lambda choice: choice[0])
+    target = next((n for n in header if n.lower() in CLASSES and n != source), None)
     if target is None or hits == 0:
         raise DataError(
             f"{path} maps no category to a class; its columns are {', '.join(header)}",
@@ -113,8 +121,8 @@ def box_of(item: dict[str, Any]) -> Box | None:
 def cut(pixels: Pixels, box: Box, annotated: Size, margin: float) -> Pixels | None:
     """Return the box's pixels with `margin` (a share of its sides) around it, inside the picture.
 
-    A box drawn on a picture of another size is scaled with it. None: the shapes differ, or the box
-    lies outside.
+    Every pixel that the box touches counts. A box drawn on a picture of another size is scaled
+    with it. None: the shapes differ, or the box lies outside.
     """
     height, width = pixels.shape[:2]
     tall, wide = annotated if all(annotated) else (height, width)
@@ -122,10 +130,10 @@ def cut(pixels: Pixels, box: Box, annotated: Size, margin: float) -> Pixels | No
         return None
     left, top, right, bottom = box
     more_x, more_y = margin * (right - left), margin * (bottom - top)
-    x0 = max(0, round((left - more_x) * width / wide))
-    x1 = min(width, round((right + more_x) * width / wide))
-    y0 = max(0, round((top - more_y) * height / tall))
-    y1 = min(height, round((bottom + more_y) * height / tall))
+    x0 = max(0, math.floor((left - more_x) * width / wide))
+    x1 = min(width, math.ceil((right + more_x) * width / wide))
+    y0 = max(0, math.floor((top - more_y) * height / tall))
+    y1 = min(height, math.ceil((bottom + more_y) * height / tall))
     return pixels[y0:y1, x0:x1] if x0 < x1 and y0 < y1 else None
 
 

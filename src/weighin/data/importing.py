@@ -10,23 +10,24 @@ The source is a class-per-folder tree, a CSV of file names and classes, or a COC
 """
 
 import io
+import os
 import shutil
-import tempfile
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
+from weighin.data.arrivals import Arrivals
 from weighin.data.coco import Coco, cut, read_coco
+from weighin.data.drafts import NEW, drafting
 from weighin.data.listing import class_of, list_images
-from weighin.data.table import Row, find_folder, read_rows, without_wide_groups
-from weighin.errors import DataError, OutputError
+from weighin.data.table import Row, find_file, find_folder, read_rows
+from weighin.errors import DataError
 from weighin.files import write_csv, write_json
 from weighin.images import Pixels, UnreadableImageError, decode
 
-PIECES = ("train", "train.csv", "test", "test_truth.csv", "import.json")
+DEMO = "demo.json"  # marks a folder that was drawn, test and all
 
 
 @dataclass(frozen=True)
@@ -43,85 +44,29 @@ class Options:
     truth: Path | None = None  # their classes
 
 
-@dataclass
-class Arrivals:
-    """What has been copied so far."""
-
-    folder: Path
-    rows: list[tuple[str, str, str]] = field(default_factory=list)  # filename, class, group
-    missing: list[str] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    wide_groups: list[str] = field(default_factory=list)
-    taken: set[str] = field(default_factory=set)
-
-    def place(self, label: str, filename: str, group: str) -> Path:
-        """Return where a new image of a class goes, under a name that no other has."""
-        plain = PurePosixPath(filename.replace("\\", "/"))
-        parts = [part for part in plain.parts if part not in ("/", "..")]
-        name = f"{checked_class(label)}/{parts[-1]}"
-        if name.casefold() in self.taken:
-            name = f"{label}/{'_'.join(parts)}"
-        stem, count = PurePosixPath(name), 2
-        while name.casefold() in self.taken:
-            name, count = str(stem.with_name(f"{stem.stem}_{count}{stem.suffix}")), count + 1
-        self.taken.add(name.casefold())
-        self.rows.append((name, label, group))
-        target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
-
-    def report(self, kind: str) -> dict[str, Any]:
-        """Return the facts of import.json."""
-        return {
-            "kind": kind,
-            "images": len(self.rows),
-            "classes": dict(sorted(Counter(label for _, label, _ in self.rows).items())),
-            "missing": sorted(self.missing),
-            "skipped": dict(sorted(self.skipped.items())),
-            "wide_groups": self.wide_groups,
-        }
-
-
 def import_data(source: Path, into: Path, options: Options | None = None) -> dict[str, Any]:
-    """Replace `into`/train by the data set `source` and return what came in.
+    """Replace the folder `into` by the data set `source` and return what came in.
 
-    A test folder that was there stays unless `options.test` names another.
+    What an earlier import left there as its test stays, unless `options.test` names another; a
+    test that was drawn with the default set does not.
 
     Raises:
         DataError: the source is none of the three kinds, or nothing in it can be used.
         OutputError: the disk is full or the folder cannot be written; `into` is as it was.
     """
     options = options or Options()
-    try:
-        into.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}.") as name:
-            draft = Path(name)
-            arrivals = Arrivals(draft / "train")
-            kind = _read(source, arrivals, options)
-            report = arrivals.report(kind)
-            arrivals.rows.sort()
-            write_csv(draft / "train.csv", ("filename", "class", "group"), arrivals.rows)
-            if options.test is not None:
-                report["test"] = _test(options.test, options.truth, draft)
-            write_json(draft / "import.json", report)
-            _swap(draft, into, options.test is not None)
-    except OSError as error:
-        problem = f"cannot import into {into}: {error.strerror or error}"
-        mend = "free some space or make its folder writable, then run the same command again"
-        raise OutputError(problem, mend) from error
+    with drafting(into) as draft:
+        new = draft / NEW
+        arrivals = Arrivals(new / "train")
+        kind = _read(source, arrivals, options)
+        report = {"kind": kind, **arrivals.report()}
+        write_csv(new / "train.csv", ("filename", "class", "group"), arrivals.table())
+        if options.test is not None:
+            report["test"] = _test(options.test, options.truth, new)
+        write_json(new / "import.json", report)
+        if options.test is None and into.is_dir() and not (into / DEMO).exists():
+            _keep_test(into, new)
     return report
-
-
-def checked_class(label: str) -> str:
-    """Return `label` if it can name a folder.
-
-    Raises:
-        DataError: it is empty, hidden or has a path in it.
-    """
-    if not label.strip() or label.startswith(".") or any(c in label for c in "/\\\0\n"):
-        mend = "rename the class in the CSV, or map it with a mapping CSV"
-        raise DataError(f'class "{label}" cannot be the name of a folder', mend)
-    return label
 
 
 def _read(source: Path, arrivals: Arrivals, options: Options) -> str:
@@ -145,25 +90,23 @@ def _tree(source: Path, arrivals: Arrivals) -> None:
     if "train" in listing.classes():
         mend = f"name {source / 'train'} instead, and the test images with --test"
         raise DataError(f"{source} holds a folder train, which is no class", mend)
-    arrivals.missing += [f"{name}: {d}" for f, name, d in listing.faults if f != "alike-names"]
+    arrivals.missing += [f"{name}: {why}" for f, name, why in listing.faults if f != "alike-names"]
     for name in listing.names:
         parts = name.split("/")
-        target = arrivals.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target)
-        arrivals.rows.append((name, class_of(name), parts[1] if len(parts) > 2 else ""))
+        group = parts[1] if len(parts) > 2 else ""
+        arrivals.copy(source / name, Row(name, class_of(name), group))
 
 
 def _table(source: Path, arrivals: Arrivals, options: Options) -> None:
-    rows = read_rows(source, options.filename, options.label, options.group)
-    rows, arrivals.wide_groups = without_wide_groups(list(dict.fromkeys(rows)))
+    rows = list(dict.fromkeys(read_rows(source, options.filename, options.label, options.group)))
     folder = options.images or find_folder(source, rows)
     for row in rows:
-        path = _inside(folder, row.filename)
+        path = find_file(folder, row.filename)
         if path is None:
             arrivals.missing.append(row.filename)
         else:
-            shutil.copyfile(path, arrivals.place(row.label, row.filename, row.group))
+            name = row.filename + path.suffix * (path.name != PurePosixPath(row.filename).name)
+            arrivals.copy(path, arrivals.named(row.label, name, row.group))
     if not arrivals.rows:
         raise DataError(
             f"none of the {len(rows)} files that {source} names is in {folder}",
@@ -176,7 +119,7 @@ def _coco(source: Path, arrivals: Arrivals, options: Options) -> None:
     arrivals.skipped += coco.skipped
     folder = options.images or source.parent
     for name in coco.crops:
-        path = _inside(folder, name) or _inside(folder / "images", name)
+        path = find_file(folder, name) or find_file(folder / "images", name)
         if path is None:
             arrivals.missing.append(name)
             continue
@@ -187,10 +130,9 @@ def _coco(source: Path, arrivals: Arrivals, options: Options) -> None:
             continue
         _crops(pixels, name, coco, arrivals, options.margin)
     if not arrivals.rows:
-        counts = ", ".join(f"{label} {count}" for label, count in coco.counts().items())
         raise DataError(
-            f"none of the {len(coco.crops)} images that {source} annotates is in {folder};"
-            f" its {sum(coco.counts().values())} usable annotations: {counts}",
+            f"none of the {len(coco.crops):,} images that {source} annotates can be used, such as "
+            f"{next(iter(coco.crops), '')} in {folder}; {coco.words()}",
             "name the folder of the images with --images",
         )
 
@@ -204,53 +146,41 @@ def _crops(pixels: Pixels, name: str, coco: Coco, arrivals: Arrivals, margin: fl
         filename = f"{PurePosixPath(name).stem}_{crop.annotation}.jpg"
         out = io.BytesIO()
         Image.fromarray(piece).save(out, "JPEG", quality=95, subsampling=0)
-        arrivals.place(crop.label, filename, name).write_bytes(out.getvalue())
+        arrivals.add(arrivals.named(crop.label, filename, name)).write_bytes(out.getvalue())
 
 
-def _inside(folder: Path, filename: str) -> Path | None:
-    """Return the file, unless it is missing or its name leads out of the folder."""
-    path = folder / filename
-    inside = path.resolve().is_relative_to(folder.resolve())
-    return path if inside and path.is_file() else None
-
-
-def _test(folder: Path, truth: Path | None, draft: Path) -> dict[str, Any]:
+def _test(folder: Path, truth: Path | None, new: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", "name the folder of the test images")
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for name in names if (path := find_file(folder, name)) is not None]
     if not files:
         raise DataError(f"{folder} holds no file", "name the flat folder of the test images")
-    (draft / "test").mkdir()
+    (new / "test").mkdir()
     for file in files:
-        shutil.copyfile(file, draft / "test" / file.name)
+        shutil.copyfile(file, new / "test" / file.name)
     if truth is None:
         return {"images": len(files)}
-    known = {PurePosixPath(row.filename).name: row for row in read_rows(truth)}
-    rows = [Row(f.name, known[f.name].label) for f in files if f.name in known]
-    pairs = [(row.filename, row.label) for row in rows]
-    write_csv(draft / "test_truth.csv", ("filename", "class"), pairs)
-    return {"images": len(files), "without_truth": len(files) - len(rows)}
+    known = {PurePosixPath(row.filename).name: row.label for row in read_rows(truth)}
+    pairs = [(file.name, known[file.name]) for file in files if file.name in known]
+    write_csv(new / "test_truth.csv", ("filename", "class"), pairs)
+    return {
+        "images": len(files),
+        "without_truth": len(files) - len(pairs),
+        "truth_without_image": len(known) - len(pairs),
+    }
 
 
-def _swap(draft: Path, into: Path, test: bool) -> None:
-    """Move the drafted pieces in; if one cannot be moved, put back what was there."""
-    into.mkdir(exist_ok=True)
-    old = draft / "old"
-    old.mkdir()
-    moved: list[str] = []
+def _keep_test(into: Path, new: Path) -> None:
+    """Link the test of an earlier import, so that it is there twice until the other goes."""
+    if (into / "test").is_dir():
+        shutil.copytree(into / "test", new / "test", copy_function=_link)
+    if (into / "test_truth.csv").exists():
+        _link(into / "test_truth.csv", new / "test_truth.csv")
+
+
+def _link(source: str | Path, target: str | Path) -> None:
     try:
-        for piece in PIECES:
-            if piece.startswith("test") and not test:
-                continue
-            moved.append(piece)
-            if (into / piece).exists():
-                (into / piece).rename(old / piece)
-            if (draft / piece).exists():
-                (draft / piece).rename(into / piece)
-    except OSError:
-        for piece in moved:
-            if (old / piece).exists():
-                if (into / piece).exists():
-                    (into / piece).rename(draft / piece)
-                (old / piece).rename(into / piece)
-        raise
+        os.link(source, target)
+    except OSError:  # a file system that has no links
+        shutil.copyfile(source, target)

@@ -4,14 +4,13 @@
 content and names, the parameters and the seed. Measured by `bench/data.py`.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from weighin.data.drafts import drafting
+from weighin.data.drafts import NEW, drafting
 from weighin.data.faults import judge
 from weighin.data.listing import list_images
 from weighin.data.near import Pairs, close_pairs, components
@@ -40,7 +39,7 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
     groups = read_groups(source, params.group)
     listing = list_images(root)
     with drafting(out) as draft:
-        pack = draft / "pack"
+        pack = draft / NEW
         rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
         job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
         records = scan(listing.names, job, workers)
@@ -53,8 +52,6 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         report["pictures"] = write_pictures(root, pack / "pictures", images, verdict, pairs)
         write_json(pack / "report.json", report)
         write_table(pack / "faults.csv", verdict.rows, ("fault", "name", "done", "detail"))
-        shutil.rmtree(out, ignore_errors=True)
-        pack.rename(out)
     return report
 
 

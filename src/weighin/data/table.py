@@ -1,12 +1,15 @@
 """A CSV of file names and classes: its columns, named or guessed, and the files it speaks of."""
 
 import csv
+import io
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from weighin.errors import DataError
+from weighin.images import SUFFIXES
 
 # guesses, the likeliest first; a header is compared in lower case
 FILENAMES = ("filename", "file_name", "file", "image", "image_path", "path", "image_id", "name")
@@ -28,7 +31,7 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return a table's header and rows; the delimiter is the header's likeliest of ``, ; tab``.
 
     Raises:
-        DataError: missing, empty, or not UTF-8 text.
+        DataError: missing, empty, or not CSV in UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -36,14 +39,17 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise DataError(f"{path} does not exist", "name an existing CSV file") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text", "save it as CSV in UTF-8") from None
-    lines = text.splitlines(keepends=True)
-    if not lines:
-        raise DataError(f"{path} is empty", "give it a header such as filename,class")
-    delimiter = max((",", ";", "\t"), key=lines[0].count)
-    reader = csv.DictReader(lines, delimiter=delimiter, restval="")
-    header = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
-    return header, [{key: (row[key] or "").strip() for key in header} for row in reader]
+    first = text.split("\n", 1)[0]
+    if not first.strip():
+        raise DataError(f"{path} has no header", "give it one such as filename,class")
+    delimiter = max((",", ";", "\t"), key=first.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
+    try:
+        header = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = header
+        return header, [{key: (row[key] or "").strip() for key in header} for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{path} is not CSV: {error}", "save it as CSV in UTF-8") from None
 
 
 def column(header: list[str], named: str | None, guesses: tuple[str, ...], path: Path) -> str:
@@ -87,18 +93,31 @@ def read_rows(
     ]
 
 
+def find_file(folder: Path, filename: str) -> Path | None:
+    """Return the file of a folder, which may be named without its suffix.
+
+    None: it is missing, may not be read, or its name leads out of the folder.
+    """
+    for name in (filename, *(filename + suffix for suffix in SUFFIXES)):
+        path = folder / name
+        if os.path.isfile(path) and os.access(path, os.R_OK):  # noqa: PTH113 - false for any name
+            return path if path.resolve().is_relative_to(folder.resolve()) else None
+    return None
+
+
 def find_folder(path: Path, rows: Iterable[Row]) -> Path:
     """Return the folder that holds most of the files: the CSV's own, or one beside the CSV."""
     some = [row.filename for row in rows][:50]
     beside = sorted(p for p in path.parent.iterdir() if p.is_dir() and p.name[0] != ".")
-    return max([path.parent, *beside], key=lambda folder: sum((folder / n).is_file() for n in some))
+    return max([path.parent, *beside], key=lambda f: sum(find_file(f, n) is not None for n in some))
 
 
-def without_wide_groups(rows: list[Row]) -> tuple[list[Row], list[str]]:
-    """Return the rows with too wide groups left blank, and those groups' names.
+def wide_groups(rows: Iterable[Row]) -> list[str]:
+    """Return the groups that tell nothing apart, sorted.
 
-    A value such as ``split=train`` on every image would otherwise tie a whole class to one split.
+    A value such as ``split=train`` on every image would tie a whole class to one split.
     """
+    rows = list(rows)
     labels = Counter(row.label for row in rows)
     groups = Counter(row.group for row in rows)
     both = Counter((row.group, row.label) for row in rows)
@@ -107,5 +126,4 @@ def without_wide_groups(rows: list[Row]) -> tuple[list[Row], list[str]]:
         for (group, label), count in both.items()
         if group and groups[group] > WIDE_GROUP and count * 2 > labels[label]
     }
-    blanked = [Row(r.filename, r.label, "" if r.group in wide else r.group) for r in rows]
-    return blanked, sorted(wide)
+    return sorted(wide)

@@ -1,0 +1,616 @@
+"""Folders, CSVs and COCO files come in whole, counted, and never from outside their folder."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from photos import encoded, photo, tree, write
+
+from weighin.data.importing import Options, import_data
+from weighin.errors import DataError, OutputError
+from weighin.files import read_json, sha256_tree
+from weighin.images import decode
+
+
+def rows(data: Path) -> list[tuple[str, str, str]]:
+    with (data / "train.csv").open(newline="") as file:
+        header, *found = csv.reader(file)
+    assert header == ["filename", "class", "group"]
+    return [(name, label, group) for name, label, group in found]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def fails(source: Path, into: Path, options: Options | None = None) -> str:
+    with pytest.raises(DataError) as caught:
+        import_data(source, into, options)
+    assert not into.exists()
+    assert [path.name for path in into.parent.iterdir() if "draft" in path.name] == []
+    return str(caught.value)
+
+
+# --- a folder of class folders
+
+
+def test_a_tree(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"Glass": 2, "Metal": 1}) / "train"
+    write(source / "Glass/scene 7/a.jpg", encoded(photo(9)))
+    write(source / ".hidden/a.jpg", b"x")
+    write(source / "stray.txt", b"x")
+    (source / "Metal/out.jpg").symlink_to("/etc/passwd")
+    report = import_data(source, tmp_path / "data")
+    assert report == {
+        "kind": "folder",
+        "images": 4,
+        "classes": {"Glass": 3, "Metal": 1},
+        "missing": ["Metal/out.jpg: a link out of the folder", "stray.txt: not in a class folder"],
+        "skipped": {},
+        "wide_groups": [],
+    }
+    assert read_json(tmp_path / "data/import.json") == report
+    assert rows(tmp_path / "data") == [
+        ("Glass/000.jpg", "Glass", ""),
+        ("Glass/001.jpg", "Glass", ""),
+        ("Glass/scene 7/a.jpg", "Glass", "scene 7"),
+        ("Metal/000.jpg", "Metal", ""),
+    ]
+    assert names(tmp_path / "data/train") == [row[0] for row in rows(tmp_path / "data")]
+    for name in names(tmp_path / "data/train"):
+        assert (tmp_path / "data/train" / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_a_folder_that_is_in_every_class_is_no_group(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for number in range(40):
+            write(tmp_path / f"src/{label}/images/{number}.jpg", b"x")
+    assert import_data(tmp_path / "src", tmp_path / "data")["wide_groups"] == ["images"]
+    assert {row[2] for row in rows(tmp_path / "data")} == {""}
+
+
+def test_a_tree_of_trees_names_the_one_to_take(tmp_path: Path) -> None:
+    write(tmp_path / "src/train/Glass/a.jpg", b"x")
+    assert fails(tmp_path / "src", tmp_path / "data") == (
+        f"{tmp_path}/src holds a folder train, which is no class\n"
+        f"  to mend it: name {tmp_path}/src/train instead, and the test images with --test"
+    )
+
+
+def test_what_is_no_source(tmp_path: Path) -> None:
+    into = tmp_path / "data"
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "notes.txt", b"x")
+    assert fails(tmp_path / "empty", into) == (
+        f"{tmp_path}/empty holds no image in a class folder\n"
+        "  to mend it: bring a data set in with `weighin import FOLDER|CSV|COCO`"
+    )
+    assert fails(tmp_path / "none", into) == (
+        f"{tmp_path}/none does not exist\n  to mend it: name a folder, a CSV file or a COCO file"
+    )
+    assert fails(tmp_path / "notes.txt", into) == (
+        f"{tmp_path}/notes.txt is no folder, .csv or .json\n  to mend it: name one of these"
+    )
+
+
+# --- a CSV beside a folder
+
+
+def table(path: Path, text: str, images: str = "images", files: tuple[str, ...] = ()) -> Path:
+    for number, name in enumerate(files):
+        write(path / images / name, f"{name} {number}".encode())
+    write(path / "labels.csv", text.encode())
+    return path / "labels.csv"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,class\na.jpg,Glass\nb.jpg,Metal\n",
+        "label;file\nGlass;a.jpg\nMetal;b.jpg\n",
+        "Image_ID\tTarget\r\na\tGlass\r\nb\tMetal\r\n",
+        "\ufeffpath,noise,category\n a.jpg ,1, Glass \nb.jpg,2,Metal\n,3,Metal\nc.jpg,4,\n",
+        'filename,class\n"a.jpg","Glass"\nb.jpg,Metal\na.jpg,Glass\n',
+    ],
+)
+def test_columns_are_guessed(tmp_path: Path, text: str) -> None:
+    source = table(tmp_path, text, files=("a.jpg", "b.jpg"))
+    assert import_data(source, tmp_path / "data")["classes"] == {"Glass": 1, "Metal": 1}
+    assert names(tmp_path / "data/train") == ["Glass/a.jpg", "Metal/b.jpg"]
+
+
+def test_columns_are_given(tmp_path: Path) -> None:
+    text = "filename,class,photo,kind,street\nx,y,a.jpg,Glass,1\nx,y,b.jpg,Metal,2\n"
+    source = table(tmp_path, text, "elsewhere", ("a.jpg", "b.jpg"))
+    options = Options(tmp_path / "elsewhere", "photo", "kind", "street")
+    import_data(source, tmp_path / "data", options)
+    wanted = [("Glass/a.jpg", "Glass", "1"), ("Metal/b.jpg", "Metal", "2")]
+    assert rows(tmp_path / "data") == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (
+            "a,b\n1,2\n",
+            Options(),
+            "{csv} has none of the columns filename, file_name, file, image, image_path, path, "
+            "image_id, name; it has a, b\n"
+            "  to mend it: name the columns that hold file names and classes",
+        ),
+        (
+            "filename,class\nx.jpg,Glass\n",
+            Options(label="kind"),
+            '{csv} has no column "kind"; it has filename, class\n'
+            "  to mend it: name the columns that hold file names and classes",
+        ),
+        ("", Options(), "{csv} has no header\n  to mend it: give it one such as filename,class"),
+        (
+            "filename,class\nx.jpg,Glass\ny.jpg,Glass\n",
+            Options(),
+            "none of the 2 files that {csv} names is in {folder}\n"
+            "  to mend it: name the folder of the images with --images",
+        ),
+        (
+            "filename,class\na.jpg,../Glass\n",
+            Options(),
+            'class "../Glass" cannot be the name of a folder\n'
+            "  to mend it: rename the class in the CSV, or map it with a mapping CSV",
+        ),
+        (
+            'filename,class\na.jpg,"' + "x" * 140_000 + '"\n',
+            Options(),
+            "{csv} is not CSV: field larger than field limit (131072)\n"
+            "  to mend it: save it as CSV in UTF-8",
+        ),
+    ],
+)
+def test_csv_errors(tmp_path: Path, text: str, options: Options, message: str) -> None:
+    source = table(tmp_path, text, ".", ("a.jpg",))
+    wanted = message.format(csv=source, folder=tmp_path)
+    assert fails(source, tmp_path / "data", options) == wanted
+
+
+def test_a_csv_that_is_not_text(tmp_path: Path) -> None:
+    source = write(tmp_path / "labels.csv", b"\xff\xfe\0")
+    assert fails(source, tmp_path / "data") == (
+        f"{source} is not UTF-8 text\n  to mend it: save it as CSV in UTF-8"
+    )
+
+
+def test_missing_files_are_listed_and_not_fatal(tmp_path: Path) -> None:
+    text = "filename,class\na.jpg,Glass\ngone.jpg,Glass\n" + "x" * 5000 + ",Glass\nnul\0,Glass\n"
+    source = table(tmp_path, text, files=("a.jpg",))
+    report = import_data(source, tmp_path / "data")
+    assert (report["images"], report["missing"]) == (1, ["gone.jpg", "nul\0", "x" * 5000])
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "link.jpg", "down/../../secret"])
+def test_a_name_that_leads_out_is_missing(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "secret.jpg", b"secret")
+    write(tmp_path / "secret", b"secret")
+    source = table(tmp_path / "s", f"filename,class\na.jpg,A\n{name},A\n", files=("a.jpg",))
+    (tmp_path / "s/images/link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (tmp_path / "s/images/down").mkdir()
+    report = import_data(source, tmp_path / "data")
+    assert (report["images"], report["missing"]) == (1, [name])
+    assert names(tmp_path / "data/train") == ["A/a.jpg"]
+
+
+def test_files_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
+    files = ("x/1.jpg", "y/1.jpg", "y_1.jpg", "z/Y_1.JPG", ".dot.jpg", "back\\slash.jpg")
+    text = "filename,class\n" + "".join(f"{name},A\n" for name in files)
+    import_data(table(tmp_path, text, files=files), tmp_path / "data")
+    kept = ["1.jpg", "dot.jpg", "slash.jpg", "y_1.jpg", "y_1_2.jpg", "z_Y_1.JPG"]
+    assert names(tmp_path / "data/train") == sorted(f"A/{name}" for name in kept)
+    assert [row[0] for row in rows(tmp_path / "data")] == sorted(f"A/{name}" for name in kept)
+    held = {(tmp_path / "data/train/A" / name).read_text() for name in kept}
+    assert held == {f"{name} {number}" for number, name in enumerate(files)}
+
+
+def test_a_file_in_two_classes_comes_in_twice(tmp_path: Path) -> None:
+    source = table(tmp_path, "filename,class\na.jpg,A\na.jpg,B\n", files=("a.jpg",))
+    import_data(source, tmp_path / "data")
+    assert names(tmp_path / "data/train") == ["A/a.jpg", "B/a.jpg"]
+
+
+# --- the test folder
+
+
+def test_a_test_folder_and_its_truth(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"A": 1, "B": 1}) / "train"
+    for name in ("0.jpg", "1.jpg", "2.jpg", ".hidden"):
+        write(tmp_path / "public" / name, name.encode())
+    (tmp_path / "public/out.jpg").symlink_to("/etc/passwd")
+    truth = write(tmp_path / "t.csv", b"filename,class\npublic/1.jpg,B\n0.jpg,A\n9.jpg,A\n")
+    options = Options(test=tmp_path / "public", truth=truth)
+    report = import_data(source, tmp_path / "data", options)
+    assert report["test"] == {"images": 3, "without_truth": 1, "truth_without_image": 1}
+    assert names(tmp_path / "data/test") == ["0.jpg", "1.jpg", "2.jpg"]
+    known = (tmp_path / "data/test_truth.csv").read_text()
+    assert known == "filename,class\n0.jpg,A\n1.jpg,B\n"
+
+    # the next import keeps that test, and replaces everything else
+    write(tmp_path / "data/stale", b"x")
+    other = tree(tmp_path / "other", {"C": 2, "D": 1}) / "train"
+    import_data(other, tmp_path / "data")
+    assert names(tmp_path / "data") == [
+        "import.json",
+        "test/0.jpg",
+        "test/1.jpg",
+        "test/2.jpg",
+        "test_truth.csv",
+        "train.csv",
+        "train/C/000.jpg",
+        "train/C/001.jpg",
+        "train/D/000.jpg",
+    ]
+
+    # another test without a truth takes the old truth away
+    report = import_data(other, tmp_path / "data", Options(test=tmp_path / "public"))
+    assert report["test"] == {"images": 3}
+    assert not (tmp_path / "data/test_truth.csv").exists()
+
+
+def test_the_test_of_the_drawn_set_goes_with_it(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"A": 1, "B": 1}) / "train"
+    for name in ("demo.json", "test/0.jpg", "test_truth.csv", "train/Glass/0.jpg"):
+        write(tmp_path / "data" / name, b"x")
+    import_data(source, tmp_path / "data")
+    wanted = ["import.json", "train.csv", "train/A/000.jpg", "train/B/000.jpg"]
+    assert names(tmp_path / "data") == wanted
+
+
+def test_a_test_folder_without_files(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"A": 1}) / "train"
+    (tmp_path / "none").mkdir()
+    assert fails(source, tmp_path / "data", Options(test=tmp_path / "none")) == (
+        f"{tmp_path}/none holds no file\n  to mend it: name the flat folder of the test images"
+    )
+
+
+# --- a COCO file
+
+CATEGORIES = [{"id": 1, "name": "Bottle"}, {"id": 2, "name": "Can"}, {"id": 3, "name": "Dust"}]
+
+
+def coco(folder: Path, annotations: list[dict[str, Any]], size: tuple[int, int] = (72, 96)) -> Path:
+    """Write two pictures of 72 x 96 pixels, a third that is missing, and what they hold."""
+    for number in (0, 1):
+        write(folder / f"images/{number}.jpg", encoded(photo(number), subsampling=0))
+    listed = [
+        {"id": n, "file_name": f"{n}.jpg", "height": size[0], "width": size[1]} for n in range(3)
+    ]
+    numbered = [{"id": number, **item} for number, item in enumerate(annotations)]
+    facts = {"images": listed, "annotations": numbered, "categories": CATEGORIES}
+    return write(folder / "coco.json", json.dumps(facts).encode())
+
+
+def box(image: int, category: int, *edges: float, **more: Any) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": list(edges), **more}
+
+
+def test_boxes_and_polygons_become_crops(tmp_path: Path) -> None:
+    polygon = {"image_id": 1, "category_id": 2, "segmentation": [[10, 20, 30, 20, 20, 61.5]]}
+    source = coco(tmp_path, [box(0, 1, 10, 20, 20, 10), polygon, box(2, 1, 0, 0, 9, 9)])
+    report = import_data(source, tmp_path / "data")
+    assert report["classes"] == {"Bottle": 1, "Can": 1}
+    assert (report["missing"], report["skipped"]) == (["2.jpg"], {})
+    # a tenth of each side around them
+    assert _cropped(tmp_path, "Bottle/0_0.jpg", 0) == (slice(19, 31), slice(8, 32))
+    assert _cropped(tmp_path, "Can/1_1.jpg", 1) == (slice(15, 66), slice(8, 32))
+    wanted = [("Bottle/0_0.jpg", "Bottle", "0.jpg"), ("Can/1_1.jpg", "Can", "1.jpg")]
+    assert rows(tmp_path / "data") == wanted
+
+
+def pixels(path: Path) -> Any:
+    return decode(path.read_bytes()).pixels.astype(np.int64)
+
+
+def _cropped(folder: Path, name: str, picture: int) -> tuple[slice, slice]:
+    """Return where in its picture a crop lies, by looking for it."""
+    crop = pixels(folder / "data/train" / name)
+    whole = pixels(folder / f"images/{picture}.jpg")
+    height, width = crop.shape[:2]
+    places = [
+        (int(np.abs(whole[y : y + height, x : x + width] - crop).sum()), y, x)
+        for y in range(whole.shape[0] - height + 1)
+        for x in range(whole.shape[1] - width + 1)
+    ]
+    _, y, x = min(places)
+    return slice(y, y + height), slice(x, x + width)
+
+
+def test_a_margin_stays_inside_the_picture(tmp_path: Path) -> None:
+    source = coco(tmp_path, [box(0, 1, 2, 40, 90, 30), box(0, 2, 0, 0, 96, 72)])
+    import_data(source, tmp_path / "data", Options(margin=0.5))
+    assert pixels(tmp_path / "data/train/Bottle/0_0.jpg").shape == (47, 96, 3)
+    assert pixels(tmp_path / "data/train/Can/0_1.jpg").shape == (72, 96, 3)
+
+
+def test_a_box_scales_with_its_picture(tmp_path: Path) -> None:
+    source = coco(tmp_path, [box(0, 1, 100, 200, 200, 100)], size=(720, 960))
+    import_data(source, tmp_path / "data", Options(margin=0))
+    assert _cropped(tmp_path, "Bottle/0_0.jpg", 0) == (slice(20, 30), slice(10, 30))
+
+
+def test_a_speck_is_the_pixels_that_it_touches(tmp_path: Path) -> None:
+    source = coco(tmp_path, [box(0, 1, 10.2, 20.6, 0.2, 0.1)])
+    import_data(source, tmp_path / "data")
+    assert pixels(tmp_path / "data/train/Bottle/0_0.jpg").shape == (1, 1, 3)
+
+
+def test_annotations_left_out_are_counted(tmp_path: Path) -> None:
+    annotations = [
+        box(0, 1, 10, 10, 20, 20),
+        box(7, 1, 10, 10, 20, 20),
+        box(0, 9, 10, 10, 20, 20),
+        box(0, 1, 10, 10, 20, 20, iscrowd=1),
+        box(0, 1, 10, 10, 0, 20),
+        box(0, 1, float("nan"), 10, 20, 20),
+        {"image_id": 0, "category_id": 1, "segmentation": []},
+        {"image_id": 0, "category_id": 1, "segmentation": {"counts": "rle", "size": [1, 1]}},
+        box(0, 1, 200, 10, 20, 20),
+    ]
+    report = import_data(coco(tmp_path, annotations), tmp_path / "data")
+    assert report["images"] == 1
+    assert report["skipped"] == {
+        "a crowd, not an object": 1,
+        "its box does not fit its image": 1,
+        "its category has no class": 1,
+        "its image is not listed": 1,
+        "no box with an area": 4,
+    }
+
+
+def test_a_picture_of_another_shape_has_no_boxes(tmp_path: Path) -> None:
+    source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9), box(1, 1, 1, 1, 9, 9)])
+    write(tmp_path / "images/1.jpg", encoded(photo(1, 96, 72)))
+    report = import_data(source, tmp_path / "data")
+    assert (report["images"], report["skipped"]) == (1, {"its box does not fit its image": 1})
+
+
+def test_an_unreadable_picture_is_counted(tmp_path: Path) -> None:
+    source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9), box(1, 1, 1, 1, 9, 9), box(1, 2, 1, 1, 9, 9)])
+    write(tmp_path / "images/1.jpg", encoded(photo(1))[:900])
+    report = import_data(source, tmp_path / "data")
+    assert report["skipped"] == {"its image is unreadable (truncated)": 2}
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        "category,class\nBottle,Glass\nCan,Metal\nDust,\n",
+        "note,id,class9,name\nx,1,Glass,-\ny,2,Metal,-\n",
+    ],
+)
+def test_a_mapping_from_category_to_class(tmp_path: Path, mapping: str) -> None:
+    boxes = [box(0, category, 10, 10, 20, 20) for category in (1, 2, 3)]
+    write(tmp_path / "map.csv", mapping.encode())
+    report = import_data(
+        coco(tmp_path, boxes), tmp_path / "data", Options(mapping=tmp_path / "map.csv")
+    )
+    assert report["classes"] == {"Glass": 1, "Metal": 1}
+    assert report["skipped"] == {"its category has no class": 1}
+
+
+def test_a_mapping_of_other_categories(tmp_path: Path) -> None:
+    path = write(tmp_path / "map.csv", b"category,class\nBoat,Glass\n")
+    source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9)])
+    assert fails(source, tmp_path / "data", Options(mapping=path)) == (
+        f"{path} maps no category to a class; its columns are category, class\n"
+        "  to mend it: give it the columns category,class with the COCO file's category names"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2"),
+        ("[]", "is not a COCO file: KeyError 'categories'"),
+        ('{"categories": 3}', "is not a COCO file: TypeError 'int' object is not iterable"),
+        ('{"categories": [], "images": [{}]}', "is not a COCO file: KeyError 'id'"),
+        ("[" * 100_000, "is not JSON: maximum recursion depth exceeded"),
+    ],
+)
+def test_what_is_no_coco_file(tmp_path: Path, text: str, problem: str) -> None:
+    source = write(tmp_path / "coco.json", text.encode())
+    found = fails(source, tmp_path / "data")
+    assert found.startswith(f"{source} {problem}")
+    mend = "give a JSON file with images, annotations, categories"
+    assert found.endswith(f"\n  to mend it: {mend}")
+
+
+def test_images_that_are_all_missing(tmp_path: Path) -> None:
+    annotations = [box(2, 1, 1, 1, 9, 9), box(2, 2, 1, 1, 9, 9), box(2, 9, 1, 1, 9, 9)]
+    source = coco(tmp_path, annotations)
+    assert fails(source, tmp_path / "data") == (
+        f"none of the 1 images that {source} annotates can be used, such as 2.jpg in {tmp_path}; "
+        "annotations of a class: 2, Bottle 1, Can 1; 1 left out: its category has no class\n"
+        "  to mend it: name the folder of the images with --images"
+    )
+
+
+def test_an_annotation_cannot_name_a_path(tmp_path: Path) -> None:
+    hostile = [{**box(0, 1, 1, 1, 9, 9), "id": "../../../x"}, box(0, 1, 1, 1, 9, 9)]
+    facts = json.loads(coco(tmp_path / "s", hostile).read_text())
+    facts["images"].append({"id": 5, "file_name": "../../secret.jpg"})
+    facts["annotations"].append(box(5, 1, 1, 1, 9, 9, id=9))
+    write(tmp_path / "secret.jpg", encoded(photo(3)))
+    write(tmp_path / "s/coco.json", json.dumps(facts).encode())
+    report = import_data(tmp_path / "s/coco.json", tmp_path / "p/data")
+    assert (report["images"], report["missing"]) == (2, ["../../secret.jpg"])
+    assert names(tmp_path / "p/data/train") == ["Bottle/0_1.jpg", "Bottle/x.jpg"]
+
+
+# --- whole, or not at all
+
+
+def full(*arguments: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tree(tmp_path / "first", {"A": 1, "B": 1}) / "train"
+    import_data(first, tmp_path / "data")
+    before = sha256_tree(tmp_path / "data")
+    monkeypatch.setattr("weighin.data.arrivals.shutil.copyfileobj", full)
+    with pytest.raises(OutputError) as caught:
+        import_data(tree(tmp_path / "other", {"C": 9}) / "train", tmp_path / "data")
+    assert str(caught.value) == (
+        f"cannot write {tmp_path}/data: No space left on device\n"
+        "  to mend it: free some space or make its folder writable, then run the same command again"
+    )
+    assert sha256_tree(tmp_path / "data") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first", "other"]
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root mounts a small disk")
+    try:
+        import_data(tree(tmp_path / "first", {"A": 1, "B": 1}) / "train", small / "data")
+        before = sha256_tree(small / "data")
+        with pytest.raises(OutputError, match="No space left on device"):
+            import_data(tree(tmp_path / "other", {"C": 200}) / "train", small / "data")
+        assert sha256_tree(small / "data") == before
+        assert [path.name for path in small.iterdir()] == ["data"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from weighin.data import drafts, importing
+from weighin.data.arrivals import Arrivals
+
+def slowly(path):
+    print("here", flush=True)
+    time.sleep(60)
+
+where = sys.argv[1]
+if where == "copying":
+    Arrivals.copy = lambda self, source, row: slowly(source)
+else:
+    rename = Path.rename
+    def renaming(self, target):
+        rename(self, target)
+        slowly(self)
+    Path.rename = renaming
+importing.import_data(Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("where", ["copying", "swapping"])
+def test_a_killed_import_loses_nothing(tmp_path: Path, where: str) -> None:
+    """SIGKILL while files are copied, and between the two renames: the next run puts it right."""
+    data = tmp_path / "data"
+    import_data(tree(tmp_path / "first", {"A": 1, "B": 1}) / "train", data)
+    before = sha256_tree(data)
+    other = tree(tmp_path / "other", {"C": 3, "D": 1}) / "train"
+    command = [sys.executable, "-c", SLOW, where, str(other), str(data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        process.send_signal(signal.SIGKILL)
+    assert data.exists() == (where == "copying")
+    with pytest.raises(DataError):
+        import_data(tmp_path / "none", data)  # even one that fails
+    assert sha256_tree(data) == before
+    import_data(other, data)
+    assert names(data / "train") == ["C/000.jpg", "C/001.jpg", "C/002.jpg", "D/000.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first", "other"]
+
+
+def test_an_import_does_not_depend_on_the_clock_or_the_place(tmp_path: Path) -> None:
+    source = tree(tmp_path / "first", {"A": 3, "B": 2}) / "train"
+    import_data(source, tmp_path / "one")
+    time.sleep(0.01)
+    (tmp_path / "deep").mkdir()
+    moved = source.rename(tmp_path / "deep/er")
+    import_data(moved, tmp_path / "two")
+    assert sha256_tree(tmp_path / "one") == sha256_tree(tmp_path / "two")
+
+
+# --- real data sets
+
+
+def test_waste7_as_a_tree_and_as_a_csv(tmp_path: Path, real: Path) -> None:
+    counts = {
+        "Clothing": 271,
+        "Glass": 351,
+        "Metal": 285,
+        "Paper": 690,
+        "Paperpack": 351,
+        "Plastic": 347,
+        "Plasticbag": 569,
+    }
+    options = Options(test=real / "waste7/public", truth=real / "waste7/public_truth.csv")
+    by_tree = import_data(real / "waste7/train", tmp_path / "tree", options)
+    assert (by_tree["images"], by_tree["classes"]) == (2864, counts)
+    assert by_tree["test"] == {"images": 526, "without_truth": 0, "truth_without_image": 0}
+    by_csv = import_data(real / "waste7/train.csv", tmp_path / "csv")
+    assert (by_csv["images"], by_csv["classes"]) == (2864, counts)
+    assert by_csv["wide_groups"] == ["official_split=train", "split=train"]
+    assert names(tmp_path / "csv/train") == names(tmp_path / "tree/train")
+    assert len({group for _, _, group in rows(tmp_path / "csv")}) == 183
+
+
+def test_waste7s_public_test_as_a_csv_beside_its_folder(tmp_path: Path, real: Path) -> None:
+    report = import_data(real / "waste7/public_truth.csv", tmp_path / "data")
+    assert report["images"] == 526
+    assert report["classes"] == {
+        "Clothing": 65,
+        "Glass": 65,
+        "Metal": 56,
+        "Paper": 129,
+        "Paperpack": 52,
+        "Plastic": 60,
+        "Plasticbag": 99,
+    }
+
+
+def test_trash_bags_of_a_real_coco_file(tmp_path: Path, real: Path) -> None:
+    report = import_data(real / "trashbags_annotated/annotations.coco.json", tmp_path / "data")
+    assert report["images"] == 1001
+    assert report["classes"] == {"general_trashbag": 431, "other_trashbag": 570}
+    assert (report["missing"], report["skipped"]) == ([], {})
+    assert len({group for _, _, group in rows(tmp_path / "data")}) == 181
+
+
+def test_tacos_annotations_without_its_images(tmp_path: Path, real: Path) -> None:
+    source = real / "taco/annotations.json"
+    options = Options(mapping=real / "taco/mapping_9class.csv")
+    assert fails(source, tmp_path / "data", options) == (
+        f"none of the 1,454 images that {source} annotates can be used, such as "
+        f"batch_1/000000.jpg in {real / 'taco'}; annotations of a class: 3,556, Battery 2, "
+        "Clothing 7, Glass 254, Metal 544, Paper 452, Paperpack 45, Plastic 1,263, "
+        "Plasticbag 849, Styrofoam 140; 1,228 left out: its category has no class\n"
+        "  to mend it: name the folder of the images with --images"
+    )
+
+
+def test_tacos_annotations_with_some_of_its_images(tmp_path: Path, real: Path) -> None:
+    """Two pictures drawn at a tenth of the size that TACO gives them: the rest are listed."""
+    source = real / "taco/annotations.json"
+    listed = {item["file_name"]: item for item in json.loads(source.read_text())["images"]}
+    for name in ("batch_1/000006.jpg", "batch_1/000008.jpg"):
+        height, width = listed[name]["height"] // 10, listed[name]["width"] // 10
+        write(tmp_path / "photos" / name, encoded(photo(0, height, width)))
+    options = Options(tmp_path / "photos", mapping=real / "taco/mapping_9class.csv")
+    report = import_data(source, tmp_path / "data", options)
+    assert report["images"] == sum(report["classes"].values()) > 1
+    assert len(report["missing"]) == 1452
+    assert report["skipped"] == {"its category has no class": 1228}
