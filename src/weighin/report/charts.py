@@ -47,8 +47,9 @@ def draw(facts: Facts, found: dict[str, Evaluation], params: Params) -> Charts:
     if facts.layers:
         charts["layers"] = Chart(
             figures.layer_macs(facts.layers),
-            "MACs of each convolution before and after the factorisation.",
-            f"Bars of {min(len(facts.layers), figures.MOST_BARS)} layers; the table has them all.",
+            "MACs before and after the factorisation, of the layers with the most.",
+            f"Bars of {min(len(facts.layers), figures.MOST_LAYERS)} layers; "
+            "the table has them all.",
         )
     for split, evaluation in found.items():
         charts[f"confusion-{split}"] = _confusion(split, evaluation.table)
@@ -91,6 +92,7 @@ def _calibration(facts: Facts) -> Chart:
     found = calibrate(facts.validation)
     return Chart(
         figures.reliability(found),
-        "How often the network is right against how sure it is; the numbers below count images.",
+        "How often the network is right against how sure it is; on the dashed line it is as right "
+        "as it is sure. The numbers below count images.",
         f"The expected calibration error is {found.error:.4f}.",
     )

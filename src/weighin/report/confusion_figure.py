@@ -21,10 +21,11 @@ def confusion_matrix(table: Confusion, identity: str = "confusion") -> str:
     counts = table.counts[np.ix_(shown, shown)]
     share = counts / np.maximum(table.counts.sum(axis=1)[shown], 1)[:, None]
     names = [shorten(table.classes[k]) for k in shown]
-    side = max(0.36, min(0.62, 5.0 / len(names))) * len(names)
-    margin = 0.35 + 0.085 * max(len(name) for name in names)  # inches, for the class names
+    side = max(0.34, min(0.5, 3.6 / len(names))) * len(names)
+    longest = max(len(name) for name in names)
+    left, bottom = 0.15 + 0.08 * longest, 0.25 + 0.062 * longest  # inches, for the class names
     with style(identity):
-        figure, axes = canvas(side + margin + 0.15, side + margin + 0.35, margin, margin, top=0.35)
+        figure, axes = canvas(side + left + 0.15, side + bottom + 0.35, left, bottom, top=0.35)
         for (i, j), count in np.ndenumerate(counts):
             _cell(axes, j, i, int(count), float(share[i, j]))
         _name_sides(axes, names)

@@ -67,7 +67,7 @@ def _sheets(facts: Facts) -> Markup:
         return Markup()
     sheets = (
         figure(
-            picture(path.read_bytes(), f"Contact sheet: {title}", loading="lazy"),
+            picture(path.read_bytes(), f"Contact sheet: {title}"),
             title,
         )
         for title, path in facts.pictures

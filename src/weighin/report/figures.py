@@ -24,9 +24,10 @@ from weighin.report.svg import (
 )
 from weighin.report.trials import Layer
 
-WIDTH = 7.0  # inches
+WIDTH = 5.0  # inches: a phone shows it whole, its text still readable
 BAR = 0.27  # inches a bar
 MOST_BARS = 40
+MOST_LAYERS = 20
 
 History = Sequence[Mapping[str, float]]
 
@@ -38,14 +39,16 @@ def class_counts(train: Mapping[str, int], validation: Mapping[str, int]) -> str
     first = np.array([train[name] for name in names])
     second = np.array([validation.get(name, 0) for name in names])
     with style("classes"):
-        figure, axes = canvas(WIDTH, BAR * len(names) + 1.05, left=1.6, bottom=0.55, top=0.5)
+        figure, axes = canvas(
+            WIDTH, BAR * len(names) + 1.05, left=1.45, bottom=0.55, right=0.1, top=0.5
+        )
         places = np.arange(len(names))
         axes.barh(places, first, 0.72, color=BLUE, label="train")
         axes.barh(places, second, 0.72, left=first, color=ORANGE, label="validation")
         most = int((first + second).max())
         for place, count in enumerate((first + second).tolist()):
             axes.text(count + most * 0.01, place, f"{count:,}", va="center", fontsize=9)
-        axes.set_xlim(0, most * 1.1)
+        axes.set_xlim(0, most * 1.16)
         _bar_names(axes, names)
         _count_axis(axes, "images")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
@@ -55,14 +58,14 @@ def class_counts(train: Mapping[str, int], validation: Mapping[str, int]) -> str
 def layer_macs(layers: Sequence[Layer]) -> str:
     """Return bars of the MACs of each layer before and after the factorisation.
 
-    The 40 layers with the most MACs before, in the network's order.
+    The 20 layers with the most MACs before, in the network's order.
     """
-    largest = sorted(range(len(layers)), key=lambda k: (-layers[k].macs_before, k))[:MOST_BARS]
+    largest = sorted(range(len(layers)), key=lambda k: (-layers[k].macs_before, k))[:MOST_LAYERS]
     shown = [layers[k] for k in sorted(largest)]
     places = np.arange(len(shown))
     with style("layers"):
         height = 1.4 * BAR * len(shown) + 1.05
-        figure, axes = canvas(WIDTH, height, left=2.0, bottom=0.55, top=0.5)
+        figure, axes = canvas(WIDTH, height, left=1.95, bottom=0.55, right=0.2, top=0.5)
         before = [layer.macs_before for layer in shown]
         after = [layer.macs_after for layer in shown]
         axes.barh(places - 0.2, before, 0.38, color=MUTED, alpha=0.55, label="before")
@@ -77,12 +80,12 @@ def training_curves(stage: str, history: History) -> str:
     """Return the loss of each epoch over the F1 of those epochs that were validated."""
     measured = [row for row in history if "f1" in row]
     with style(stage):
-        figure, axes = canvas(WIDTH, 3.1, left=0.75, bottom=0.55, right=0.75, top=0.35)
+        figure, axes = canvas(WIDTH, 2.7, left=0.55, bottom=0.5, right=0.55, top=0.35)
         epochs, losses = ([row[key] for row in history] for key in ("epoch", "loss"))
         axes.plot(epochs, losses, color=MUTED, linewidth=1.6)
         axes.set_ylim(0, max(losses) * 1.05 if max(losses) > 0 else 1)
         axes.set_xlabel("epoch")
-        axes.set_title("training loss", loc="left", color=MUTED, fontsize=10)
+        axes.set_title("training loss", loc="left", color=MUTED, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if measured:
             _f1_curve(axes, measured)
@@ -94,9 +97,8 @@ def reliability(found: Calibration) -> str:
     places = (np.arange(BINS) + 0.5) / BINS
     filled = found.images > 0
     with style("calibration"):
-        figure, axes = canvas(WIDTH * 0.72, 4.4, left=0.75, bottom=0.55, top=0.3)
+        figure, axes = canvas(4.0, 3.7, left=0.6, bottom=0.5, top=0.15)
         axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
-        axes.text(0.03, 0.09, "as right as sure", color=MUTED, rotation=45, fontsize=9)
         axes.bar(places[filled], found.accuracy[filled], 0.92 / BINS, color=BLUE, alpha=0.35)
         axes.plot(found.confidence[filled], found.accuracy[filled], "o-", color=BLUE, linewidth=1.6)
         for place, images in zip(places[filled], found.images[filled], strict=True):
@@ -115,7 +117,7 @@ def _f1_curve(axes: Axes, measured: History) -> None:
     right.set_ylim(0, 1)
     right.spines["right"].set_visible(True)
     title = f"validation F1, best {best['f1']:.4f} at epoch {best['epoch']:.0f}"
-    right.set_title(title, loc="right", color=BLUE, fontsize=10)
+    right.set_title(title, loc="right", color=BLUE, fontsize=9)
 
 
 def _bar_names(axes: Axes, names: Sequence[str], most: int = 18) -> None:
@@ -126,6 +128,6 @@ def _bar_names(axes: Axes, names: Sequence[str], most: int = 18) -> None:
 
 def _count_axis(axes: Axes, unit: str) -> None:
     axes.set_xlabel(unit)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(True, axis="x")

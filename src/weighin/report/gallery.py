@@ -35,7 +35,7 @@ def _item(mistake: Mistake, root: Path) -> Markup:
     data = thumbnail(root / mistake.name)
     alt = f"A picture of the class {mistake.true}: {mistake.name}"
     missing = element("div", "no picture", class_="blank")
-    shown = missing if data is None else picture(data, alt, loading="lazy")
+    shown = missing if data is None else picture(data, alt)
     caption = element(
         "figcaption",
         "true ",

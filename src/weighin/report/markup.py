@@ -5,8 +5,10 @@ Class names and file names are other people's words; only `Markup` goes in as it
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Sequence
 
+NUMBER = re.compile(r"[-+−–]?[\d.,]*( × [\d.,]+)*( %)?")
 VOID = {"meta", "img", "br"}
 
 
@@ -38,21 +40,27 @@ def paragraph(*children: str) -> Markup:
     return element("p", *children)
 
 
-def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
-    """Return a table; each row's first cell is its heading, the others line up right."""
-    head = element("tr", *(element("th", text, scope="col") for text in header))
+def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    """Return a table; each row's first cell is its heading, columns of numbers line up right."""
+    kinds = [
+        {"class": "number"} if all(NUMBER.fullmatch(row[place]) for row in rows) else {}
+        for place in range(len(header))
+    ]
+    head = (
+        element("th", text, scope="col", **kind) for text, kind in zip(header, kinds, strict=True)
+    )
     body = [
         element(
             "tr",
             element("th", row[0], scope="row"),
-            *(element("td", text) for text in row[1:]),
+            *(element("td", text, **kind) for text, kind in zip(row[1:], kinds[1:], strict=True)),
         )
         for row in rows
     ]
     inside = element(
         "table",
         element("caption", caption),
-        element("thead", head),
+        element("thead", element("tr", *head)),
         element("tbody", *body),
     )
     return element("div", inside, class_="wide", tabindex="0", role="region", aria_label=caption)

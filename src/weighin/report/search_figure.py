@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from weighin.grading.f1 import Floats
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
+from weighin.report.figures import WIDTH
 from weighin.report.rules import rules
 from weighin.report.svg import BLUE, GRID, MUTED, ORANGE, PAPER, canvas, saved, style
 from weighin.report.trials import Trial, Trials
@@ -21,16 +22,16 @@ def tradeoff(found: Trials, contest: Contest, parameters: int) -> str:
     """Return an SVG of the complete trials; `parameters` are those of the final network."""
     trials = [trial for trial in found.complete() if trial.macs is not None]
     with style("search"):
-        figure, axes = canvas(7.0, 4.6, left=0.75, bottom=0.85, top=0.2)
+        figure, axes = canvas(WIDTH, 4.2, left=0.6, bottom=1.0, right=0.1, top=0.1)
         low, high = _limits(_f1s(trials).tolist())
         axes.set(xlim=(0, _millions(trials).max(initial=0.1) * 1.08), ylim=(low, high))
         _contours(axes, contest, parameters)
         _floor(axes, contest)
         _points(axes, found, trials)
         axes.set(xlabel="million MACs", ylabel="validation F1")
-        axes.xaxis.set_major_locator(MaxNLocator(8))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, handletextpad=0.4)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, handletextpad=0.4)
         return saved(figure)
 
 
@@ -81,7 +82,7 @@ def _floor(axes: Axes, contest: Contest) -> None:
         axes.annotate(
             words,
             place,
-            (-4, 4),
+            (-4, -12),  # lines of equal score end at the floor: below it is free
             textcoords="offset points",
             ha="right",
             color=ORANGE,

@@ -61,7 +61,7 @@ def compression(facts: Facts, charts: Charts) -> Markup:
         [
             layer.path,
             " × ".join(map(str, layer.shape)),
-            layer.method or "left as it was",
+            layer.method or "–",
             layer.ranks,
             f"{layer.macs_before:,}",
             f"{layer.macs_after:,}",

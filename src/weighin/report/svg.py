@@ -55,6 +55,8 @@ STYLE: Any = {
     "figure.facecolor": PAPER,
     "axes.facecolor": "none",
 }
+POINTS = 72  # an inch
+LARGE, SMALL = 6.8, 4.0  # rem an inch: with room, and on a phone, where wider figures scroll
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
@@ -104,8 +106,10 @@ def inline(svg: str, name: str, alt: str) -> Markup:
             key.removeprefix(XLINK): _attribute(key, value, name)
             for key, value in part.attrib.items()
         }
+    inches = float(root.attrib["viewBox"].split()[2]) / POINTS
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
+        "style": f"width: {inches * LARGE:.2f}rem; min-width: {inches * SMALL:.2f}rem",
         "role": "img",
         "aria-label": alt,
         "id": f"{name}-figure",

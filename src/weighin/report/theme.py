@@ -25,25 +25,33 @@ h3 { font-size: 1.05rem; margin: 1.5rem 0 .5rem; }
 a { color: var(--blue); }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; padding: 0; }
 .figures { display: grid; gap: .75rem; padding: 0; margin: 1rem 0;
-  grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
 .figures div { background: var(--card); border: 1px solid var(--grid); border-radius: .5rem;
   padding: .75rem; }
 .figures dt { color: var(--muted); font-size: .875rem; }
-.figures dd { margin: 0; font-variant-numeric: tabular-nums; }
-.figures dd strong { display: block; font-size: 1.5rem; line-height: 1.3; }
+.figures dd { margin: 0; font-size: .875rem; color: var(--muted);
+  font-variant-numeric: tabular-nums; }
+.figures dd strong { display: block; font-size: 1.5rem; line-height: 1.3; color: var(--ink);
+  white-space: nowrap; }
+@media (max-width: 32rem) {
+  .figures dd strong { font-size: 1.25rem; }
+  .figures div:last-child:nth-child(odd) { grid-column: 1 / -1; }
+}
 .warning { border-left: .3rem solid var(--orange); background: var(--card);
   padding: .6rem .9rem; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; min-width: 100%;
-  font-variant-numeric: tabular-nums; }
+  font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 caption { text-align: left; color: var(--muted); padding-bottom: .3rem; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--grid); text-align: right;
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--grid); text-align: left;
   vertical-align: top; }
-th:first-child { text-align: left; }
+th:first-child, td:first-child { padding-left: 0; }
+.number { text-align: right; white-space: nowrap; }
 thead th { color: var(--muted); font-weight: 600; }
 figure { margin: 1rem 0; }
 figcaption { color: var(--muted); font-size: .875rem; }
-.chart svg { display: block; width: 100%; max-width: 44rem; height: auto; max-height: 48rem; }
+.chart { overflow-x: auto; }
+.chart svg { display: block; max-width: 100%; height: auto; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 img { max-width: 100%; height: auto; display: block; }
 .gallery { display: grid; gap: .75rem; list-style: none; padding: 0;

@@ -3,7 +3,7 @@
 from weighin.params import Params
 from weighin.report.evaluation import Evaluation
 from weighin.report.inputs import Facts
-from weighin.report.markup import Markup, element, paragraph, section, table
+from weighin.report.markup import Markup, element, joined, paragraph, section, table
 from weighin.report.rules import TERMS, rules
 from weighin.report.words import SEEN, UNMEASURED, interval, measured, share, split_name, weighed
 
@@ -14,12 +14,11 @@ Card = tuple[str, str, str]  # name, value, note
 def verdict(facts: Facts, found: Found, params: Params) -> Markup:
     """Return the figures that decide: score, F1, distance to the floor, MACs, parameters."""
     floor = rules(params.contest).floor
-    cards = [
-        card
+    parts = [
+        _grid(f"On {split_name(split)}", _cards(evaluation, floor))
         for split, evaluation in found.items()
-        for card in _cards(split_name(split), evaluation, floor)
     ]
-    parts = [_grid([*cards, *_sizes(facts, params)])]
+    parts.append(_grid("The model", _sizes(facts, params)))
     if params.train.all_data:
         parts.append(element("p", SEEN, class_="warning"))
     if found:
@@ -29,11 +28,11 @@ def verdict(facts: Facts, found: Found, params: Params) -> Markup:
     return section("verdict", "Verdict", *parts)
 
 
-def _cards(where: str, found: Evaluation, floor: float | None) -> list[Card]:
+def _cards(found: Evaluation, floor: float | None) -> list[Card]:
     spread = interval(found.score_low, found.score_high)
-    cards = [(f"Score on {where}", f"{found.score.value:.4f}", f"95 %: {spread}")]
+    cards = [("Score", f"{found.score.value:.4f}", f"95 %: {spread}")]
     spread = interval(found.risk.low, found.risk.high)
-    cards.append((f"Macro F1 on {where}", f"{found.table.f1:.4f}", f"95 %: {spread}"))
+    cards.append(("Macro F1", f"{found.table.f1:.4f}", f"95 %: {spread}"))
     if floor is not None:
         distance = f"{found.table.f1 - floor:+.4f}".replace("-", "−")
         cards.append((f"Above the floor of {floor:g}", distance, _risk(found)))
@@ -54,12 +53,12 @@ def _sizes(facts: Facts, params: Params) -> list[Card]:
     ]
 
 
-def _grid(cards: list[Card]) -> Markup:
+def _grid(title: str, cards: list[Card]) -> Markup:
     blocks = (
         element("div", element("dt", name), element("dd", element("strong", value), note))
         for name, value, note in cards
     )
-    return element("dl", *blocks, class_="figures")
+    return joined([element("h3", title), element("dl", *blocks, class_="figures")])
 
 
 def _made(found: Found, params: Params) -> Markup:
@@ -72,4 +71,4 @@ def _made(found: Found, params: Params) -> Markup:
     rows.append(["score", *(measured(evaluation.score.value) for evaluation in found.values())])
     formula = f"Score, lower is better: {rules(params.contest).formula}"
     title = f"The parts of the score ({params.contest.score})"
-    return element("div", paragraph(formula), table(title, ["part", *found], rows))
+    return joined([paragraph(formula), table(title, ["part", *found], rows)])
