@@ -7,6 +7,7 @@ file, and a link that leaves the folder, is an unreadable row and is never opene
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,5 +78,9 @@ def read(folder: Path, name: str) -> bytes:
 
 
 def printable(name: str) -> str:
-    """Return a name as UTF-8 can write it: bytes of another encoding become ``\\udcXX``."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """Return a name that UTF-8, a CSV and a terminal can show.
+
+    Bytes of another encoding become ``\\udcXX``, control characters ``\\xXX``.
+    """
+    shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", name)
+    return shown.encode("utf-8", "backslashreplace").decode()

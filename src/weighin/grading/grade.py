@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weighin.errors import DataError, OutputError, ParamsError
-from weighin.files import canonical_json, csv_text, replacing, sha256
+from weighin.files import canonical_json, csv_text, replacing, sha256, sweep
 from weighin.grading.f1 import Confusion, confusion
 from weighin.grading.folder import printable
 from weighin.grading.model import Model, open_model
@@ -24,6 +24,7 @@ from weighin.grading.score import WASTE, Metrics, score
 from weighin.params import Contest
 from weighin.schema import read, read_yaml
 
+SUBMISSION, GRADE, PROBE = "submission.csv", "grade.json", ".grading"
 HEADER = ("filename", "class")
 RESAMPLES = 10_000
 SEED = 0  # of the bootstrap: the same for everyone who grades
@@ -66,10 +67,16 @@ def grade(
     }
     if answers is not None:
         facts["quality"] = quality(found, answers, count, contest)
-    with replacing(out / "grade.json") as facts_draft, replacing(out / "submission.csv") as draft:
-        facts_draft.write_text(canonical_json(facts), encoding="utf-8")
-        draft.write_text(submission, encoding="utf-8", newline="")
+    _write(out, submission, canonical_json(facts))
     return Grade(found, facts)
+
+
+def _write(out: Path, submission: str, facts: str) -> None:
+    """Write both files; a grade.json that is there always describes the submission beside it."""
+    with replacing(out / GRADE) as facts_draft, replacing(out / SUBMISSION) as draft:
+        facts_draft.write_text(facts, encoding="utf-8")
+        draft.write_text(submission, encoding="utf-8", newline="")
+        (out / GRADE).unlink(missing_ok=True)  # of an earlier run: gone first, and back last
 
 
 def submission_text(found: Predictions) -> str:
@@ -78,15 +85,17 @@ def submission_text(found: Predictions) -> str:
 
 
 def check_writable(out: Path) -> None:
-    """Check before the work that its outputs can be written.
+    """Check before the work that its outputs can be written; sweep up after a killed run.
 
     Raises:
         OutputError: names the folder and what to do, in a container too.
     """
     try:
-        with replacing(out / ".probe"):
+        with replacing(out / PROBE):
             pass
-        (out / ".probe").unlink()
+        (out / PROBE).unlink()
+        for name in (PROBE, SUBMISSION, GRADE):
+            sweep(out / name)
     except (OutputError, OSError) as error:
         cause = error.__cause__ or error
         reason = getattr(cause, "strerror", None) or cause

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import numpy.typing as npt
 
 from weighin.errors import DataError, ModelError
 from weighin.grading.folder import list_files, printable, read
+from weighin.grading.graph import walk
 from weighin.grading.model import Model
 from weighin.images import Pixels, UnreadableImageError, load, normalise
 
 BATCH = 32  # images
+MAX_VALUES = 2**24  # of one activation of a batch: 64 MB
 CLOSE = 1e-4  # a top-two margin in logits under which another machine might label otherwise
 Logits = npt.NDArray[np.float32]
 
@@ -104,10 +107,11 @@ def predict(
 
     Raises:
         DataError: the folder is missing or empty; with `strict`, an image cannot be read.
-        ModelError: ONNX Runtime refuses the model, or its logits are not finite.
+        ModelError: its work cannot be counted, ONNX Runtime refuses it, or its logits are not
+            finite.
     """
-    names, runner = list_files(folder), Runner(model)
-    chunks = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
+    names, runner, size = list_files(folder), Runner(model), batch_size(model)
+    chunks = [names[start : start + size] for start in range(0, len(names), size)]
     labels: list[int] = []
     margins: list[npt.NDArray[np.float32]] = []
     unreadable: dict[str, str] = {}
@@ -130,6 +134,12 @@ def predict(
         margins=np.concatenate(margins),
         unreadable=unreadable,
     )
+
+
+def batch_size(model: Model) -> int:
+    """Return how many images to run at once: `BATCH`, fewer where an activation is large."""
+    largest = max(prod(shape) for _, shapes in walk(model) for shape in shapes)
+    return max(1, min(BATCH, MAX_VALUES // largest))
 
 
 @dataclass(frozen=True)
