@@ -11,18 +11,24 @@ from small import CLASSES, RECIPE, SPEC, make_params
 from weighin.compress.decompose import decompose, factorise_network
 from weighin.compress.probe import Probe
 from weighin.compress.store import Trained, read_network, read_ranks
+from weighin.compress.worth import worth
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
+from weighin.files import canonical_json
+from weighin.grading.f1 import agreement
 from weighin.images import normalise
-from weighin.network.factorised import Factorisation
+from weighin.network.factorised import Factorisation, ranks_from_dict, ranks_to_dict
 from weighin.network.folding import folded_macs
 from weighin.report.trials import read_layers
 
 FILES = ("layers.json", "network.yaml", "ranks.yaml", "weights.safetensors")
 
 
-def run(packed, network, out, scratch, **knobs):
-    params = make_params(decompose=knobs)
+DEAR = 200_000  # MACs that cost a point
+
+
+def run(packed, network, out, scratch, price=13_865_375, **knobs):
+    params = make_params(decompose=knobs, contest={"reference_macs": price})
     decompose(packed, network.spec, network.weights, RECIPE, params, out, scratch)
     return {name: (out / name).read_bytes() for name in FILES}
 
@@ -53,8 +59,6 @@ def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
     row = max((row for row in layers if row.method), key=lambda row: row.sensitivity)
     alone = factorise_network(network, {row.path: small.ranks[row.path]}, len(CLASSES))
     held = read_packed(packed, "validation", SPEC.input)
-    from weighin.grading.f1 import agreement
-
     with torch.no_grad():
         logits = alone.module(len(CLASSES))(torch.from_numpy(normalise(held.images)))
     f1 = agreement(held.labels, logits.argmax(1).numpy(), CLASSES).f1
@@ -156,3 +160,29 @@ def test_divergence_is_zero_for_no_change_and_the_kl_for_one(packed, network):
     )
     assert changed == pytest.approx(float(kl), rel=1e-4)
     assert probe.divergence({}) == 0  # the network is as it was
+
+
+@pytest.mark.parametrize("price", [DEAR, 10**9])
+def test_search_takes_the_lowest_score_and_resumes(packed, network, tmp_path, price):
+    knobs = {"ranks": "search", "trials": 7}
+    whole = run(packed, network, tmp_path / "one", tmp_path / "a", price, **knobs)
+    memo = json.loads((tmp_path / "a/ranks.json").read_text())
+    assert 4 <= len(memo) <= 7
+    scores = {}
+    for name, (f1, accuracy) in memo.items():
+        ranks = ranks_from_dict(json.loads(name))
+        contest = make_params(contest={"reference_macs": price}).contest
+        scores[name] = worth(contest, SPEC, 3, (f1, accuracy), ranks)
+    chosen = read_ranks(tmp_path / "one/ranks.yaml")
+    assert scores[canonical_json(ranks_to_dict(chosen))] == min(scores.values())
+    assert bool(chosen) == (price == DEAR)  # where MACs cost nothing, nothing is factorised
+    (tmp_path / "b").mkdir()
+    half = dict(list(memo.items())[: len(memo) // 2])
+    (tmp_path / "b/ranks.json").write_text(json.dumps(half))
+    assert run(packed, network, tmp_path / "two", tmp_path / "b", price, **knobs) == whole
+
+
+def test_evbmf_is_a_rule_like_the_others(packed, network, tmp_path):
+    run(packed, network, tmp_path / "out", tmp_path / "scratch", ranks="evbmf")
+    ranks = read_ranks(tmp_path / "out/ranks.yaml")
+    assert folded_macs(SPEC, 3, ranks) <= folded_macs(SPEC, 3)

@@ -49,7 +49,7 @@ def decompose(
     probe = Probe(packed, trained.spec, trained.weights, params.seed)
     candidates = _candidates(sites, trained.module(classes), cast(Method, params.decompose.method))
     macs = folded_macs(trained.spec, classes)
-    ranks = choose(Question(candidates, macs, probe, params, scratch))
+    ranks = choose(Question(candidates, trained, classes, probe, params, scratch))
     left = folded_macs(trained.spec, classes, ranks)
     say(f"decompose  {len(ranks)} of {len(sites)} layers, {macs:,} -> {left:,} MACs")
     table = layer_table(sites, candidates, ranks, probe)

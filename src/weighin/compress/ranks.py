@@ -8,8 +8,13 @@ from weighin.compress.evbmf import by_evbmf
 from weighin.compress.ladder import Candidate, by_energy, by_ratio
 from weighin.compress.memo import Memo
 from weighin.compress.probe import Probe
+from weighin.compress.search import search_ranks
 from weighin.compress.sensitivity import cheapest_damage
-from weighin.network.factorised import Factorisation
+from weighin.compress.store import Trained
+from weighin.compress.worth import worth
+from weighin.files import canonical_json
+from weighin.network.factorised import Factorisation, ranks_to_dict
+from weighin.network.folding import folded_macs
 from weighin.params import Params
 
 Ranks = dict[str, Factorisation]
@@ -20,7 +25,8 @@ class Question:
     """A trained network to choose ranks for."""
 
     candidates: tuple[Candidate, ...]
-    macs: int
+    trained: Trained
+    classes: int
     probe: Probe
     params: Params
     scratch: Path
@@ -51,8 +57,21 @@ def evbmf(question: Question) -> Ranks:
 def sensitivity(question: Question) -> Ranks:
     """Spend `decompose.budget` where the labels change least a MAC."""
     memo = Memo(question.scratch / "sensitivity.json")
-    most = question.params.decompose.budget * question.macs
-    return cheapest_damage(question.candidates, question.probe, question.macs - most, memo)
+    macs = folded_macs(question.trained.spec, question.classes)
+    saving = (1 - question.params.decompose.budget) * macs
+    return cheapest_damage(question.candidates, question.probe, saving, memo)
+
+
+def search(question: Question) -> Ranks:
+    """Take the lowest score of `decompose.trials` sets of ranks."""
+    memo = Memo(question.scratch / "ranks.json")
+    params, candidates = question.params, question.candidates
+    return search_ranks(
+        candidates,
+        lambda ranks: _judged(question, ranks, memo),
+        params.decompose.trials,
+        params.seed,
+    )
 
 
 RULES: dict[str, Callable[[Question], Ranks]] = {
@@ -60,9 +79,24 @@ RULES: dict[str, Callable[[Question], Ranks]] = {
     "energy": energy,
     "evbmf": evbmf,
     "sensitivity": sensitivity,
+    "search": search,
 }
 
 
 def _each(question: Question, rule: Callable[[Candidate], Factorisation | None]) -> Ranks:
     chosen = {c.site.path: rule(c) for c in question.candidates}
     return {path: how for path, how in chosen.items() if how is not None}
+
+
+def _judged(question: Question, ranks: Ranks, memo: Memo) -> float:
+    """Return the contest's score of the network with these ranks, as it is without training."""
+    name = canonical_json(ranks_to_dict(ranks))
+    chosen = {c.site.path: c for c in question.candidates if c.site.path in ranks}
+    f1, accuracy = memo(
+        name,
+        lambda: list(
+            question.probe.agreement({k: c.approximation(ranks[k]) for k, c in chosen.items()})
+        ),
+    )
+    spec, contest = question.trained.spec, question.params.contest
+    return worth(contest, spec, question.classes, (f1, accuracy), ranks)
