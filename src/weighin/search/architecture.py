@@ -111,7 +111,8 @@ def _brought(packed: Path, params: Params) -> NetworkSpec:
     spec = read_spec(shipped(name) if shipped(name).exists() else Path(name))
     sizes = packed_sizes(packed)
     if spec.input not in sizes:
-        problem = f"{name} takes {list(spec.input)} pixels; prepare.sizes has {sizes}"
+        shown = ", ".join(str(list(size)) for size in sizes)
+        problem = f"{name} takes {list(spec.input)} pixels; prepare.sizes has {shown}"
         raise ParamsError(problem, f"add {list(spec.input)} to prepare.sizes in params.yaml")
     classes = len(read_json(packed / "classes.json"))
     macs = cost(spec, classes).macs

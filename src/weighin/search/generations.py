@@ -26,7 +26,7 @@ from weighin.params import Contest, Recipe
 from weighin.search.evaluation import Measured
 from weighin.search.gate import Cost
 
-IN_VAIN = 300  # asks in a row that may come to nothing
+IN_VAIN = 200  # asks in a row that may come to nothing
 STARTUP = 8  # random trials before TPE has something to model
 
 

@@ -1,0 +1,207 @@
+"""The search itself, with real training in real processes: the same bytes however it was run."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from weighin.errors import ParamsError
+from weighin.files import read_json, write_json
+from weighin.network.spec import read_spec, shipped
+from weighin.params import Params
+from weighin.report.trials import read_trials
+from weighin.search.architecture import rungs, search
+from weighin.search.gate import cost
+
+LONG = {"trials": 6, "generation": 3, "epochs": 2, "halving": 2}
+
+BROUGHT = """\
+input: [24, 32]   # a comment
+width: 1.0
+rows:
+- [1, Conv, [8, 3, 4]]
+- [1, GlobalAvgPool, []]
+- [1, Flatten, []]
+- [1, Linear, [classes]]
+"""
+
+
+def with_search(params: Params, **changes: object) -> Params:
+    return replace(params, search=replace(params.search, **changes))  # type: ignore[arg-type]
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def found(
+    packed: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The outputs of an undisturbed search by one worker."""
+    folder = tmp_path_factory.mktemp("one")
+    search(packed, folder / "out", with_search(params, **LONG), folder / "scratch")
+    return outputs(folder / "out")
+
+
+def test_rungs_double() -> None:
+    assert rungs(12, 1) == (12,)
+    assert rungs(12, 3) == (3, 6, 12)
+    assert rungs(3, 4) == (1, 3)
+
+
+def test_the_study_is_read_by_the_report(found: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "trials.json").write_bytes(found["trials.json"])
+    values = read_json(tmp_path / "trials.json")
+    study = read_trials(values)
+    assert sorted(found) == ["network.yaml", "trials.json"]
+    assert [t.state for t in study.trials].count("complete") == 4  # two of each generation of three
+    assert len(study.trials) == 6
+    chosen = next(t for t in values["trials"] if t["number"] == study.chosen)
+    assert chosen["network"].encode() == found["network.yaml"]
+    assert chosen["macs"] == cost(read_spec_text(tmp_path, found), 9).macs
+
+
+def read_spec_text(folder: Path, found: dict[str, bytes]) -> object:
+    (folder / "network.yaml").write_bytes(found["network.yaml"])
+    return read_spec(folder / "network.yaml")
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_any_number_of_workers_makes_the_same_study(
+    packed: Path, params: Params, tmp_path: Path, found: dict[str, bytes], workers: int
+) -> None:
+    search(
+        packed, tmp_path / "out", with_search(params, **LONG, workers=workers), tmp_path / "scratch"
+    )
+    assert outputs(tmp_path / "out") == found
+
+
+def test_another_seed_makes_another_study(
+    packed: Path, params: Params, tmp_path: Path, found: dict[str, bytes]
+) -> None:
+    other = replace(with_search(params, **LONG), seed=params.seed + 1)
+    search(packed, tmp_path / "out", other, tmp_path / "scratch")
+    assert outputs(tmp_path / "out")["trials.json"] != found["trials.json"]
+
+
+MAIN = """
+import os, signal, sys
+from pathlib import Path
+
+from weighin.schema import read
+from weighin.files import read_json
+from weighin.params import Params
+from weighin.search.architecture import search
+from weighin.search.kept import Kept
+
+class Dying(Kept):
+    def add(self, task, outcome):
+        super().add(task, outcome)
+        if len(list(self._folder.glob("*.json"))) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    import weighin.search.trainer
+    weighin.search.trainer.Kept = Dying
+    packed, out, params, scratch = sys.argv[1:]
+    search(Path(packed), Path(out), read(Params, read_json(Path(params)), params), Path(scratch))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_to_the_same_study(
+    packed: Path,
+    params: Params,
+    tmp_path: Path,
+    found: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = with_search(params, **LONG)
+    (tmp_path / "main.py").write_text(MAIN)
+    write_json(tmp_path / "params.json", asdict(long))
+    paths = [packed, tmp_path / "out", tmp_path / "params.json", tmp_path / "scratch"]
+    killed = subprocess.run([sys.executable, "main.py", *map(str, paths)], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    kept = {path.name for path in (tmp_path / "scratch").glob("*.json")}
+    assert len(kept) == 4 and not (tmp_path / "out").exists()
+    torn = tmp_path / "scratch" / min(kept)
+    torn.write_bytes(torn.read_bytes()[:-20])
+    search(packed, tmp_path / "out", long, tmp_path / "scratch")
+    assert outputs(tmp_path / "out") == found
+    evaluations, whole = 10, 3
+    assert capsys.readouterr().err.count("search: epochs") == evaluations - whole
+
+
+def test_a_finished_search_trains_nothing_again(
+    packed: Path, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = with_search(params, trials=1, epochs=1)
+    search(packed, tmp_path / "out", small, tmp_path / "scratch")
+    assert "search: epochs 1/1" in capsys.readouterr().err
+    before = outputs(tmp_path / "out")
+    search(packed, tmp_path / "out", small, tmp_path / "scratch")
+    assert "search: epochs" not in capsys.readouterr().err
+    assert outputs(tmp_path / "out") == before
+
+
+def test_nothing_under_the_gate(packed: Path, params: Params, tmp_path: Path) -> None:
+    tight = replace(params, contest=replace(params.contest, max_macs=1000))
+    with pytest.raises(ParamsError) as caught:
+        search(packed, tmp_path / "out", tight, tmp_path / "scratch")
+    assert caught.value.problem.startswith(
+        "the space tiny has nothing under contest.max_macs = 1,000: of "
+    )
+    assert caught.value.mend == "raise contest.max_macs, or name a space of smaller networks"
+    assert not (tmp_path / "out").exists()
+
+
+class TestSwitchedOff:
+    """The search takes the network that it is given."""
+
+    @pytest.fixture
+    def off(self, params: Params) -> Params:
+        return with_search(params, enabled=False, network="brought.yaml")
+
+    @pytest.fixture(autouse=True)
+    def brought(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        Path("brought.yaml").write_text(BROUGHT)
+        return Path("brought.yaml")
+
+    def test_it_is_written_as_it_is(self, packed: Path, off: Params, brought: Path) -> None:
+        write_json(Path("out/trials.json"), {})  # of an earlier run
+        search(packed, Path("out"), off, Path("scratch"))
+        assert list(outputs(Path("out"))) == ["network.yaml"]
+        assert read_spec(Path("out/network.yaml")) == read_spec(brought)
+
+    def test_a_shipped_one_goes_by_its_name(self, packed: Path, off: Params) -> None:
+        with pytest.raises(ParamsError) as caught:
+            search(packed, Path("out"), with_search(off, network="small"), Path("scratch"))
+        assert caught.value.problem == (
+            "small takes [64, 64] pixels; prepare.sizes has [24, 32], [32, 32]"
+        )
+        assert caught.value.mend == "add [64, 64] to prepare.sizes in params.yaml"
+        assert shipped("small").exists()
+
+    def test_over_the_gate(self, packed: Path, off: Params, brought: Path) -> None:
+        macs = cost(read_spec(brought), 9).macs
+        exact = replace(off, contest=replace(off.contest, max_macs=macs))
+        search(packed, Path("out"), exact, Path("scratch"))
+        under = replace(off, contest=replace(off.contest, max_macs=macs - 1))
+        with pytest.raises(ParamsError) as caught:
+            search(packed, Path("out"), under, Path("scratch"))
+        assert caught.value.problem == (
+            f"brought.yaml has {macs:,} MACs, contest.max_macs is {macs - 1:,}"
+        )
+
+    def test_no_network_is_named(self, packed: Path, off: Params, tmp_path: Path) -> None:
+        with pytest.raises(ParamsError) as caught:
+            search(packed, tmp_path, with_search(off, network=None), tmp_path)
+        assert str(caught.value) == (
+            "search.enabled is false and search.network is null\n"
+            "  to mend it: name a rows file, such as network: small"
+        )

@@ -1,0 +1,79 @@
+"""The choice at the end: expected score, floor, reason, and what is written down."""
+
+from dataclasses import replace
+
+import pytest
+
+from weighin.grading.score import WASTE
+from weighin.network.spec import NetworkSpec, Row
+from weighin.params import Params
+from weighin.report.trials import read_trials
+from weighin.search.choice import choose, record, worth
+from weighin.search.evaluation import Measured
+from weighin.search.gate import Cost
+from weighin.search.generations import Proposal, Trial
+
+SPEC = NetworkSpec((8, 8), 1.0, (Row(1, "Linear", ("classes",)),))
+
+
+@pytest.fixture
+def trial(params: Params) -> object:
+    def made(number: int, hits: int, macs: int, state: str = "complete") -> Trial:
+        """A trial with `hits` of 100 images of each of two classes right: F1 is hits %."""
+        counts = ((hits, 100 - hits), (100 - hits, hits))
+        found = Measured(4, ("a", "b"), counts)
+        proposal = Proposal({"c": number}, SPEC, params.recipe, Cost(macs, 10))
+        return Trial(number, proposal, state, found)
+
+    return made
+
+
+def test_a_safe_network_beats_a_better_one_that_may_fall_under_the_floor(trial) -> None:  # type: ignore[no-untyped-def]
+    near, safe = trial(0, 51, 100_000), trial(1, 65, 2_700_000)
+    worths = [worth(t, WASTE, 0) for t in (near, safe)]
+    assert worths[0].score < worths[1].score
+    assert worths[0].under_floor > 0.3 and worths[1].under_floor == 0.0
+    choice = choose([near, safe], WASTE, 0)
+    assert [t.number for t in choice.ranked] == [1, 0]
+
+
+def test_the_expected_score_far_from_the_steps_is_the_score(trial) -> None:  # type: ignore[no-untyped-def]
+    found = worth(trial(0, 70, 1_386_537), WASTE, 0)
+    assert found.score == pytest.approx(0.1 + 1 - 0.7 / 0.83656, abs=1e-6)
+    assert found.expected == pytest.approx(found.score, abs=0.01)
+    assert found.low < 0.7 < found.high
+
+
+def test_where_all_are_under_the_floor_the_size_alone_does_not_win(trial) -> None:  # type: ignore[no-untyped-def]
+    small, better = trial(0, 20, 10_000), trial(1, 40, 300_000)
+    choice = choose([small, better], WASTE, 0)
+    assert choice.ranked[0].number == 1
+    assert "all are likely under the floor of 0.5, and it comes closest" in choice.why
+
+
+def test_the_reason_is_in_words(trial) -> None:  # type: ignore[no-untyped-def]
+    choice = choose([trial(0, 70, 1_000_000), trial(1, 60, 900_000)], WASTE, 0)
+    found = choice.worths
+    assert choice.why == (
+        "Trial 0 leads the 2 that were trained to the end: it has the lowest expected score "
+        f"(score {found[0].expected:.4f} expected, {found[0].score:.4f} measured; validation F1 "
+        f"0.700, 95 % between {found[0].low:.3f} and {found[0].high:.3f}; 1,000,000 MACs; 0.0% "
+        "risk of an F1 under 0.5). The next best is trial 1 "
+        f"(score {found[1].expected:.4f} expected, {found[1].score:.4f} measured; validation F1 "
+        f"0.600, 95 % between {found[1].low:.3f} and {found[1].high:.3f}; 900,000 MACs; "
+        f"{found[1].under_floor:.1%} risk of an F1 under 0.5)."
+    )
+
+
+def test_the_record_is_what_the_report_reads(trial) -> None:  # type: ignore[no-untyped-def]
+    over = replace(trial(1, 0, 9), state="over-budget", measured=None)
+    trials = [trial(0, 70, 1_000_000), over, trial(2, 30, 500_000, "pruned")]
+    values = record(trials, choose(trials, WASTE, 0))
+    study = read_trials(values)
+    assert study.chosen == 0 and study.why == values["why"]
+    assert [t.state for t in study.trials] == ["complete", "over-budget", "pruned"]
+    assert [t.f1 for t in study.trials] == [0.7, None, 0.3]
+    assert [t.macs for t in study.trials] == [1_000_000, 9, 500_000]
+    assert values["trials"][0]["network"] == SPEC.to_yaml()
+    assert "network" not in values["trials"][1]
+    assert values["trials"][2]["epochs"] == 4

@@ -1,0 +1,89 @@
+"""Tuning: what may be tuned, what trial 0 is, and what is written."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from weighin.errors import ParamsError
+from weighin.files import read_json, write_json
+from weighin.network.spec import NetworkSpec, Row
+from weighin.params import Params
+from weighin.report.trials import read_trials
+from weighin.search.recipe import check_space, read_recipe, tune, value_of, with_values
+
+SPEC = NetworkSpec(
+    (24, 32),
+    1.0,
+    (
+        Row(1, "Conv", (8, 3, 4)),
+        Row(1, "GlobalAvgPool"),
+        Row(1, "Flatten"),
+        Row(1, "Linear", ("classes",)),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("space", "fault"),
+    [
+        ({"lrr": [0.1, 0.2]}, "lrr is no number of a recipe; did you mean lr?"),
+        ({"optimizer": [0, 1]}, "optimizer is no number of a recipe"),
+        ({"lr": 0.1}, "lr is 0.1; it must be [low, high]"),
+        ({"lr": [0.1]}, "lr is [0.1]; it must be [low, high]"),
+        ({"lr": [0.2, 0.1]}, "lr is [0.2, 0.1]; low must be under high"),
+        ({"lr": [0, 0.1]}, "lr is 0; it must be a number 1e-08 to 100"),
+        (
+            {"augment.cutout": [0.0, 2.0]},
+            "augment.cutout is 2.0; it must be a number 0 to 1 (share of a side)",
+        ),
+        (
+            {"augment.randaugment": [0, 1.5]},
+            "augment.randaugment is 1.5; it must be a whole number 0 to 4 (operations)",
+        ),
+    ],
+)
+def test_faults_of_the_space_name_the_knob(space: dict[str, list[float]], fault: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        check_space(space)
+    assert caught.value.problem.startswith(f"tune.space: {fault}")
+    assert caught.value.mend == "edit tune.space in params.yaml"
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(ParamsError) as caught:
+        check_space({"lrr": [0, 1], "lr": [2, 1]})
+    assert len(caught.value.problem.splitlines()) == 2
+
+
+def test_dotted_names_reach_into_sections(params: Params) -> None:
+    changed = with_values(params.recipe, {"lr": 0.5, "loss.smoothing": 0.25})
+    assert (value_of(changed, "lr"), value_of(changed, "loss.smoothing")) == (0.5, 0.25)
+    assert replace(changed, lr=params.recipe.lr, loss=params.recipe.loss) == params.recipe
+
+
+def test_switched_off_it_writes_the_recipe_as_it_is(
+    packed: Path, params: Params, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "out" / "trials.json", {})  # of an earlier run
+    off = replace(params, tune=replace(params.tune, enabled=False))
+    tune(packed, SPEC, tmp_path / "out", off, tmp_path / "scratch")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["recipe.json"]
+    assert read_json(tmp_path / "out" / "recipe.json") == asdict(params.recipe)
+    assert read_recipe(tmp_path / "out" / "recipe.json") == params.recipe
+
+
+def test_trial_0_is_the_recipe_as_it_stands(packed: Path, params: Params, tmp_path: Path) -> None:
+    outside = replace(params, recipe=replace(params.recipe, lr=0.5))  # over the space's 0.3
+    tune(packed, SPEC, tmp_path / "out", outside, tmp_path / "scratch")
+    values = read_json(tmp_path / "out" / "trials.json")
+    study = read_trials(values)
+    assert study.trials[0].params == {"augment.randaugment": 0, "lr": 0.5}
+    assert study.trials[0].state == "complete"
+    assert [t.state for t in study.trials].count("complete") == 2
+    recipe = read_recipe(tmp_path / "out" / "recipe.json")
+    chosen = next(t for t in study.trials if t.number == study.chosen)
+    assert recipe == with_values(outside.recipe, dict(chosen.params))
+    for trial in study.trials[1:]:
+        assert 0.01 <= trial.params["lr"] <= 0.3
+        assert trial.params["augment.randaugment"] in (0, 1, 2)

@@ -1,0 +1,102 @@
+"""Local workers: results come whatever dies on the way, and nobody is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from weighin.errors import DataError, WorkerError
+from weighin.search.workers import RETRIES, Workers
+
+
+def square(task: int) -> int:
+    return task * task
+
+
+def die_once(folder: Path, task: int) -> int:
+    """Be killed in the middle of each task, the first time."""
+    mark = folder / str(task)
+    if task % 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task * task
+
+
+def die(task: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def complain(task: int) -> int:
+    raise DataError(f"picture {task} is gone", "bring it back")
+
+
+def test_results_carry_the_places_of_their_tasks() -> None:
+    with Workers(2) as pool:
+        assert sorted(pool.run(square, [5, 3, 4])) == [(0, 25), (1, 9), (2, 16)]
+        assert list(pool.run(square, [6])) == [(0, 36)]  # the pool serves again
+        assert list(pool.run(square, [])) == []
+
+
+def test_killed_workers_lose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Workers(2) as pool:
+        found = sorted(pool.run(partial(die_once, tmp_path), [1, 2, 3]))
+    assert found == [(0, 1), (1, 4), (2, 9)]
+    assert "a worker went away: running" in capsys.readouterr().err
+
+
+def test_workers_that_always_die_are_an_error() -> None:
+    with Workers(1) as pool, pytest.raises(WorkerError) as caught:
+        list(pool.run(die, [1]))
+    assert str(caught.value) == (
+        f"worker processes went away {RETRIES + 1} times in a row (killed, or no memory)\n"
+        "  to mend it: lower `workers`, then run the same command again: finished evaluations "
+        "are kept"
+    )
+
+
+def test_an_error_of_a_task_arrives_as_it_is() -> None:
+    with Workers(2) as pool, pytest.raises(DataError, match="picture 7 is gone"):
+        list(pool.run(complain, [7]))
+
+
+ORPHANING = """
+import os, signal, time
+from weighin.search.workers import Workers
+from tests_of_workers import report
+
+if __name__ == "__main__":
+    with Workers(2) as pool:
+        list(pool.run(report, [1, 2]))
+"""
+REPORT = """
+import os, time
+from pathlib import Path
+
+def report(task):
+    Path(str(task)).write_text(str(os.getpid()))
+    time.sleep(300)
+"""
+
+
+def test_workers_leave_when_the_search_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(ORPHANING)
+    (tmp_path / "tests_of_workers.py").write_text(REPORT)
+    search = subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path)
+    marks = [tmp_path / "1", tmp_path / "2"]
+    until(lambda: all(mark.exists() and mark.read_text() for mark in marks))
+    search.kill()
+    search.wait()
+    until(lambda: not any(Path(f"/proc/{mark.read_text()}").exists() for mark in marks))
+
+
+def until(condition: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.05)
