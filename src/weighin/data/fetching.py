@@ -23,7 +23,7 @@ def fetch(project: Path, workers: int) -> str:
     if _checkout(project):
         return "data/ comes from DVC's cache"
     if wanted != DEFAULT_MD5:
-        dvc(project, "pull", "--quiet", "data.dvc")
+        dvc(project, "pull", "data.dvc")
         return "data/ comes from the remote"
     draw_demo(folder, workers=workers)
     record(project)
@@ -42,7 +42,7 @@ def fetch(project: Path, workers: int) -> str:
 
 def _checkout(project: Path) -> bool:
     try:
-        dvc(project, "checkout", "--quiet", "data.dvc")
+        dvc(project, "checkout", "data.dvc")
     except DataError:
         return False
     return True

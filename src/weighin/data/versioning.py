@@ -8,7 +8,7 @@ from pathlib import Path
 from weighin.errors import DataError
 from weighin.schema import read_yaml
 
-QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_TEST": "false"}
+QUIET = {"DVC_NO_ANALYTICS": "1"}
 
 
 def dvc(project: Path, *arguments: str) -> str:
@@ -22,8 +22,7 @@ def dvc(project: Path, *arguments: str) -> str:
         command, cwd=project, env={**os.environ, **QUIET}, capture_output=True, text=True
     )
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        words = " ".join(lines or done.stderr.split("\n")[-1:]).removeprefix("ERROR: ").strip()
+        words = " ".join(done.stderr.rpartition("ERROR: ")[2].split())
         mend = (
             "run `git init` and `dvc init` in the project's folder first"
             if "not inside of a DVC repository" in done.stderr
@@ -35,7 +34,7 @@ def dvc(project: Path, *arguments: str) -> str:
 
 def record(project: Path, data: str = "data") -> str:
     """Record the folder `data` with `dvc add` and return the name of the file that tells it."""
-    dvc(project, "add", "--quiet", data)
+    dvc(project, "add", data)
     return f"{data}.dvc"
 
 
