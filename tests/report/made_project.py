@@ -1,6 +1,7 @@
 """A made project: the outputs that the other stages leave, small enough to work out by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from weighin.files import sha256_file, write_csv, write_json, write_text
-from weighin.params import (
-    Augment,
-    Contest,
-    Decompose,
-    Faults,
-    Finetune,
-    Loss,
-    Params,
-    Prepare,
-    Recipe,
-    Report,
-    Search,
-    Train,
-    Tune,
-)
+from weighin.params import Contest, Params, Report, load
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = '"><script>alert(1)'
 CLASSES = (HOSTILE, "Glass|$x$ & co", "Metal")
 # the truth and the label of the validation images, by class number
@@ -168,19 +156,12 @@ def make_logits() -> Any:
 
 
 def make_params() -> Params:
-    augment = Augment(0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
-    loss = Loss(1, 0, 0, 0, 2, 0, 0, 1)
-    recipe = Recipe(4, 32, "sgd", 0.1, 0.9, 0, "cosine", 0, 0, 0, 0, augment, loss)
-    drop = Faults(*["drop"] * 7, "drop", 10, *["drop"] * 5, 2)
-    return Params(
+    """The project's parameters, those that a report shows being fixed."""
+    params = load(ROOT / "params.yaml")
+    return replace(
+        params,
         seed=1,
         contest=Contest("waste", 20_000_000, 13_865_375, 4_214_841, 0.83656, 0.5),
-        prepare=Prepare(((8, 8),), True, 0.25, "none", 4, drop),
-        recipe=recipe,
-        search=Search(True, None, "small", "tpe", "front", 9, 3, 8, 1, "auto", None),
-        tune=Tune(True, 1, 1, 8, 0.5, {}, "auto", None),
-        train=Train(8, "auto", False, 0, 8),
-        decompose=Decompose(True, "tucker", "ratio", 0.5, 0.9, 0.5, 4, 0, 0, 0),
-        finetune=Finetune(True, 3, 0.01, "nothing", 0),
-        report=Report(1000, 5),
+        train=replace(params.train, all_data=False),
+        report=Report(bootstrap=1000, mistakes=5),
     )

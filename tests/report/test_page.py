@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -129,7 +130,9 @@ def test_markup_escapes_all_that_is_not_markup() -> None:
     assert element("p", bold, "<") == f"<p>{bold}&lt;</p>"
     assert element("br") == "<br>"
     assert isinstance(bold, Markup)
-    assert '<th scope="row">&lt;i&gt;</th><td>&lt;b&gt;</td>' in table("t", ["a"], [["<i>", "<b>"]])
+    assert '<th scope="row">&lt;i&gt;</th><td>&lt;b&gt;</td>' in table(
+        "t", ["a", "b"], [["<i>", "<b>"]]
+    )
     assert picture(b"\xff\xd8", "x") == '<img src="data:image/jpeg;base64,/9g=" alt="x">'
 
 
@@ -138,3 +141,81 @@ def test_the_strict_reader_is_strict() -> None:
     for wrong in ("<p><b></p></b>", "<p>", "<i a=1 a=2></i>", "<br/>", "<input disabled>"):
         with pytest.raises(AssertionError):
             read_page(wrong)
+
+
+def rows(page: Page, caption: str) -> list[list[str]]:
+    """The cells of the table with a caption, its header first."""
+    (start,) = [
+        place
+        for place, tag in enumerate(page.tags)
+        if tag.name == "caption" and tag.text == caption
+    ]
+    found: list[list[str]] = []
+    for tag in page.tags[start + 1 :]:
+        if tag.name == "tr":
+            found.append([])
+        elif tag.name in ("th", "td"):
+            found[-1].append(tag.text)
+        elif tag.name not in ("thead", "tbody"):
+            break
+    return found
+
+
+def test_the_front_names_the_chosen_trial(page: Page) -> None:
+    found = rows(page, "The front: no trial is better in both")
+    assert found[0] == ["trial", "MACs", "F1", "score"]
+    assert [row[0] for row in found[1:]] == ["0", "1", "2", "3 (chosen)", "4", "5"]
+    assert found[4] == ["3 (chosen)", "1,900,000", "0.5600", "0.4676"]
+    said = "9 trials: 7 complete, 1 pruned, 1 over-budget. Chosen: 3. The lowest <score>"
+    assert said in section(page, "search")
+
+
+def test_the_recipe_is_flat(page: Page) -> None:
+    assert rows(page, "Recipe") == [["parameter", "value"], ["loss.focal", "0.5"], ["lr", "0.1"]]
+
+
+def test_the_layers_before_and_after(page: Page) -> None:
+    assert rows(page, "Layers; error is relative to the weights") == [
+        ["layer", "shape", "method", "ranks", "MACs before", "after", "error", "sensitivity"],
+        ["stage<1>.conv", "8 × 4 × 3 × 3", "tucker", "3 × 4", "900", "400", "0.250", "0.0100"],
+        ["head", "8 × 4 × 3 × 3", "–", "", "100", "100", "–", "–"],
+    ]
+    said = "1 of 2 layers were factorised; together they went from 1,000 to 500 MACs (50.0 %)."
+    assert said in section(page, "compression")
+
+
+def test_the_data_and_its_faults(page: Page) -> None:
+    assert rows(page, "Faults found and what was done") == [
+        ["fault", "files", "done", "such as"],
+        ["duplicate", "1", "dropped", "Metal/2.jpg"],
+        ["truncated", "1", "dropped", "Metal/<b>.jpg"],
+    ]
+    told = section(page, "data")
+    assert "32 files checked and 30 images of 3 classes kept: 20 to train on, 10 to" in told
+    assert "3 pairs of images look almost alike, 1 across two classes" in told
+
+
+def test_each_class_has_its_row(page: Page) -> None:
+    assert rows(page, "Each class on the validation split")[1:] == [
+        [HOSTILE, "4", "3", "1.000", "0.750", "0.857"],
+        [CLASSES[1], "3", "3", "0.667", "0.667", "0.667"],
+        ["Metal", "3", "4", "0.750", "1.000", "0.857"],
+    ]
+
+
+def test_what_it_was_made_from_is_what_the_provenance_says(page: Page, written: Path) -> None:
+    facts = json.loads((written / "provenance.json").read_text(encoding="utf-8"))["predicate"]
+    inputs = [
+        [row["name"], *next(iter(row["digest"].items()))]
+        for row in facts["buildDefinition"]["resolvedDependencies"]
+    ]
+    assert rows(page, "Inputs by their hashes")[1:] == inputs
+    versions = facts["runDetails"]["builder"]["version"]
+    shown = rows(page, "Packages that compute")[1:]
+    assert shown == [[name, versions[name]] for name in sorted(versions)]
+
+
+def test_columns_of_numbers_line_up_right() -> None:
+    text = table("t", ["name", "n", "mixed"], [["a", "1,000", "1"], ["b", "−0.5", "x"]])
+    assert text.count('class="number"') == 3
+    assert '<td class="number">1,000</td><td>1</td>' in text

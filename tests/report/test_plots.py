@@ -32,6 +32,10 @@ TABLES = {
     + f"{GLASS},{GLASS}\n" * 2
     + f"{GLASS},Metal\n"
     + "Metal,Metal\n" * 3,
+    "f1-validation": "class,images,precision,recall,f1\n"
+    f"{BLUE},4,1.0,0.75,0.857143\n{GLASS},3,0.666667,0.666667,0.666667\nMetal,3,0.75,1.0,0.857143\n",
+    "f1-test": "class,images,precision,recall,f1\n"
+    f"{BLUE},1,1.0,1.0,1.0\n{GLASS},2,1.0,0.5,0.666667\nMetal,1,0.5,1.0,0.666667\n",
     "confusion-test": f"actual,predicted\n{BLUE},{BLUE}\n{GLASS},{GLASS}\n{GLASS},Metal\n"
     "Metal,Metal\n",
     "calibration": "from,images,confidence,accuracy\n0.8,9,0.85,0.888889\n0.9,1,0.95,0.0\n",
@@ -54,6 +58,7 @@ plots:
 - classes: {template: bar_horizontal, x: {P/classes.csv: train}, y: {P/classes.csv: class}}
 - loss: {template: linear, x: epoch, y: {P/train.csv: loss, P/finetune.csv: loss}}
 - f1: {template: linear, x: epoch, y: {P/train-validation.csv: f1, P/finetune-validation.csv: f1}}
+- f1s: {template: bar_horizontal, x: {P/f1-validation.csv: f1}, y: {P/f1-validation.csv: class}}
 - search: {template: scatter, x: macs, y: {P/search.csv: f1}}
 - layers: {template: bar_horizontal, x: {P/layers.csv: macs_after}, y: {P/layers.csv: layer}}
 - confusion: {template: confusion, x: predicted, y: {P/confusion-validation.csv: actual}}
@@ -124,15 +129,8 @@ def test_dvc_shows_the_plots_and_the_metrics(
     shown = json.loads(dvc("plots", "show", "--json"))
     assert shown.keys() == {"data"}, shown.get("errors")
     found = shown["data"]
-    assert sorted(found) == [
-        "calibration",
-        "classes",
-        "confusion",
-        "f1",
-        "layers",
-        "loss",
-        "search",
-    ]
+    names = "calibration classes confusion f1 f1s layers loss search"
+    assert sorted(found) == names.split()
     rows = drawn(found, "confusion")["data"]["values"]
     pairs = [(row["actual"], row["predicted"]) for row in rows]
     # the template counts rows: ten images, one of them glass that was called metal

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 from weighin.errors import DataError, MismatchError, ParamsError
-from weighin.report.signing import Witness, sign, verify_signature
+from weighin.report.signing import sign, verify_signature
+from weighin.report.witness import NOTHING, Witness, observed
 
 SCHEMA = json.loads(
     (Path(__file__).parent / "schemas/slsa-provenance-v1.json").read_text(encoding="utf-8")
@@ -40,7 +41,7 @@ def submission(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return Path("submission")
 
 
-def signed(submission: Path, witness: Witness = Witness()) -> Path:  # noqa: B008
+def signed(submission: Path, witness: Witness = NOTHING) -> Path:
     return sign(submission / "provenance.json", Path("key.pem"), witness)
 
 
@@ -275,3 +276,32 @@ def test_a_witness_says_hashes_only() -> None:
     assert str(caught.value) == (
         '"weighin:latest" is no image ID\n  to mend it: give sha256: and 64 hexadecimal digits'
     )
+
+
+def git(*arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git here")
+def test_the_commit_is_known_while_nothing_differs_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("WEIGHIN_IMAGE", raising=False)
+    assert observed(Path()) == Witness()
+    git("init", "--quiet")
+    assert observed(Path()) == Witness()
+    Path("a").write_text("1\n", encoding="utf-8")
+    git("add", "a")
+    git("commit", "--quiet", "-m", "one")
+    monkeypatch.setenv("WEIGHIN_IMAGE", IMAGE)
+    assert observed(Path()) == Witness(git("rev-parse", "HEAD"), IMAGE)
+    Path("untracked").write_text("1\n", encoding="utf-8")
+    assert observed(Path()).commit
+    Path("a").write_text("2\n", encoding="utf-8")
+    assert observed(Path()) == Witness(None, IMAGE)

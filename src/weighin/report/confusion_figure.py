@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from weighin.grading.f1 import Confusion
 from weighin.report.svg import GRID, INK, MUTED, canvas, saved, shorten, style
 
-MOST_CLASSES = 30  # of a larger table; plots/confusion.csv has all of it
+MOST_CLASSES = 30  # of a larger table; plots/ has all of it
 CELL, LIGHT = "#0172b2", "#fefefe"  # the same in light and dark: text on a full cell stays readable
 FULL = 0.8  # share from which light text reads better than ink
 

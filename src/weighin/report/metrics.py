@@ -4,15 +4,13 @@ accuracy, f1, score             on the validation split
 f1_low, f1_high                 95 % bootstrap interval; score_low, score_high likewise
 f1_under_floor                  share of resamples under the contest's floor
 calibration_error               expected, over ten bins of confidence
-class_f1.<class>                of the classes that occur
-test_...                        the same on data/test, where its truth is known
+test_...                        the same on data/test, where its truth is known; F1 by class is a
+                                table of plots/, to keep `dvc exp show` on a screen
 macs, parameters                counted from model.onnx by the contest's rule
 """
 
-import math
 from typing import Any
 
-from weighin.grading.f1 import Confusion
 from weighin.params import Params
 from weighin.report.evaluation import Evaluation, calibrate, evaluate, tabulate
 from weighin.report.inputs import Facts
@@ -49,7 +47,7 @@ def metrics(facts: Facts, found: dict[str, Evaluation]) -> dict[str, Any]:
     return values
 
 
-def _of(found: Evaluation) -> dict[str, Any]:
+def _of(found: Evaluation) -> dict[str, float]:
     exact = {
         "f1": found.table.f1,
         "f1_low": found.risk.low,
@@ -60,10 +58,4 @@ def _of(found: Evaluation) -> dict[str, Any]:
         "score_low": found.score_low,
         "score_high": found.score_high,
     }
-    rounded = {name: round(value, DIGITS) for name, value in exact.items()}
-    return {**rounded, "class_f1": _class_f1(found.table)}
-
-
-def _class_f1(table: Confusion) -> dict[str, float]:
-    rows = table.rows()
-    return {row.name: round(row.f1, DIGITS) for row in rows if not math.isnan(row.f1)}
+    return {name: round(value, DIGITS) for name, value in exact.items()}

@@ -5,10 +5,12 @@ search, tune        number, state, macs, f1, score          scatter, macs agains
 train, finetune     epoch, loss, lr                         linear over epoch
 <one>-validation    epoch, accuracy, f1; epochs measured    linear over epoch
 layers              layer, macs_before, macs_after          bar_horizontal
+f1-<split>          class, images, precision, recall, f1    bar_horizontal
 confusion-<split>   actual, predicted; one row an image     confusion
 calibration         from, images, confidence, accuracy      linear, confidence against accuracy
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -37,10 +39,10 @@ def tables(facts: Facts) -> dict[str, str]:
         rows = [(row.path, row.macs_before, row.macs_after) for row in facts.layers]
         found["layers.csv"] = csv_text(("layer", "macs_before", "macs_after"), rows)
     if facts.validation:
-        found["confusion-validation.csv"] = _confusion(tabulate(facts.validation))
+        found |= _answers("validation", tabulate(facts.validation))
         found["calibration.csv"] = _calibration(facts.validation)
     if facts.test:
-        found["confusion-test.csv"] = _confusion(facts.test)
+        found |= _answers("test", facts.test)
     return found
 
 
@@ -62,6 +64,20 @@ def _epochs(history: History, wanted: set[str]) -> str:
     columns = sorted(wanted & set[str]().union(*history))
     rows = [(int(row["epoch"]), *(row.get(name, "") for name in columns)) for row in history]
     return csv_text(("epoch", *columns), rows)
+
+
+def _answers(split: str, table: Confusion) -> dict[str, str]:
+    return {f"f1-{split}.csv": _by_class(table), f"confusion-{split}.csv": _confusion(table)}
+
+
+def _by_class(table: Confusion) -> str:
+    """Return the classes that occur."""
+    rows = [
+        (row.name, row.images, *(round(x, 6) for x in (row.precision, row.recall, row.f1)))
+        for row in table.rows()
+        if not math.isnan(row.f1)
+    ]
+    return csv_text(("class", "images", "precision", "recall", "f1"), rows)
 
 
 def _confusion(table: Confusion) -> str:

@@ -13,6 +13,8 @@ from weighin.report.markup import Markup, element, folded, paragraph, section, t
 from weighin.report.trials import Trials
 from weighin.report.words import compressed, measured, split_name, study
 
+FRONT = 12  # rows of a table that is shown unasked
+
 Found = dict[str, Evaluation]
 
 
@@ -41,7 +43,9 @@ def _front(found: Trials) -> Markup:
         ]
         for trial in found.front()
     ]
-    return table("The front: no trial is better in both", ["trial", "MACs", "F1", "score"], rows)
+    header = ["trial", "MACs", "F1", "score"]
+    front = table("The front: no trial is better in both", header, rows)
+    return front if len(rows) <= FRONT else folded(f"The front of {len(rows)} trials", front)
 
 
 def training(facts: Facts, charts: Charts) -> Markup:

@@ -14,8 +14,6 @@ import base64
 import binascii
 import hashlib
 import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +21,14 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from weighin.errors import DataError, MismatchError, ParamsError
+from weighin.errors import DataError, MismatchError
 from weighin.files import canonical_json, sha256_file, write_json
 from weighin.report.provenance import STATEMENT, SUBMISSION, Json, described
+from weighin.report.witness import NOTHING, Witness
 
 PAYLOAD = "application/vnd.in-toto+json"
 MAKE_KEY = "make one: openssl genpkey -algorithm ed25519 -out key.pem"
 MAKE_PUBLIC = "make it from the key: openssl pkey -in key.pem -pubout -out public.pem"
-COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-IMAGE = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Witness:
-    """What the signer knows and the files do not: the commit and the image they were made in."""
-
-    commit: str | None = None  # hexadecimal
-    image: str | None = None  # sha256:<hexadecimal>
-
-    def __post_init__(self) -> None:
-        if self.commit is not None and not COMMIT.fullmatch(self.commit):
-            raise ParamsError(
-                f'"{self.commit}" is no commit', "give the output of git rev-parse HEAD"
-            )
-        if self.image is not None and not IMAGE.fullmatch(self.image):
-            raise ParamsError(
-                f'"{self.image}" is no image ID', "give sha256: and 64 hexadecimal digits"
-            )
-
-
-NOTHING = Witness()
 
 
 def sign(statement: Path, key: Path, witness: Witness = NOTHING) -> Path:
