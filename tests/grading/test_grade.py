@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def test_a_kill_leaves_the_earlier_grade(
 ) -> None:
     model, out = build(), tmp_path / "out"
     assert run(model, pictures, out).returncode == 0
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path.name: path.read_bytes() for path in out.glob("[!.]*")}
     for i in range(20_000):
         (pictures / f"{i}.png").symlink_to("red.png")
     command = [sys.executable, "-m", "weighin.grading", str(model), str(pictures), str(out)]
@@ -147,7 +148,7 @@ def test_a_kill_leaves_the_earlier_grade(
     assert process.poll() is None, "it ended before it could be killed"
     process.send_signal(how)
     assert process.wait(30) == (-9 if how is signal.SIGKILL else 143)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in out.glob("[!.]*")} == before
 
 
 def test_a_disk_that_cannot_be_written(build: Build, pictures: Path) -> None:
@@ -158,6 +159,57 @@ def test_a_disk_that_cannot_be_written(build: Build, pictures: Path) -> None:
         "  to mend it: make the folder yourself (`mkdir -p OUT`) and run as its owner; "
         'in a container: `--user "$(id -u):$(id -g)" -v "$PWD/OUT":/output`',
     ]
+
+
+def test_a_file_that_grows_too_large(build: Build, pictures: Path, tmp_path: Path) -> None:
+    """A limit of 300 bytes a file stands for a full disk; the earlier grade stays as it was."""
+    model, out = build(), tmp_path / "out"
+    (pictures / ("n" * 240)).symlink_to("red.png")
+    assert run(model, pictures, out).returncode == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    code = (
+        "import resource, runpy\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        "runpy.run_module('weighin.grading', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, model, pictures, out],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(SRC)},
+        check=False,
+    )
+    assert done.returncode == 9
+    assert (
+        done.stderr.splitlines()[0] == f"error: cannot write {out}/submission.csv: File too large"
+    )
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_writes_nowhere_else_and_reports_to_nobody(
+    build: Build, pictures: Path, tmp_path: Path
+) -> None:
+    """ONNX Runtime keeps a file under HOME about what it reports, unless it is told not to."""
+    home = tmp_path / "home"
+    home.mkdir()
+    done = run(build(), pictures, tmp_path / "out", HOME=str(home), CI="", XDG_CACHE_HOME="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_files(build: Build, pictures: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "many", tmp_path / "out"
+    for i in range(100):
+        (folder / f"{i:02}").mkdir(parents=True)
+        red = folder / f"{i:02}/.red.png"  # no file system has a hundred thousand links to one file
+        shutil.copy(pictures / "red.png", red)
+        for j in range(1000):
+            (folder / f"{i:02}/{j:03}.png").hardlink_to(red)
+    assert run(build(), folder, out).returncode == 0
+    lines = (out / "submission.csv").read_text().splitlines()
+    assert lines[1:] == [f"{i:02}/{j:03}.png,red" for i in range(100) for j in range(1000)]
+    assert facts(out)["images"] == 100_000
 
 
 def test_imports_neither_torch_nor_the_rest_of_the_project() -> None:

@@ -1,5 +1,6 @@
 """What an ONNX file may not hold, and the words that say so."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from onnx import TensorProto
 
+from weighin.determinism import generator
 from weighin.errors import ModelError
 from weighin.grading import model as module
 from weighin.grading.model import open_model
@@ -150,6 +152,28 @@ def test_every_truncation_is_refused_or_opened(build: Build) -> None:
         except ModelError:
             outcomes.add("refused")
     assert outcomes == {"refused"}
+
+
+def test_flipped_bits_are_refused_or_run(build: Build, pictures: Path) -> None:
+    """Whatever a bit says, the outcome is a ModelError, or labels of a network that was counted."""
+    from weighin.grading.predict import predict
+    from weighin.grading.recount import recount
+
+    path = build()
+    data, random = path.read_bytes(), generator("flips")
+    outcomes = Counter()
+    for place in random.choice(8 * len(data), 400, replace=False):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            model = open_model(path)
+            recount(model)
+            assert len(predict(model, pictures, workers=1).labels) == 6
+            outcomes["ran"] += 1
+        except ModelError:
+            outcomes["refused"] += 1
+    assert outcomes["ran"] > 50 < outcomes["refused"]
 
 
 def test_accepted(build: Build) -> None:

@@ -160,11 +160,13 @@ def test_unusual_names(build: Build, tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     names = [b"a,b.png", b'quote".png', "œuvre 写真.png".encode(), b"\xff\xfe.png", b"n" * 251]
+    names += [b"\x1b[2J\r\n.png"]  # clears a terminal, and breaks a row of a CSV
     for name in names:
         Image.new("RGB", (8, 8), RED).save(tmp_path / "red.png")
         (tmp_path / "red.png").rename(Path(os.fsdecode(os.path.join(os.fsencode(folder), name))))  # noqa: PTH118
     found = labels(build(), folder)
     assert list(found) == [
+        "\\x1b[2J\\x0d\\x0a.png",
         "a,b.png",
         "n" * 251,
         'quote".png',
@@ -191,6 +193,34 @@ def test_folders_that_cannot_be_graded(build: Build, tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             predict(open_model(build()), folder)
         assert caught.value.problem == f"{folder} {words}"
+
+
+def test_a_path_longer_than_the_system_takes(build: Build, pictures: Path) -> None:
+    place = os.open(pictures, os.O_RDONLY)
+    for _ in range(17):
+        os.mkdir("d" * 250, dir_fd=place)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    with pytest.raises(DataError) as caught:
+        predict(open_model(build()), pictures)
+    assert caught.value.problem.startswith(f"cannot list {pictures}/ddd")
+    assert caught.value.problem.endswith("d: File name too long")
+
+
+def test_large_activations_make_small_batches(build: Build) -> None:
+    many = {"many": np.zeros((64, 3, 1, 1)), "few": np.zeros((3, 64, 1, 1))}
+    wide = [
+        helper.make_node("Conv", ["images", "many"], ["wide"], name="wide"),
+        helper.make_node("Conv", ["wide", "few"], ["x"], name="narrow"),
+    ]
+    sizes = {
+        side: module.batch_size(open_model(build(before=wide, weights=many, size=(side, side))))
+        for side in (8, 128, 512, 700)
+    }
+    # 64 channels of side x side, at most 2^24 values a batch
+    assert sizes == {8: 32, 128: 16, 512: 1, 700: 1}
 
 
 def test_any_number_of_workers_gives_the_same(
