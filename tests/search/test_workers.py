@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import DataError, WorkerError
-from weighin.search.workers import RETRIES, Workers
+from weighin.search.local import LocalWorkers
+from weighin.search.workers import RETRIES
 
 
 def square(task: int) -> int:
@@ -37,41 +38,41 @@ def complain(task: int) -> int:
 
 
 def test_results_carry_the_places_of_their_tasks() -> None:
-    with Workers(2) as pool:
+    with LocalWorkers(2) as pool:
         assert sorted(pool.run(square, [5, 3, 4])) == [(0, 25), (1, 9), (2, 16)]
         assert list(pool.run(square, [6])) == [(0, 36)]  # the pool serves again
         assert list(pool.run(square, [])) == []
 
 
 def test_killed_workers_lose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Workers(2) as pool:
+    with LocalWorkers(2) as pool:
         found = sorted(pool.run(partial(die_once, tmp_path), [1, 2, 3]))
     assert found == [(0, 1), (1, 4), (2, 9)]
-    assert "a worker went away: running" in capsys.readouterr().err
+    assert capsys.readouterr().err == "a worker went away: its evaluation is run again\n" * 2
 
 
 def test_workers_that_always_die_are_an_error() -> None:
-    with Workers(1) as pool, pytest.raises(WorkerError) as caught:
+    with LocalWorkers(1) as pool, pytest.raises(WorkerError) as caught:
         list(pool.run(die, [1]))
     assert str(caught.value) == (
-        f"worker processes went away {RETRIES + 1} times in a row (killed, or no memory)\n"
-        "  to mend it: lower `workers`, then run the same command again: finished evaluations "
-        "are kept"
+        f"the workers of one evaluation went away {RETRIES + 1} times (killed, or no memory)\n"
+        "  to mend it: lower `workers` or `recipe.shard_size`, then run the same command again: "
+        "finished evaluations are kept"
     )
 
 
 def test_an_error_of_a_task_arrives_as_it_is() -> None:
-    with Workers(2) as pool, pytest.raises(DataError, match="picture 7 is gone"):
+    with LocalWorkers(2) as pool, pytest.raises(DataError, match="picture 7 is gone"):
         list(pool.run(complain, [7]))
 
 
 ORPHANING = """
 import os, signal, time
-from weighin.search.workers import Workers
+from weighin.search.local import LocalWorkers
 from tests_of_workers import report
 
 if __name__ == "__main__":
-    with Workers(2) as pool:
+    with LocalWorkers(2) as pool:
         list(pool.run(report, [1, 2]))
 """
 REPORT = """

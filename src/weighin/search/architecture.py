@@ -18,8 +18,7 @@ from weighin.search.draw import Draws, draw
 from weighin.search.gate import Cost, cost
 from weighin.search.generations import Plan, Proposal, Study, Trial
 from weighin.search.space import read_space
-from weighin.search.trainer import Trainer
-from weighin.search.workers import workers
+from weighin.search.trainer import Trainer, workers
 
 
 def search(packed: Path, out: Path, params: Params, scratch: Path) -> None:

@@ -19,8 +19,7 @@ from weighin.schema import Knob, check_value, knobs, read
 from weighin.search.choice import choose, record
 from weighin.search.gate import cost
 from weighin.search.generations import Plan, Proposal, Study
-from weighin.search.trainer import Trainer
-from weighin.search.workers import workers
+from weighin.search.trainer import Trainer, workers
 
 Range = tuple[float, float]
 

@@ -9,8 +9,10 @@ from weighin.progress import Progress
 from weighin.search.evaluation import Measured, Task, evaluate
 from weighin.search.generations import Plan, Trial, promise
 from weighin.search.kept import Kept
+from weighin.search.local import LocalWorkers
 from weighin.search.workers import Workers
 from weighin.training.job import Job
+from weighin.training.team import worker_count
 
 
 class Trainer:
@@ -70,3 +72,16 @@ class Trainer:
         best = "" if self._best == float("inf") else f", best {self._best:.4f}"
         facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {worth}{best}"
         self._progress.step(facts, epochs)
+
+
+def workers(setting: int | str, cluster: str | None, most: int) -> Workers:
+    """Return the workers that params name, at most one a trial of a generation.
+
+    Raises:
+        WorkerError: there is no cluster where they name one.
+    """
+    if cluster is None:
+        return LocalWorkers(worker_count(setting, most))
+    from weighin.search.cluster import ClusterWorkers  # half a second that most searches save
+
+    return ClusterWorkers(cluster)

@@ -1,104 +1,96 @@
-"""The workers of a search: processes of this machine, or those of a Dask cluster.
+"""The workers of a search, whatever they are: `local.py` or `cluster.py`.
 
-Both are `concurrent.futures` executors. A worker that dies takes its evaluations with it, and these
-are run again: an evaluation is a pure function of its task, so nobody can tell afterwards.
+Both are `concurrent.futures` executors. A worker that dies takes its evaluation with it, and that
+is run again: an evaluation is a pure function of its task, so nobody can tell afterwards.
 """
 
-import contextlib
-import multiprocessing
-import os
-import signal
-import threading
+from abc import ABC, abstractmethod
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
-from typing import TypeVar
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from typing import ClassVar, Self, TypeVar
 
 from weighin.errors import WorkerError
 from weighin.progress import say
-from weighin.training.team import worker_count
 
 T = TypeVar("T")
 R = TypeVar("R")
-RETRIES = 3  # times in a row that workers may go away without finishing anything
+RETRIES = 3  # times that the worker of one evaluation may go away
+LOOK = 5.0  # seconds between looks at the workers
 MEND = "run the same command again: finished evaluations are kept"
 
 
-class Workers:
-    """Runs a function on tasks, each on one worker, until all are done."""
+class Workers(ABC):
+    """Runs a function on tasks until all are done; a slot is an executor that takes one task."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool: ProcessPoolExecutor | None = None
-        self._leash: Connection | None = None
+    lost: ClassVar[tuple[type[BaseException], ...]]  # what a future raises whose worker went away
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the workers go, in the middle of an evaluation if need be."""
+
+    @abstractmethod
+    def slots(self, tasks: int) -> list[Executor]:
+        """Return the executors for so many tasks, one for each task that may run at a time."""
+
+    @abstractmethod
+    def renewed(self, slot: Executor) -> Executor:
+        """Return a slot in the place of one whose worker went away."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Look after the workers while nothing is finished.
+
+        Raises:
+            WorkerError: there are none.
+        """
 
     def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Yield (place of a task, its result) in the order in which they finish.
 
         Raises:
-            WorkerError: workers went away again and again.
+            WorkerError: the workers of one evaluation went away again and again.
         """
-        waiting, failures = dict(enumerate(tasks)), 0
-        while waiting:
-            before = len(waiting)
-            for place, result in self._once(function, dict(waiting)):
-                del waiting[place]
-                yield place, result
-            if waiting:
-                failures = 0 if len(waiting) < before else failures + 1
-                self._lost(len(waiting), failures)
+        waiting, free = deque(range(len(tasks))), self.slots(len(tasks))
+        running: dict[Future[R], tuple[int, Executor]] = {}
+        failures: Counter[int] = Counter()
+        while waiting or running:
+            while waiting and free:
+                place, slot = waiting.popleft(), free.pop()
+                running[self._submitted(slot, function, tasks[place])] = place, slot
+            finished, _ = wait(running, LOOK, FIRST_COMPLETED)
+            if not finished:
+                self.look()
+            for future in finished:
+                place, slot = running.pop(future)
+                try:
+                    result = future.result()
+                except self.lost:
+                    failures[place] += 1
+                    _complain(failures[place])
+                    free.append(self.renewed(slot))
+                    waiting.appendleft(place)
+                else:
+                    free.append(slot)
+                    yield place, result
 
-    def _once(self, function: Callable[[T], R], tasks: dict[int, T]) -> Iterator[tuple[int, R]]:
-        """Yield what gets done until a worker goes away."""
-        pool = self._pool or self._start()
-        places: dict[Future[R], int] = {}
-        with contextlib.suppress(BrokenProcessPool):
-            for place, task in tasks.items():
-                places[pool.submit(function, task)] = place
-        for future in as_completed(places):
-            with contextlib.suppress(BrokenProcessPool):
-                yield places[future], future.result()
-
-    def _lost(self, evaluations: int, failures: int) -> None:
-        self._stop()
-        if failures > RETRIES:
-            problem = f"worker processes went away {failures} times in a row (killed, or no memory)"
-            raise WorkerError(problem, f"lower `workers`, then {MEND}")
-        say(f"a worker went away: running {evaluations} evaluations again")
-
-    def _start(self) -> ProcessPoolExecutor:
-        spawn = multiprocessing.get_context("spawn")
-        held, self._leash = spawn.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(self.count, spawn, _on_leash, (held,))
-        return self._pool
-
-    def _stop(self) -> None:
-        if self._leash is not None:
-            self._leash.close()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        self._pool = self._leash = None
+    def _submitted(self, slot: Executor, function: Callable[[T], R], task: T) -> Future[R]:
+        try:
+            return slot.submit(function, task)
+        except self.lost as error:  # its worker went away while it had nothing to do
+            future: Future[R] = Future()
+            future.set_exception(error)
+            return future
 
 
-def _on_leash(held: Connection) -> None:
-    """Make a new worker leave as soon as the search closes the other end, or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave, args=(held,), daemon=True).start()
-
-
-def _leave(held: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        held.recv_bytes()
-    os._exit(0)
-
-
-def workers(setting: int | str, cluster: str | None, most: int) -> Workers:
-    """Return the workers that params name, at most one a trial of a generation."""
-    return Workers(worker_count(setting, most))
+def _complain(failures: int) -> None:
+    if failures > RETRIES:
+        problem = f"the workers of one evaluation went away {failures} times (killed, or no memory)"
+        raise WorkerError(problem, f"lower `workers` or `recipe.shard_size`, then {MEND}")
+    say("a worker went away: its evaluation is run again")

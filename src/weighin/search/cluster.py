@@ -1,0 +1,79 @@
+"""Workers of a Dask cluster: its scheduler gives out the evaluations, and again after a death.
+
+The workers run in the project's folder on a disk that they share, or in the rebuild image with its
+data (docker/cluster.yaml), and with the pins of weighin.determinism.
+"""
+
+import time
+from concurrent.futures import CancelledError, Executor
+
+from distributed import Client
+from distributed.scheduler import KilledWorker
+
+from weighin.errors import WorkerError
+from weighin.progress import say
+from weighin.search.workers import MEND, Workers
+
+CONNECT = 10.0  # seconds for the scheduler to answer
+PATIENCE = 60.0  # seconds without a single worker
+
+
+class ClusterWorkers(Workers):
+    """The workers that a scheduler at ``tcp://host:port`` has."""
+
+    lost = (KilledWorker, CancelledError)
+
+    def __init__(self, address: str, patience: float = PATIENCE) -> None:
+        """Connect.
+
+        Raises:
+            WorkerError: no scheduler answers there.
+        """
+        self._address, self._patience = address, patience
+        try:
+            self._client = Client(address, timeout=CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            problem = f"no Dask scheduler answers at {address} ({reason})"
+            mend = "start one by `dask scheduler`, or set the stage's cluster to null"
+            raise WorkerError(problem, mend) from None
+        self._executor: Executor = self._client.get_executor(pure=False)  # type: ignore[no-untyped-call]
+        self._seen = time.monotonic()
+
+    def close(self) -> None:
+        """Cancel what runs, and leave the cluster to others."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._client.close()  # type: ignore[no-untyped-call]
+
+    def slots(self, tasks: int) -> list[Executor]:
+        """Return the cluster once a task: its scheduler knows who is free."""
+        return [self._executor] * tasks
+
+    def renewed(self, slot: Executor) -> Executor:
+        """Return the cluster, unless it is gone.
+
+        Raises:
+            WorkerError: the scheduler went away.
+        """
+        if self._client.status != "running":
+            problem = f"the Dask scheduler at {self._address} went away"
+            raise WorkerError(problem, f"start it again, then {MEND}")
+        return slot
+
+    def look(self) -> None:
+        """Wait for workers, with patience.
+
+        Raises:
+            WorkerError: the cluster has none, or is gone.
+        """
+        self.renewed(self._executor)
+        if self._client.scheduler_info(n_workers=0)["n_workers"]:
+            self._seen = time.monotonic()
+        waited = time.monotonic() - self._seen
+        if waited > self._patience:
+            problem = f"the cluster at {self._address} has had no worker for {waited:.0f} s"
+            raise WorkerError(
+                problem, f"start one by `weighin worker {self._address}`, then {MEND}"
+            )
+        if waited:
+            say(f"the cluster at {self._address} has no worker: waiting for one")
