@@ -51,8 +51,11 @@ class Faults:
     contradiction: Annotated[
         str, Knob("the same bytes under two classes: drop drops all", choices=POLICY)
     ]
+    near_duplicate: Annotated[
+        str, Knob("within `near_bits`: keep keeps them in one split", choices=POLICY)
+    ]
     alike_names: Annotated[
-        str, Knob("names that differ only by case or Unicode form", choices=POLICY)
+        str, Knob("names that differ only by case or Unicode form: drop keeps one", choices=POLICY)
     ]
     outside: Annotated[str, Knob("a symlink that leaves the folder", choices=("drop", "fail"))]
     small_class: Annotated[str, Knob("a class with under `min_per_class` images", choices=POLICY)]

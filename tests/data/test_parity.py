@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from photos import encoded, photo, tree, write
 from PIL import Image
+from tests.small_models import make_model
 
 from weighin.data.pack import packed_sizes, read_packed
 from weighin.data.prepare import prepare
 from weighin.data.scan import Scan, scan
-from weighin.grading import predict as grading
+from weighin.grading.model import open_model
+from weighin.grading.predict import Runner, predict
 from weighin.images import Pixels, Size, load, normalise
 from weighin.params import Prepare
 
@@ -80,23 +82,16 @@ def test_the_network_sees_the_same_numbers_in_training_and_in_grading(
 ) -> None:
     source = tree(tmp_path / "data", {"a": 20, "b": 20})
     prepare(source, tmp_path / "pack", params, 0, 1)
-    seen: list[Pixels] = []
+    (tmp_path / "model.onnx").write_bytes(make_model(size=(24, 32)).SerializeToString())
+    seen: list[Any] = []
+    run = Runner.logits
 
-    class Spy:
-        """Stands where ONNX Runtime would, and keeps what it is given."""
+    def spied(self: Runner, batch: Pixels) -> Any:
+        seen.append(normalise(batch))
+        return run(self, batch)
 
-        def __init__(self, model: Any) -> None:
-            pass
-
-        def logits(self, batch: Pixels) -> Any:
-            seen.append(normalise(batch))
-            return np.zeros((len(batch), 2), np.float32)
-
-    class Model:
-        size, turn_tall, classes, fallback = (24, 32), params.turn_tall, ("a", "b"), "a"
-
-    monkeypatch.setattr(grading, "Runner", Spy)
-    found = grading.predict(Model, source / "train", workers=1)  # type: ignore[arg-type]
+    monkeypatch.setattr(Runner, "logits", spied)
+    found = predict(open_model(tmp_path / "model.onnx"), source / "train", workers=1)
     graded = dict(zip(found.names, np.concatenate(seen), strict=True))
     for split in ("train", "validation"):
         packed = read_packed(tmp_path / "pack", split, (24, 32))

@@ -8,10 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from weighin.data.listing import class_of
+from weighin.data.near import close_pairs, components
 from weighin.data.scan import MARKS, UNREADABLE, Records
 from weighin.errors import DataError
 from weighin.params import Faults
 
+Found = tuple[str, str, str]  # fault, name, detail
+Row = tuple[str, str, str, str]  # fault, name, what was done, detail
+DONE = {"drop": "dropped", "keep": "kept", "fail": "failed"}
 # fault: the policy that decides on it
 POLICY_OF = {
     **dict.fromkeys(UNREADABLE, "unreadable"),
@@ -27,6 +31,7 @@ POLICY_OF = {
     "no-class": "outside",
     "duplicate": "duplicate",
     "contradiction": "contradiction",
+    "near-duplicate": "near_duplicate",
     "small-class": "small_class",
 }
 
@@ -36,16 +41,16 @@ class Verdict:
     """Which images stay, and one row for every fault found."""
 
     keep: npt.NDArray[np.bool_]  # (N,)
-    rows: list[tuple[str, str, str, str]] = field(default_factory=list)  # fault, name, done, detail
+    rows: list[Row] = field(default_factory=list)
 
 
 def judge(
-    names: list[str], found: Iterable[tuple[str, str, str]], records: Records, policy: Faults
+    names: list[str], found: Iterable[Found], records: Records, near_bits: int, policy: Faults
 ) -> Verdict:
     """Return what stays of `names` after every policy; `found` are the listing's faults.
 
-    Duplicates and contradictions are looked for among what is readable and not yet dropped, small
-    classes last of all.
+    Duplicates, contradictions and near-duplicates are looked for among what is readable and not
+    yet dropped, small classes last of all.
 
     Raises:
         DataError: faults whose policy is "fail", named.
@@ -55,45 +60,40 @@ def judge(
     _apply(verdict, found, index, policy)
     _apply(verdict, _marked(names, records), index, policy)
     _apply(verdict, _same_bytes(names, records, verdict.keep), index, policy)
+    _apply(verdict, _alike(names, records, verdict.keep, near_bits), index, policy)
     _apply(verdict, _small_classes(names, verdict.keep, policy.min_per_class), index, policy)
     verdict.rows.sort()
+    failed = [row for row in verdict.rows if row[2] == "failed"]
+    if failed:
+        _fail(failed)
     return verdict
 
 
 def _apply(
-    verdict: Verdict,
-    faults: Iterable[tuple[str, str, str]],
-    index: dict[str, int],
-    policy: Faults,
+    verdict: Verdict, faults: Iterable[Found], index: dict[str, int], policy: Faults
 ) -> None:
-    failed: list[tuple[str, str, str]] = []
     for fault, name, detail in faults:
-        done = getattr(policy, POLICY_OF[fault])
-        if done == "fail":
-            failed.append((fault, name, detail))
-        listed = name in index
-        if listed and done == "drop":
+        done = DONE[getattr(policy, POLICY_OF[fault])]
+        if name not in index and done == "kept":  # what is no image cannot be kept
+            done = "dropped"
+        if name in index and done == "dropped":
             verdict.keep[index[name]] = False
-        verdict.rows.append(
-            (fault, name, "dropped" if done == "drop" or not listed else "kept", detail)
-        )
-    if failed:
-        _fail(failed)
+        verdict.rows.append((fault, name, done, detail))
 
 
-def _fail(failed: list[tuple[str, str, str]]) -> None:
+def _fail(failed: list[Row]) -> None:
     shown = "\n".join(
-        f"{fault}: {name}{detail and f' ({detail})'}" for fault, name, detail in failed[:10]
+        f"{fault}: {name}{detail and f' ({detail})'}" for fault, name, _, detail in failed[:10]
     )
-    more = f"\nand {len(failed) - 10} more" if len(failed) > 10 else ""
-    policies = ", ".join(sorted({f"prepare.faults.{POLICY_OF[fault]}" for fault, _, _ in failed}))
+    more = f"\nand {len(failed) - 10:,} more" if len(failed) > 10 else ""
+    policies = ", ".join(sorted({f"prepare.faults.{POLICY_OF[row[0]]}" for row in failed}))
     raise DataError(
-        f"{len(failed)} images have faults that must not pass:\n{shown}{more}",
+        f"{len(failed):,} faults must not pass:\n{shown}{more}",
         f"mend or remove the files, or change {policies} in params.yaml",
     )
 
 
-def _marked(names: list[str], records: Records) -> Iterator[tuple[str, str, str]]:
+def _marked(names: list[str], records: Records) -> Iterator[Found]:
     marks = records["marks"]
     for place in np.flatnonzero(marks):
         for bit, fault in enumerate(MARKS):
@@ -101,9 +101,7 @@ def _marked(names: list[str], records: Records) -> Iterator[tuple[str, str, str]
                 yield fault, names[place], ""
 
 
-def _same_bytes(
-    names: list[str], records: Records, keep: npt.NDArray[np.bool_]
-) -> Iterator[tuple[str, str, str]]:
+def _same_bytes(names: list[str], records: Records, keep: npt.NDArray[np.bool_]) -> Iterator[Found]:
     """Yield contradictions (every image of them), and duplicates (all but the first name)."""
     places = np.flatnonzero(keep)
     order = places[np.argsort(records["sha256"][places], kind="stable")]
@@ -120,9 +118,17 @@ def _same_bytes(
                 yield "duplicate", name, same[0]
 
 
-def _small_classes(
-    names: list[str], keep: npt.NDArray[np.bool_], least: int
-) -> Iterator[tuple[str, str, str]]:
+def _alike(
+    names: list[str], records: Records, keep: npt.NDArray[np.bool_], bits: int
+) -> Iterator[Found]:
+    """Yield the images that look like another: all but the first name of what hangs together."""
+    places = np.flatnonzero(keep)
+    first = components(len(places), close_pairs(records["hash"][places], bits))
+    for place in np.flatnonzero(first != np.arange(len(places))):
+        yield "near-duplicate", names[places[place]], names[places[first[place]]]
+
+
+def _small_classes(names: list[str], keep: npt.NDArray[np.bool_], least: int) -> Iterator[Found]:
     labels = np.array([class_of(name) for name in names])
     for label in np.unique(labels):
         count = int(keep[labels == label].sum())

@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ def list_images(root: Path) -> Listing:
     alike-names (which stay listed: the policy decides).
 
     Raises:
-        DataError: `root` is not a folder, or no class folder in it holds a file.
+        DataError: `root` is not a folder or cannot be listed, or no class folder holds a file.
     """
     if not root.is_dir():
         raise DataError(
@@ -64,37 +63,48 @@ def list_images(root: Path) -> Listing:
             "bring a data set in with `weighin import FOLDER|CSV|COCO`",
         )
     listing.names.sort()
+    listing.faults.sort()
     listing.faults += alike(listing.names)
     return listing
 
 
 def alike(names: list[str]) -> list[tuple[str, str, str]]:
-    """Return an alike-names fault for each name that another equals but for case or Unicode form.
+    """Return an alike-names fault for each sorted name that differs from an earlier one by form.
 
-    Such files fall together when they are copied to macOS or Windows.
+    Names, or the folders in them, that are equal but for case or Unicode form fall together when
+    they are copied to macOS or Windows.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
+    first: dict[str, str] = {}
+    faults = []
     for name in names:
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-        groups[key].append(name)
-    return [
-        ("alike-names", name, group[0] if name != group[0] else group[1])
-        for group in groups.values()
-        if len(group) > 1
-        for name in group
-    ]
+        ends = [place for place, letter in enumerate(name) if letter == "/"] + [len(name)]
+        for path in (name[:end] for end in ends):
+            other = first.setdefault(_folded(path), path)
+            if other != path:
+                faults.append(("alike-names", name, other))
+                break
+    return faults
+
+
+def _folded(name: str) -> str:
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     """Yield each file and each linked folder; links to folders are never followed, so no loops."""
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda found: found.name):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, f"{prefix}{entry.name}/")
-            else:
-                yield prefix + entry.name, entry
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        mend = "make the folder readable for this user (chmod -R a+rX), then run again"
+        raise DataError(f"cannot list {folder}: {error.strerror}", mend) from None
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, f"{prefix}{entry.name}/")
+        else:
+            yield prefix + entry.name, entry
 
 
 def _fault(name: str, entry: "os.DirEntry[str]", root: str) -> tuple[str, str] | None:

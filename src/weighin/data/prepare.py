@@ -43,7 +43,7 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
         job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
         records = scan(listing.names, job, workers)
-        verdict = judge(listing.names, listing.faults, records, params.faults)
+        verdict = judge(listing.names, listing.faults, records, params.near_bits, params.faults)
         images = staying(listing.names, records, verdict, groups)
         pairs = close_pairs(images.records["hash"], params.near_bits)
         validates = _split(images, pairs, params.validation, seed)
