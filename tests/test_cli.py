@@ -1,0 +1,165 @@
+"""The command line: help that teaches, errors that mend, exit codes, nothing printed twice."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from weighin.cli import cli
+from weighin.errors import MismatchError, WeighinError
+
+WEIGHIN = [sys.executable, "-c", "from weighin.cli import main; main()"]
+
+
+def weighin(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*WEIGHIN, *arguments], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Mean colour, then a matrix: red is called a, green b, blue c."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"], name="head", transB=1),
+    ]
+    tensors = {"w": np.eye(3, dtype=np.float32), "b": np.zeros(3, np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(v, name) for name, v in tensors.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    facts = {"classes": json.dumps(["a", "b", "c"]), "fallback": "b", "turn_tall": "false"}
+    helper.set_model_props(proto, facts)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, colour in (("1.png", (255, 0, 0)), ("2.png", (0, 255, 0)), ("3.png", (0, 0, 255))):
+        Image.new("RGB", (9, 9), colour).save(folder / name)
+    (folder / "4.png").write_bytes(b"")
+    return folder
+
+
+def test_every_command_says_what_it_does_with_an_example():
+    for name, command in cli.commands.items():
+        assert f"weighin {name}" in (command.help or ""), name
+        assert command.help.splitlines()[0].endswith((".", ":"))
+
+
+def test_help_names_every_exit_code():
+    codes = {c.exit_code for c in (*WeighinError.__subclasses__(), MismatchError)} - {3}
+    named = {int(code) for code in re.findall(r"\b(\d+) [a-z]", cli.help)}
+    assert codes <= named
+    assert {0, 2, 130} <= named
+
+
+def test_version_names_what_decides_the_bytes(tmp_path):
+    done = weighin(tmp_path, "--version")
+    pattern = r"weighin \S+, torch \S+, instruction set avx2, image none\n"
+    assert re.fullmatch(pattern, done.stdout)
+
+
+def test_wrong_usage(tmp_path):
+    done = weighin(tmp_path, "predict")
+    assert done.returncode == 2
+    assert "Missing argument 'MODEL'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_predict_and_score(tmp_path, model, photos):
+    done = weighin(tmp_path, "predict", "model.onnx", "photos", "labels.csv")
+    assert (done.returncode, done.stdout) == (0, "4 labels in labels.csv; unreadable: 1\n")
+    text = (tmp_path / "labels.csv").read_text()
+    assert text == "filename,class\n1.png,a\n2.png,b\n3.png,c\n4.png,b\n"
+    (tmp_path / "truth.csv").write_text("filename,class\n1.png,a\n2.png,b\n3.png,c\n4.png,c\n")
+    done = weighin(tmp_path, "score", "labels.csv", "truth.csv", "model.onnx")
+    # a 1, b 2/3, c 2/3: 7/9; pooling 192, the matrix 9 and its bias 3: 204 MACs
+    assert (
+        done.stdout
+        == f"macro F1 0.7778, 204 MACs, score {204 / 13_865_375 + 1 - 7 / 9 / 0.83656:.4f}\n"
+    )
+
+
+def test_score_of_labels_that_lack_a_file(tmp_path, model):
+    (tmp_path / "labels.csv").write_text("filename,class\n1.png,a\n")
+    (tmp_path / "truth.csv").write_text("filename,class\n1.png,a\n2.png,b\n")
+    done = weighin(tmp_path, "score", "labels.csv", "truth.csv", "model.onnx")
+    assert done.returncode == 5
+    assert done.stderr == (
+        "error: labels.csv has no label for 1 files, such as 2.png\n"
+        "  to mend it: label the folder that truth.csv is about with `weighin predict`\n"
+    )
+
+
+def test_strict_fails_and_writes_nothing(tmp_path, model, photos):
+    done = weighin(tmp_path, "predict", "model.onnx", "photos", "labels.csv", "--strict")
+    assert done.returncode == 5
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_count_of_an_onnx_file(tmp_path, model):
+    done = weighin(tmp_path, "count", "model.onnx", "--layers")
+    assert done.stdout.splitlines() == [
+        "         192  GlobalAveragePool  pool",
+        "           0  Flatten            flatten",
+        "          12  Gemm               head",
+        "204 MACs, 12 parameters",
+    ]
+
+
+def test_count_of_rows(tmp_path):
+    from weighin.network.spec import shipped
+
+    done = weighin(tmp_path, "count", str(shipped("seed")))
+    assert done.stdout.splitlines() == [
+        "1,838,558 MACs, 250,486 parameters",
+        "1,776,949 MACs with its batch norms folded",
+        "1,702,220 MACs of convolutions and linear layers by ptflops",
+    ]
+
+
+def test_check_names_the_fault(tmp_path):
+    done = weighin(tmp_path, "check")
+    assert done.returncode == 4
+    assert done.stderr == (
+        "error: params.yaml does not exist\n"
+        "  to mend it: run this in the project's folder, or name an existing file\n"
+    )
+
+
+def test_explain_before_there_is_anything_to_explain(tmp_path):
+    done = weighin(tmp_path, "explain")
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: work/search/trials.json does not exist")
+
+
+def test_fetch_without_a_record(tmp_path):
+    done = weighin(tmp_path, "fetch")
+    assert done.returncode == 5
+    assert done.stderr == (
+        "error: there is no data.dvc\n"
+        "  to mend it: bring a data set in with `weighin import FOLDER|CSV|COCO`\n"
+    )
+
+
+def test_completion_is_offered(tmp_path):
+    import os
+
+    env = {**os.environ, "_WEIGHIN_COMPLETE": "bash_source"}
+    done = subprocess.run(WEIGHIN, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert "complete -o nosort -F _weighin_completion weighin" in done.stdout
