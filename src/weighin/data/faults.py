@@ -88,7 +88,7 @@ def _fail(failed: list[Row]) -> None:
     more = f"\nand {len(failed) - 10:,} more" if len(failed) > 10 else ""
     policies = ", ".join(sorted({f"prepare.faults.{POLICY_OF[row[0]]}" for row in failed}))
     raise DataError(
-        f"{len(failed):,} faults must not pass:\n{shown}{more}",
+        f"{len(failed):,} fault{'s' * (len(failed) > 1)} must not pass:\n{shown}{more}",
         f"mend or remove the files, or change {policies} in params.yaml",
     )
 

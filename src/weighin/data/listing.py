@@ -110,17 +110,18 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
 def _fault(name: str, entry: "os.DirEntry[str]", root: str) -> tuple[str, str] | None:
     if _shown(name) != name:
         return "unreadable", "its name is not UTF-8"
-    if entry.is_symlink():
-        target = os.path.realpath(entry.path)
-        inside = target.startswith(root + os.sep) and not entry.is_dir()
-        if not inside and not DVC_CACHE.search(target):
-            return "outside", "a link to a folder" if entry.is_dir() else "a link out of the folder"
-    if "/" not in name:
-        return "no-class", "not in a class folder"
     try:
         mode = entry.stat().st_mode
     except OSError:
         return "unreadable", "a link to nothing"
+    if entry.is_symlink():
+        target = os.path.realpath(entry.path)
+        if stat.S_ISDIR(mode):
+            return "outside", "a link to a folder"
+        if not target.startswith(root + os.sep) and not DVC_CACHE.search(target):
+            return "outside", "a link out of the folder"
+    if "/" not in name:
+        return "no-class", "not in a class folder"
     return None if stat.S_ISREG(mode) else ("unreadable", "not a plain file")
 
 
