@@ -138,6 +138,8 @@ def write_training(root: Path) -> None:
     ]
     write_json(root / "work/decompose/layers.json", layers)
     write_text(root / "work/decompose/network.yaml", "input: [8, 8]\nwidth: 1.0\nrows:\n- <cut>\n")
+    write_json(root / "work/finetune/choice.json", {"why": "the network <a> is exported"})
+    write_text(root / "work/finetune/network.yaml", "input: [8, 8]\nwidth: 1.0\nrows:\n- <end>\n")
     np.save(root / "work/finetune/validation_logits.npy", make_logits())
 
 

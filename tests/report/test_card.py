@@ -127,8 +127,9 @@ def test_the_training(written: Path) -> None:
         "- compressed: 1 of 2 layers were factorised; together they went from 1,000 to 500 MACs "
         "(50.0 %).",
     ]
-    assert lines[5].startswith("- environment: python 3.11, ")
-    assert len(lines) == 6
+    assert lines[5] == "- exported: The network &lt;a&gt; is exported."
+    assert lines[6].startswith("- environment: python 3.11, ")
+    assert len(lines) == 7
 
 
 def test_every_table_has_its_columns(written: Path) -> None:

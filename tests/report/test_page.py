@@ -100,7 +100,7 @@ def test_hostile_names_are_text(text: str, page: Page) -> None:
     for name in CLASSES:
         assert name in heads
     assert "The lowest <score> of the front." in section(page, "search")
-    assert "- <cut>" in section(page, "training")
+    assert "- <end>" in section(page, "training")
     assert "stage<1>.conv" in section(page, "compression")
     assert f"true {CLASSES[1]}labelled Metal, 95.0 % sure" in section(page, "mistakes")
     titles = [tag.attributes["title"] for tag in page.named("figure") if "title" in tag.attributes]
@@ -182,6 +182,7 @@ def test_the_layers_before_and_after(page: Page) -> None:
     ]
     said = "1 of 2 layers were factorised; together they went from 1,000 to 500 MACs (50.0 %)."
     assert said in section(page, "compression")
+    assert section(page, "compression").endswith("The network <a> is exported.")
 
 
 def test_the_data_and_its_faults(page: Page) -> None:

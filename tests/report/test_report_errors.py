@@ -63,6 +63,7 @@ def test_a_missing_file_names_the_stage_that_makes_it(
         (HISTORY, '[{"epoch": 1}]', "an epoch without its number or its loss"),
         (HISTORY, '[{"epoch": 1, "loss": NaN}]', "epoch 1 has a number that is not finite"),
         (HISTORY, '[{"epoch": 1, "loss": "low"}]', "could not convert string to float: 'low'"),
+        ("work/finetune/choice.json", "{}", "no 'why'"),
         (LAYERS, '[{"path": "a"}]', "no 'shape'"),
         ("work/tune/recipe.json", "[1]", "it must be an object"),
         ("work/prepare/classes.json", '{"a": 1}', "it must be a list of class names"),

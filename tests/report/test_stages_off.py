@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from strict_html import read_page
 
+from weighin.files import write_json
 from weighin.params import Params
 
 Write = Callable[..., Path]
@@ -41,7 +42,7 @@ def test_everything_on(written: Path) -> None:
     [
         (["search"], [], {"search.csv", "search.svg"}),
         (["search", "tune"], ["search"], {"search.csv", "search.svg", "tune.csv"}),
-        (["decompose"], ["compression"], {"layers.csv", "layers.svg"}),
+        (["decompose"], [], {"layers.csv", "layers.svg"}),
         (["train"], [], {"train.csv", "train-validation.csv", "train.svg"}),
     ],
 )
@@ -54,6 +55,24 @@ def test_its_section_and_figures_go(
     assert sections(after) == [name for name in WHOLE if name not in gone]
     assert before - figures(after) == figures_gone
     assert figures(after) < before
+
+
+def test_a_factorisation_that_changed_nothing_draws_nothing(project: Path, report: Write) -> None:
+    layers = json.loads(Path("work/decompose/layers.json").read_text(encoding="utf-8"))
+    write_json(Path("work/decompose/layers.json"), layers[1:])
+    folder = report()
+    assert "<p>No layer was factorised.</p>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "layers.svg" not in figures(folder)
+
+
+@pytest.mark.parametrize(
+    ("there", "rows"), [([], "- &lt;row&gt;"), (["decompose"], "- &lt;cut&gt;")]
+)
+def test_the_rows_are_those_of_the_last_stage_that_ran(
+    project: Path, report: Write, there: list[str], rows: str
+) -> None:
+    without(*({"decompose", "finetune"} - {*there}))
+    assert rows in (report() / "report.html").read_text(encoding="utf-8")
 
 
 def test_finetuning_off_keeps_the_answers(project: Path, report: Write) -> None:

@@ -129,6 +129,8 @@ def _training(facts: Facts) -> str:
         )
     if facts.layers:
         lines.append(f"compressed: {compressed(facts.layers)}")
+    if facts.choice:
+        lines.append(f"exported: {plain(facts.choice)}")
     versioned = ", ".join(f"{name} {version}" for name, version in versions().items())
     return _bullets([*lines, f"environment: {versioned}"])
 

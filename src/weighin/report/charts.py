@@ -44,7 +44,7 @@ def draw(facts: Facts, found: dict[str, Evaluation], params: Params) -> Charts:
             f"The loss goes from {history[0]['loss']:.3f} to {history[-1]['loss']:.3f} "
             f"in {len(history)} epochs.",
         )
-    if facts.layers:
+    if any(layer.method for layer in facts.layers):
         charts["layers"] = Chart(
             figures.layer_macs(facts.layers),
             "MACs before and after the factorisation, of the layers with the most.",

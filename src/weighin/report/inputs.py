@@ -24,6 +24,7 @@ from weighin.report.trials import (
     Data,
     Layer,
     Trials,
+    read_choice,
     read_classes,
     read_data,
     read_history,
@@ -83,7 +84,8 @@ class Facts:
     search: Trials | None = None
     tune: Trials | None = None
     recipe: dict[str, Any] | None = None
-    network: str | None = None  # the rows that were trained, or factorised
+    network: str | None = None  # the rows of what is exported
+    choice: str | None = None  # why that was exported
     histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     validation: Answers | None = None
@@ -116,6 +118,7 @@ def read(inputs: Inputs) -> Facts:
         tune=_if_there(inputs.tune / "trials.json", "tune", read_trials),
         recipe=_if_there(inputs.tune / "recipe.json", "tune", read_recipe),
         network=_network(inputs),
+        choice=_if_there(inputs.finetune / "choice.json", "finetune", read_choice),
         histories=_histories(inputs),
         layers=_if_there(inputs.decompose / "layers.json", "decompose", read_layers) or (),
         validation=_answers(inputs, classes),
@@ -162,7 +165,7 @@ def _pictures(folder: Path, classes: tuple[str, ...]) -> tuple[tuple[str, Path],
 
 
 def _network(inputs: Inputs) -> str | None:
-    for folder in (inputs.decompose, inputs.search):
+    for folder in (inputs.finetune, inputs.decompose, inputs.search):
         if (folder / "network.yaml").is_file():
             return (folder / "network.yaml").read_text(encoding="utf-8")
     return None
@@ -182,6 +185,8 @@ def _answers(inputs: Inputs, classes: tuple[str, ...]) -> Answers | None:
     if not path.exists():
         return None
     names, truth = _validation(inputs, classes)
+    if not names:
+        return None
     mend = "run `dvc repro --force finetune`"
     try:
         logits = np.load(path, allow_pickle=False)

@@ -58,9 +58,16 @@ def training(facts: Facts, charts: Charts) -> Markup:
 
 
 def compression(facts: Facts, charts: Charts) -> Markup:
-    """Return what the factorisation saved, layer by layer."""
-    if not facts.layers:
-        return Markup()
+    """Return what the factorisation saved, layer by layer, and whether it was taken."""
+    parts: list[str] = []
+    if facts.layers:
+        parts += [paragraph(compressed(facts.layers)), shown(charts, "layers"), _layers(facts)]
+    if facts.choice:
+        parts.append(paragraph(facts.choice))
+    return section("compression", "Compression", *parts) if parts else Markup()
+
+
+def _layers(facts: Facts) -> Markup:
     rows = [
         [
             layer.path,
@@ -75,13 +82,7 @@ def compression(facts: Facts, charts: Charts) -> Markup:
         for layer in facts.layers
     ]
     header = ["layer", "shape", "method", "ranks", "MACs before", "after", "error", "sensitivity"]
-    return section(
-        "compression",
-        "Compression",
-        paragraph(compressed(facts.layers)),
-        shown(charts, "layers"),
-        folded("Every layer", table("Layers; error is relative to the weights", header, rows)),
-    )
+    return folded("Every layer", table("Layers; error is relative to the weights", header, rows))
 
 
 def mistakes(facts: Facts, found: Found, charts: Charts, params: Params, root: Path) -> Markup:

@@ -93,6 +93,12 @@ def read_data(values: Any) -> Data:
     )
 
 
+def read_choice(values: Any) -> str:
+    """Return the reason in a parsed choice.json, as a sentence."""
+    why = str(values["why"])
+    return f"{why[:1].upper()}{why[1:]}."
+
+
 def read_recipe(values: Any) -> dict[str, Any]:
     """Return a parsed recipe.json."""
     if not isinstance(values, dict):

@@ -60,6 +60,8 @@ def compressed(layers: Sequence[Layer]) -> str:
     after = sum(layer.macs_after for layer in layers)
     kept = f" ({share(after / before)})" if before else ""
     changed = sum(layer.method is not None for layer in layers)
+    if not changed:
+        return "No layer was factorised."
     return (
         f"{changed} of {len(layers)} layers were factorised; together they went from "
         f"{before:,} to {after:,} MACs{kept}."
