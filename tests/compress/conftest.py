@@ -6,6 +6,12 @@ from small import make_pack, trained
 from weighin.compress.store import Trained
 
 
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second process: what a team does is tested in tests/training."""
+    monkeypatch.setenv("WEIGHIN_WORKERS", "1")
+
+
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small packed data set; tests only read it."""

@@ -14,21 +14,7 @@ from weighin.files import write_json
 from weighin.images import Pixels
 from weighin.network.build import build, initialise
 from weighin.network.spec import NetworkSpec
-from weighin.params import (
-    Augment,
-    Contest,
-    Decompose,
-    Faults,
-    Finetune,
-    Loss,
-    Params,
-    Prepare,
-    Recipe,
-    Report,
-    Search,
-    Train,
-    Tune,
-)
+from weighin.params import Augment, Loss, Params, Recipe, load
 from weighin.training.job import Job
 from weighin.training.loop import fit
 from weighin.training.team import Team
@@ -46,9 +32,67 @@ ROWS = [
     [1, "Linear", ["classes"]],
 ]
 SPEC = NetworkSpec.from_dict({"input": list(SIZE), "width": 1.0, "rows": ROWS})
-AUGMENT = Augment(0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
-LOSS = Loss(1, 0, 0, 0, 2, 0, 0, 2)
-RECIPE = Recipe(2, 16, "sgd", 0.3, 0.9, 1e-3, "one-cycle", 0.2, 0, 0, 0, AUGMENT, LOSS)
+RECIPE = Recipe(
+    shards=2,
+    shard_size=16,
+    optimizer="sgd",
+    lr=0.3,
+    momentum=0.9,
+    weight_decay=1e-3,
+    schedule="one-cycle",
+    warmup=0.2,
+    ema=0,
+    balance=0,
+    low_resolution=0,
+    augment=Augment(
+        flip=0,
+        flip_vertical=0,
+        translate=0,
+        crop=1,
+        rotate=0,
+        shear=0,
+        colour=0,
+        cutout=0,
+        mixup=0,
+        cutmix=0,
+        randaugment=0,
+        magnitude=0,
+    ),
+    loss=Loss(
+        cross_entropy=1,
+        smoothing=0,
+        soft_f1=0,
+        focal=0,
+        focal_gamma=2,
+        logit_adjustment=0,
+        distillation=0,
+        temperature=2,
+    ),
+)
+SMALL: dict[str, dict[str, Any]] = {
+    "contest": {"score": "waste", "reference_macs": 13_865_375},
+    "prepare": {"turn_tall": True},
+    "train": {"workers": 1, "all_data": False},
+    "decompose": {
+        "enabled": True,
+        "method": "tucker",
+        "ranks": "ratio",
+        "ratio": 0.25,
+        "energy": 0.8,
+        "budget": 0.7,
+        "trials": 4,
+        "cut_blocks": 0,
+        "cut_channels": 0.0,
+        "cut_epochs": 1,
+    },
+    "finetune": {
+        "enabled": True,
+        "epochs": 3,
+        "lr": 0.05,
+        "freeze": "nothing",
+        "distillation": 1.0,
+    },
+}
 
 
 def make_pack(folder: Path, counts: tuple[int, int] = (96, 60)) -> Path:
@@ -87,19 +131,8 @@ def trained(packed: Path) -> Trained:
 
 
 def make_params(**sections: dict[str, Any]) -> Params:
-    """Return parameters with some knobs of some sections changed."""
-    drop = Faults(*["drop"] * 7, "drop", 10, *["drop"] * 5, 2)
-    params = Params(
-        seed=1,
-        contest=Contest("waste", 20_000_000, 13_865_375, 4_214_841, 0.83656, 0.5),
-        prepare=Prepare((SIZE,), True, 0.25, "none", 4, drop),
-        recipe=RECIPE,
-        search=Search(True, None, "small", "tpe", "front", 9, 3, 8, 1, "auto", None),
-        tune=Tune(True, 1, 1, 8, 0.5, {}, "auto", None),
-        train=Train(8, 1, False, 0, 8),
-        decompose=Decompose(True, "tucker", "ratio", 0.25, 0.8, 0.7, 4, 0, 0, 1),
-        finetune=Finetune(True, 3, 0.05, "nothing", 1),
-        report=Report(1000, 5),
-    )
-    changed = {name: replace(getattr(params, name), **knobs) for name, knobs in sections.items()}
+    """Return the project's parameters, those of a small run, with some knobs changed."""
+    params = replace(load(Path(__file__).parents[2] / "params.yaml"), seed=1, recipe=RECIPE)
+    knobs = {name: SMALL[name] | sections.get(name, {}) for name in SMALL}
+    changed = {name: replace(getattr(params, name), **knobs[name]) for name in knobs}
     return replace(params, **changed)

@@ -7,6 +7,7 @@ from typing import cast
 from torch import nn
 
 from weighin.compress.algebra import factorised, weight_of
+from weighin.compress.cutting import Shears, cut
 from weighin.compress.ladder import Candidate, candidate
 from weighin.compress.probe import Probe
 from weighin.compress.ranks import Question, choose
@@ -45,6 +46,7 @@ def decompose(
     classes = len(read_json(packed / "classes.json"))
     if not params.decompose.enabled:
         return _write(out, trained, [untouched(site) for site in find_sites(spec, classes)])
+    trained = cut(Shears(packed, trained, classes, recipe, params, scratch))
     sites = find_sites(trained.spec, classes)
     probe = Probe(packed, trained.spec, trained.weights, params.seed)
     candidates = _candidates(sites, trained.module(classes), cast(Method, params.decompose.method))
