@@ -4,6 +4,7 @@ rm -rf "$to"/nvidia/*/include
 find "$to/nvidia" -type f \( -name 'libcudnn_*' -o -name 'libnvperf*' -o -name '*.alt.so*' \
     -o -name 'libcufftw*' -o -name 'libnvblas*' -o -name 'libcheckpoint*' -o -name '*.bc' \
     -o -name 'libpcsampling*' -o -name 'nvshmem_*' \) -delete
+rm "$to/torch/testing/_internal/py312_intrinsics.py" # written for a later Python; does not compile
 system=/
 stdlib=
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from weighin.determinism import PINS
+
 from .conftest import ROOT, Builds, Built, Engine
 
 pytestmark = pytest.mark.docker
@@ -82,8 +84,9 @@ def test_bill_of_materials(files: tarfile.TarFile) -> None:
     assert {name for name in python if not name.startswith("pkg:")} == locked
 
 
-def test_runs_as_a_number_and_reports_to_nobody(engine: Engine, image: Built) -> None:
+def test_runs_as_a_number_pinned_and_reports_to_nobody(engine: Engine, image: Built) -> None:
     asked = engine.run("docker", "inspect", "--format", "{{json .Config}}", image.tag, check=True)
     config = json.loads(asked.stdout)
     assert config["User"] == "65534:65534"
-    assert "ORT_DISABLE_TELEMETRY=1" in config["Env"]
+    pins = {f"{name}={value}" for name, value in PINS.items()}
+    assert pins | {"ORT_DISABLE_TELEMETRY=1"} <= set(config["Env"])
