@@ -45,6 +45,13 @@ def test_the_front_is_what_nothing_beats() -> None:
         trial(7, 400, 0.9, "over-budget"),
     )
     assert [one.number for one in found.front()] == [1, 0]
+    assert [one.number for one in found.contenders()] == [1, 0]
+
+
+def test_the_chosen_trial_is_shown_though_others_beat_it() -> None:
+    found = study(trial(0, 300, 0.7), trial(1, 200, 0.5), trial(2, 100, 0.6), chosen=1)
+    assert [one.number for one in found.front()] == [2, 0]
+    assert [one.number for one in found.contenders()] == [2, 1, 0]
 
 
 def test_the_search_without_a_trained_network_is_an_empty_figure() -> None:

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,12 +163,26 @@ def rows(page: Page, caption: str) -> list[list[str]]:
 
 
 def test_the_front_names_the_chosen_trial(page: Page) -> None:
-    found = rows(page, "The front: no trial is better in both")
+    found = rows(page, "The front: no trial is better in both MACs and F1")
     assert found[0] == ["trial", "MACs", "F1", "score"]
     assert [row[0] for row in found[1:]] == ["0", "1", "2", "3 (chosen)", "4", "5"]
     assert found[4] == ["3 (chosen)", "1,900,000", "0.5600", "0.4676"]
     said = "9 trials: 7 complete, 1 pruned, 1 over-budget. Chosen: 3. The lowest <score>"
     assert said in section(page, "search")
+
+
+def test_the_front_tells_what_to_expect_where_the_search_knows(
+    project: Path, report: Callable[[], Path]
+) -> None:
+    path = Path("work/search/trials.json")
+    study = json.loads(path.read_text(encoding="utf-8"))
+    study["trials"][3] |= {"expected": 0.51, "under_floor": 0.125}
+    path.write_text(json.dumps(study), encoding="utf-8")
+    page = read_page((report() / "report.html").read_text(encoding="utf-8"))
+    found = rows(page, "The front: no trial is better in both MACs and F1")
+    assert found[0] == ["trial", "MACs", "F1", "score", "expected score", "risk of the floor"]
+    assert found[3][4:] == ["–", "–"]
+    assert found[4][4:] == ["0.5100", "12.5 %"]
 
 
 def test_the_recipe_is_flat(page: Page) -> None:

@@ -10,8 +10,8 @@ from weighin.report.evaluation import Evaluation, worst_mistakes
 from weighin.report.gallery import gallery
 from weighin.report.inputs import Facts
 from weighin.report.markup import Markup, element, folded, paragraph, section, table
-from weighin.report.trials import Trials
-from weighin.report.words import compressed, measured, split_name, study
+from weighin.report.trials import Trial, Trials
+from weighin.report.words import compressed, measured, share, split_name, study
 
 FRONT = 12  # rows of a table that is shown unasked
 
@@ -34,18 +34,27 @@ def search(facts: Facts, charts: Charts) -> Markup:
 
 
 def _front(found: Trials) -> Markup:
-    rows = [
-        [
-            f"{trial.number}{' (chosen)' if trial.number == found.chosen else ''}",
-            f"{trial.macs:,}",
-            measured(trial.f1),
-            measured(trial.score),
-        ]
-        for trial in found.front()
-    ]
-    header = ["trial", "MACs", "F1", "score"]
-    front = table("The front: no trial is better in both", header, rows)
+    trials = found.contenders()
+    columns: dict[str, list[str]] = {
+        "trial": [_number(trial, found.chosen) for trial in trials],
+        "MACs": ["–" if trial.macs is None else f"{trial.macs:,}" for trial in trials],
+        "F1": [measured(trial.f1) for trial in trials],
+        "score": [measured(trial.score) for trial in trials],
+        "expected score": [measured(trial.expected) for trial in trials],
+        "risk of the floor": [_risk(trial.under_floor) for trial in trials],
+    }
+    known = {name: texts for name, texts in columns.items() if {*texts} != {"–"}}
+    rows = list(zip(*known.values(), strict=True))
+    front = table("The front: no trial is better in both MACs and F1", list(known), rows)
     return front if len(rows) <= FRONT else folded(f"The front of {len(rows)} trials", front)
+
+
+def _number(trial: Trial, chosen: int) -> str:
+    return f"{trial.number} (chosen)" if trial.number == chosen else str(trial.number)
+
+
+def _risk(under_floor: float | None) -> str:
+    return "–" if under_floor is None else share(under_floor)
 
 
 def training(facts: Facts, charts: Charts) -> Markup:

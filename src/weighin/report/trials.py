@@ -19,6 +19,8 @@ class Trial:
     f1: float | None
     score: float | None
     params: Mapping[str, Any]
+    expected: float | None = None  # the mean score over bootstrap resamples
+    under_floor: float | None = None  # share of them
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Trials:
     def complete(self) -> list[Trial]:
         """Return the trials that were trained to the end and measured."""
         return [t for t in self.trials if t.state == "complete" and t.f1 is not None]
+
+    def contenders(self) -> list[Trial]:
+        """Return the front, and the chosen trial if it is not on it, fewest MACs first."""
+        chosen = [t for t in self.trials if t.number == self.chosen and t not in self.front()]
+        return sorted([*self.front(), *chosen], key=lambda t: (t.macs or 0, t.number))
 
     def front(self) -> list[Trial]:
         """Return the complete trials that no other beats in both F1 and MACs, fewest MACs first."""
@@ -129,6 +136,8 @@ def _trial(row: Any) -> Trial:
         f1=_number(row.get("f1")),
         score=_number(row.get("score")),
         params=dict(row.get("params") or {}),
+        expected=_number(row.get("expected")),
+        under_floor=_number(row.get("under_floor")),
     )
 
 
