@@ -13,7 +13,7 @@ import pytest
 
 from weighin.errors import DataError, MismatchError, ParamsError
 from weighin.report.signing import sign, verify_signature
-from weighin.report.witness import NOTHING, Witness, observed
+from weighin.report.witness import NOTHING, Witness, observed, witness_of
 
 SCHEMA = json.loads(
     (Path(__file__).parent / "schemas/slsa-provenance-v1.json").read_text(encoding="utf-8")
@@ -64,11 +64,12 @@ def test_signed_and_verified(submission: Path) -> None:
         "model.onnx",
         "provenance.json",
     ]
-    dependencies = facts["predicate"]["buildDefinition"]["resolvedDependencies"]
-    assert dependencies[-1] == {"name": "source", "digest": {"gitCommit": COMMIT}}
-    assert facts["predicate"]["runDetails"]["builder"]["builderDependencies"] == [
-        {"name": "image", "digest": {"sha256": "ab" * 32}}
+    assert facts["predicate"]["buildDefinition"]["resolvedDependencies"][-2:] == [
+        {"name": "source", "digest": {"gitCommit": COMMIT}},
+        {"name": "image", "digest": {"sha256": "ab" * 32}},
     ]
+    assert witness_of(facts) == Witness(COMMIT, IMAGE)
+    assert witness_of(verify(signed(submission))) == NOTHING
 
 
 def test_without_a_witness_it_is_the_statement_and_its_file(submission: Path) -> None:
@@ -255,14 +256,28 @@ def test_a_public_key_that_is_none(submission: Path) -> None:
     )
 
 
-def test_only_a_statement_is_signed(submission: Path) -> None:
-    (submission / "provenance.json").write_text('{"_type": "x"}', encoding="utf-8")
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda facts: facts.update(_type="https://in-toto.io/Statement/v0.1"),
+        lambda facts: facts.update(predicateType="x"),
+        lambda facts: facts.pop("predicate"),
+        lambda facts: facts["predicate"]["runDetails"].update(byproducts=[1]),
+        lambda facts: facts["subject"][0].pop("digest"),
+    ],
+)
+def test_only_a_provenance_is_signed(submission: Path, spoil: Callable[[Any], Any]) -> None:
+    path = submission / "provenance.json"
+    facts = opened(path)
+    spoil(facts)
+    path.write_text(json.dumps(facts), encoding="utf-8")
     with pytest.raises(DataError) as caught:
         signed(submission)
     assert str(caught.value) == (
-        "submission/provenance.json holds no in-toto statement\n"
+        "submission/provenance.json holds no provenance\n"
         "  to mend it: run `dvc repro report`, then sign"
     )
+    assert not (submission / "provenance.dsse.json").exists()
 
 
 def test_a_witness_says_hashes_only() -> None:

@@ -80,17 +80,17 @@ def _layers(facts: Facts) -> Markup:
     rows = [
         [
             layer.path,
-            " × ".join(map(str, layer.shape)),
-            layer.method or "–",
-            layer.ranks,
             f"{layer.macs_before:,}",
             f"{layer.macs_after:,}",
+            layer.method or "–",
+            layer.ranks,
             measured(layer.error, 3),
             measured(layer.sensitivity),
+            " × ".join(map(str, layer.shape)),
         ]
         for layer in facts.layers
     ]
-    header = ["layer", "shape", "method", "ranks", "MACs before", "after", "error", "sensitivity"]
+    header = ["layer", "MACs before", "after", "method", "ranks", "error", "sensitivity", "shape"]
     return folded("Every layer", table("Layers; error is relative to the weights", header, rows))
 
 
@@ -112,15 +112,15 @@ def _classes(split: str, found: Evaluation) -> Markup:
     rows = [
         [
             row.name,
-            f"{row.images:,}",
-            f"{row.predicted:,}",
+            measured(row.f1, 3),
             measured(row.precision, 3),
             measured(row.recall, 3),
-            measured(row.f1, 3),
+            f"{row.images:,}",
+            f"{row.predicted:,}",
         ]
         for row in found.table.rows()
     ]
-    header = ["class", "images", "labelled so", "precision", "recall", "F1"]
+    header = ["class", "F1", "precision", "recall", "images", "labelled so"]
     return table(f"Each class on {split_name(split)}", header, rows)
 
 

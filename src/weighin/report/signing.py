@@ -15,7 +15,6 @@ import binascii
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -23,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from weighin.errors import DataError, MismatchError
 from weighin.files import canonical_json, sha256_file, write_json
-from weighin.report.provenance import STATEMENT, SUBMISSION, Json, described
-from weighin.report.witness import NOTHING, Witness
+from weighin.report.provenance import PREDICATE, STATEMENT, SUBMISSION, Json, described
+from weighin.report.witness import NOTHING, Witness, witnessed
 
 PAYLOAD = "application/vnd.in-toto+json"
 MAKE_KEY = "make one: openssl genpkey -algorithm ed25519 -out key.pem"
@@ -39,7 +38,7 @@ def sign(statement: Path, key: Path, witness: Witness = NOTHING) -> Path:
         OutputError: the copy cannot be written; the last one stays as it was.
     """
     private = _private(key)
-    facts = _witnessed(_statement(_text(statement, "run `dvc repro report`"), statement), witness)
+    facts = witnessed(_statement(_text(statement, "run `dvc repro report`"), statement), witness)
     facts["subject"].append(described(statement.name, sha256=sha256_file(statement)))
     payload = canonical_json(facts).encode()
     signature = private.sign(_signed_text(payload))
@@ -92,25 +91,19 @@ def _signed_text(payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD), PAYLOAD.encode(), len(payload), payload)
 
 
-def _witnessed(statement: Json, witness: Witness) -> Json:
-    predicate = statement["predicate"]
-    if witness.commit:
-        commit = described("source", gitCommit=witness.commit)
-        predicate["buildDefinition"]["resolvedDependencies"].append(commit)
-    if witness.image:
-        image = described("image", sha256=witness.image.removeprefix("sha256:"))
-        predicate["runDetails"]["builder"]["builderDependencies"] = [image]
-    return statement
-
-
 def _statement(text: bytes, source: Path) -> Json:
+    """Return a statement of provenance.py's form."""
     try:
-        facts: Any = json.loads(text)
-        if facts["_type"] == STATEMENT:
-            return dict(facts)
-    except (ValueError, TypeError, KeyError):
+        facts: Json = dict(json.loads(text))
+        predicate = facts["predicate"]
+        rows = [*facts["subject"], *predicate["runDetails"]["byproducts"]]
+        rows += predicate["buildDefinition"]["resolvedDependencies"]
+        whole = all({"name", "digest"} <= row.keys() for row in rows)
+        if whole and (facts["_type"], facts["predicateType"]) == (STATEMENT, PREDICATE):
+            return facts
+    except (ValueError, TypeError, KeyError, AttributeError):
         pass
-    raise DataError(f"{source} holds no in-toto statement", "run `dvc repro report`, then sign")
+    raise DataError(f"{source} holds no provenance", "run `dvc repro report`, then sign")
 
 
 def _opened(envelope: Path) -> tuple[bytes, list[bytes]]:

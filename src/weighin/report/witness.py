@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weighin.errors import ParamsError
+from weighin.report.provenance import Json, described
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-IMAGE = re.compile(r"sha256:[0-9a-f]{64}")
+SHA256 = "sha256:"
+IMAGE = re.compile(SHA256 + "[0-9a-f]{64}")
 VARIABLE = "WEIGHIN_IMAGE"  # a container does not know its own image: `docker run -e` tells it
 
 
@@ -42,6 +44,24 @@ def observed(project: Path) -> Witness:
     changed = _git(project, "status", "--porcelain", "--untracked-files=no")
     commit = _git(project, "rev-parse", "--verify", "HEAD") if changed == "" else None
     return Witness(commit, os.environ.get(VARIABLE) or None)
+
+
+def witnessed(statement: Json, witness: Witness) -> Json:
+    """Return a statement with the commit and the image among what it was made from."""
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    if witness.commit:
+        dependencies.append(described("source", gitCommit=witness.commit))
+    if witness.image:
+        dependencies.append(described("image", sha256=witness.image.removeprefix(SHA256)))
+    return statement
+
+
+def witness_of(statement: Json) -> Witness:
+    """Return the commit and the image that a signed statement names."""
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    digests = {row["name"]: row["digest"] for row in dependencies}
+    image = digests.get("image", {}).get("sha256")
+    return Witness(digests.get("source", {}).get("gitCommit"), image and SHA256 + image)
 
 
 def _git(project: Path, *arguments: str) -> str | None:
