@@ -20,5 +20,6 @@ docker buildx build --no-cache --network none --provenance=false --progress plai
     --build-context "wheels=$wheels" --target "$target" --tag "$tag" --load \
     --file "$scratch/context/docker/Dockerfile" "$scratch/context" >"$scratch/log" 2>&1 ||
     { tail -n 40 "$scratch/log" >&2; exit 1; }
-docker save --output "$scratch/saved.tar" "$tag"
+image=$(docker image inspect --format '{{.Id}}' "$tag") # a name alone may save several
+docker save --output "$scratch/saved.tar" "$image"
 printf '%s %s\n' "$tag" "$("${PYTHON:-python3}" "$here/fingerprint.py" "$scratch/saved.tar")"
