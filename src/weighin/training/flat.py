@@ -4,6 +4,8 @@ Weights, gradients and batch-norm statistics are views into one vector each: cle
 shards, averaging, stepping and saving touch three tensors whatever the number of layers.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,8 @@ class FlatModule:
 
     weights (P,) holds first the decayed parameters, then those that are not (norms, biases), then
     the frozen ones; grads (P',) covers the first two; statistics (Q,) holds running means and
-    variances. Convolution weights lie in channels-last order.
+    variances. Convolution weights lie in channels-last order. `parameters` are the trained ones, in
+    the order of grads.
     """
 
     def __init__(self, module: nn.Module, freeze: str = "nothing") -> None:
@@ -27,20 +30,19 @@ class FlatModule:
         self.decayed, self.trained = sizes[0], sizes[0] + sizes[1]
         self.weights = torch.zeros(sum(sizes))
         self.grads = torch.zeros(self.trained)
-        at = 0
-        for name in order:
-            at = self._adopt(named[name], at, trained=groups[name] < 2)
+        self.parameters = [named[name] for name in order if groups[name] < 2]
+        every = [named[name] for name in order]
+        for parameter, view in zip(every, _views(self.weights, every), strict=True):
+            view.copy_(parameter.data)
+            parameter.data = view
+            parameter.requires_grad_(False)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
         self.statistics = self._adopt_statistics()
 
-    def _adopt(self, parameter: nn.Parameter, at: int, trained: bool) -> int:
-        end = at + parameter.numel()
-        view = _shaped(self.weights[at:end], parameter.shape)
-        view.copy_(parameter.data)
-        parameter.data = view
-        parameter.requires_grad_(trained)
-        if trained:
-            parameter.grad = _shaped(self.grads[at:end], parameter.shape)
-        return end
+    def views(self, vector: Tensor) -> list[Tensor]:
+        """Return views of a vector (P',) in the shapes and order of `parameters`."""
+        return _views(vector, self.parameters)
 
     def _adopt_statistics(self) -> Tensor:
         norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.track_running_stats]
@@ -54,6 +56,11 @@ class FlatModule:
                 setattr(norm, name, view)
                 at += norm.num_features
         return flat
+
+
+def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    parts = torch.split(flat, [tensor.numel() for tensor in like])
+    return [_shaped(part, tensor.shape) for part, tensor in zip(parts, like, strict=True)]
 
 
 def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:

@@ -8,6 +8,7 @@ bytes. Everything random has an address, so a run that was killed goes on to the
 import torch
 
 from weighin.training.job import Fitted, Hooks, Job
+from weighin.training.quick import keep_memory
 from weighin.training.run import Run
 from weighin.training.team import Team
 
@@ -27,6 +28,7 @@ def fit(
         WorkerError: another worker of the team went away.
     """
     torch.set_num_threads(1)  # use_deterministic_algorithms adds 2.7 s of imports, and no equality
+    keep_memory()
     run = Run(team, job)
     run.restore(team.share(state))
     last = job.epochs if until is None else until

@@ -18,12 +18,21 @@ from weighin.training.flat import FlatModule
 from weighin.training.job import Epoch, Job, Logits, Teacher
 from weighin.training.losses import Criterion
 from weighin.training.optimizer import Optimizer
+from weighin.training.quick import quicken
 from weighin.training.schedule import average_decay, learning_rate
 from weighin.training.team import Team
 from weighin.training.weights import load_weights, module_weights
 
 R = TypeVar("R")
 CHUNK = 64  # images of one validation forward: another number is another rounding
+
+
+class _Row:
+    """What a shard gives, as views into one vector: gradients, statistics, loss."""
+
+    def __init__(self, flat: FlatModule, row: Tensor) -> None:
+        self.grads = flat.views(row[: flat.trained])
+        self.statistics, self.loss = row[flat.trained : -1], row[-1]
 
 
 class Run:
@@ -41,6 +50,10 @@ class Run:
         else:
             load_weights(self.module, job.start)
         self.flat = FlatModule(self.module, job.freeze)
+        quicken(self.module)
+        width = self.flat.trained + len(self.flat.statistics) + 1
+        self._table = torch.zeros(len(team.mine(job.recipe.shards)), width)
+        self.rows = [_Row(self.flat, row) for row in self._table]
         self.optimizer = Optimizer(self.flat, job.recipe)
         self.average = [self.flat.weights.clone(), self.flat.statistics.clone()]
         prior = next(iter(by_size.values())).prior()
@@ -48,6 +61,7 @@ class Run:
         self.teacher = _teacher(job.teacher, self.batches.classes)
         self.epoch = 0
         self.history: list[Epoch] = []
+        self._seen: tuple[int, Logits] | None = None  # the last validation's epoch and logits
 
     @property
     def images_per_epoch(self) -> int:
@@ -76,23 +90,25 @@ class Run:
         """Set gradients and statistics to the mean over the batch's shards; return the loss."""
         flat, shards = self.flat, self.job.recipe.shards
         before = flat.statistics.clone()
-        mine = self.team.mine(shards)
-        trained, kept = len(flat.grads), len(before)
-        rows = torch.empty(len(mine), trained + kept + 1)
-        for row, shard in zip(rows, mine, strict=True):
+        for row, shard in zip(self.rows, self.team.mine(shards), strict=True):
             flat.statistics.copy_(before)
-            flat.grads.zero_()
             loss = self._shard_loss(order, step, shard, size)
-            loss.backward()  # type: ignore[no-untyped-call]
-            row[:trained], row[trained:-1], row[-1] = flat.grads, flat.statistics, loss.detach()
-        rows = self.team.gather(rows, shards)
-        mean = rows[0].clone()
-        for row in rows[1:]:
-            mean += row
-        mean /= shards
-        flat.grads.copy_(mean[:trained])
-        flat.statistics.copy_(mean[trained:-1])
+            grads = torch.autograd.grad(loss, flat.parameters)
+            for view, grad in zip(row.grads, grads, strict=True):
+                view.copy_(grad)
+            row.statistics.copy_(flat.statistics)
+            row.loss.copy_(loss.detach())
+        mean = self._mean(self.team.gather(self._table, shards))
+        flat.grads.copy_(mean[: flat.trained])
+        flat.statistics.copy_(mean[flat.trained : -1])
         return mean[-1]
+
+    def _mean(self, table: Tensor) -> Tensor:
+        """Return the mean of the shards' rows, added in order."""
+        total = table[0].clone()
+        for row in table[1:]:
+            total += row
+        return total.div_(len(table))
 
     def _shard_loss(
         self, order: npt.NDArray[np.int64], step: int, shard: int, size: Size
@@ -132,8 +148,11 @@ class Run:
 
     def logits(self) -> Logits:
         """Return the validation logits of the averaged weights."""
-        images = self.validation.images
-        return self.averaged(lambda: predict_logits(self.module, images, self.team))
+        if self._seen is None or self._seen[0] != self.epoch:
+            images = self.validation.images
+            found = self.averaged(lambda: predict_logits(self.module, images, self.team))
+            self._seen = self.epoch, found
+        return self._seen[1]
 
     def evaluate(self) -> Epoch:
         """Return macro F1 and accuracy on the validation split."""
@@ -202,5 +221,5 @@ def _teacher(teacher: Teacher | None, classes: int) -> nn.Module | None:
         return None
     module = build(teacher.spec, classes, teacher.ranks)
     load_weights(module, teacher.weights)
-    module.to(memory_format=torch.channels_last)
-    return module.eval()
+    quicken(module)
+    return module.to(memory_format=torch.channels_last).eval()
