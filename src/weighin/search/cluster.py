@@ -23,13 +23,13 @@ class ClusterWorkers(Workers):
 
     lost = (KilledWorker, CancelledError)
 
-    def __init__(self, address: str, patience: float = PATIENCE) -> None:
+    def __init__(self, address: str) -> None:
         """Connect.
 
         Raises:
             WorkerError: no scheduler answers there.
         """
-        self._address, self._patience = address, patience
+        self._address = address
         try:
             self._client = Client(address, timeout=CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
@@ -42,7 +42,7 @@ class ClusterWorkers(Workers):
 
     def close(self) -> None:
         """Cancel what runs, and leave the cluster to others."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
         self._client.close()  # type: ignore[no-untyped-call]
 
     def slots(self, tasks: int) -> list[Executor]:
@@ -69,11 +69,11 @@ class ClusterWorkers(Workers):
         self.renewed(self._executor)
         if self._client.scheduler_info(n_workers=0)["n_workers"]:
             self._seen = time.monotonic()
+            return
         waited = time.monotonic() - self._seen
-        if waited > self._patience:
+        if waited > PATIENCE:
             problem = f"the cluster at {self._address} has had no worker for {waited:.0f} s"
             raise WorkerError(
                 problem, f"start one by `weighin worker {self._address}`, then {MEND}"
             )
-        if waited:
-            say(f"the cluster at {self._address} has no worker: waiting for one")
+        say(f"the cluster at {self._address} has no worker: waiting for one")

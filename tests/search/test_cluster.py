@@ -1,0 +1,173 @@
+"""A real Dask scheduler and real workers: the same study, also after one of them is killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from weighin.determinism import PINS
+from weighin.errors import WorkerError
+from weighin.params import Params
+from weighin.search import trainer
+from weighin.search.architecture import search
+from weighin.search.cluster import ClusterWorkers
+from weighin.search.evaluation import Outcome, Task
+from weighin.search.kept import Kept
+
+DASK = [sys.executable, "-m", "dask"]
+LOCAL = ["--host", "127.0.0.1", "--no-dashboard"]
+
+
+class Cluster:
+    """A scheduler and its workers, as `dask scheduler` and `dask worker` start them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        port = self.address.rpartition(":")[2]
+        self.scheduler = self._start("scheduler", "--port", port)
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def add(self, count: int, pins: dict[str, str] = PINS) -> None:
+        options = ("--nthreads", "1", "--no-nanny", "--memory-limit", "0")
+        for _ in range(count):
+            self.workers.append(self._start("worker", self.address, *options, pins=pins))
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=60)
+
+    def _start(
+        self, what: str, *options: str, pins: dict[str, str] = PINS
+    ) -> "subprocess.Popen[bytes]":
+        environment = {k: v for k, v in os.environ.items() if k not in PINS}
+        with (self.folder / f"{what}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*DASK, what, *options, *LOCAL],
+                cwd=self.folder,
+                env={**environment, **pins},
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self) -> None:
+        for process in [*self.workers, self.scheduler]:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    made.stop()
+
+
+def study(packed: Path, folder: Path, params: Params, address: str | None) -> dict[str, bytes]:
+    knobs = replace(params.search, trials=3, generation=3, epochs=2, cluster=address, workers=2)
+    search(packed, folder / "out", replace(params, search=knobs), folder / "scratch")
+    return {path.name: path.read_bytes() for path in sorted((folder / "out").iterdir())}
+
+
+@pytest.mark.slow
+def test_a_cluster_makes_the_study_of_one_machine(
+    packed: Path, params: Params, tmp_path: Path, cluster: Cluster
+) -> None:
+    cluster.add(2)
+    here = study(packed, tmp_path / "here", params, None)
+    assert study(packed, tmp_path / "there", params, cluster.address) == here
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_in_the_middle_of_a_trial_changes_nothing(
+    packed: Path,
+    params: Params,
+    tmp_path: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster.add(2)
+    killed: list[int] = []
+
+    class Killing(Kept):
+        """When the first evaluation is kept, kill a worker that is busy with another."""
+
+        def add(self, task: Task, outcome: Outcome) -> None:
+            super().add(task, outcome)
+            if not killed:
+                killed.append(kill_a_busy_worker(cluster.address))
+
+    monkeypatch.setattr(trainer, "Kept", Killing)
+    there = study(packed, tmp_path / "there", params, cluster.address)
+    assert killed and sum(worker.poll() == -signal.SIGKILL for worker in cluster.workers) == 1
+    monkeypatch.setattr(trainer, "Kept", Kept)
+    assert there == study(packed, tmp_path / "here", params, None)
+
+
+def kill_a_busy_worker(address: str) -> int:
+    with Client(address, set_as_default=False) as client:
+        pids = client.run(os.getpid)
+        busy = next(worker for worker, tasks in client.processing().items() if tasks)
+    os.kill(pids[busy], signal.SIGKILL)
+    return int(pids[busy])
+
+
+def test_an_unpinned_worker_is_refused(
+    packed: Path, params: Params, tmp_path: Path, cluster: Cluster
+) -> None:
+    cluster.add(1, pins={})
+    with pytest.raises(WorkerError) as caught:
+        study(packed, tmp_path / "out", params, cluster.address)
+    assert str(caught.value) == (
+        "a worker runs without the pins of weighin.determinism\n"
+        "  to mend it: start it by `weighin worker`, or as docker/cluster.yaml does"
+    )
+
+
+def test_no_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighin.search.cluster.CONNECT", 0.5)
+    with pytest.raises(WorkerError) as caught:
+        ClusterWorkers("tcp://127.0.0.1:9")
+    assert caught.value.problem.startswith("no Dask scheduler answers at tcp://127.0.0.1:9 (")
+    assert caught.value.mend == (
+        "start one by `dask scheduler`, or set the stage's cluster to null"
+    )
+
+
+def test_no_worker_for_too_long(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighin.search.workers.LOOK", 0.1)
+    monkeypatch.setattr("weighin.search.cluster.PATIENCE", 0.5)
+    with (
+        ClusterWorkers(cluster.address) as pool,
+        pytest.raises(WorkerError) as caught,
+    ):
+        list(pool.run(abs, [-1]))
+    assert caught.value.problem.startswith(
+        f"the cluster at {cluster.address} has had no worker for "
+    )
+
+
+def test_a_scheduler_that_goes_away(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighin.search.workers.LOOK", 0.1)
+    with ClusterWorkers(cluster.address) as pool:
+        evaluations = pool.run(abs, [-1])
+        later(1.0, cluster.scheduler.kill)
+        with pytest.raises(WorkerError) as caught:
+            list(evaluations)
+    assert str(caught.value) == (
+        f"the Dask scheduler at {cluster.address} went away\n"
+        "  to mend it: start it again, then run the same command again: finished evaluations "
+        "are kept"
+    )
+
+
+def later(seconds: float, action: Callable[[], None]) -> None:
+    threading.Timer(seconds, action).start()
