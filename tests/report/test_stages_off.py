@@ -47,14 +47,25 @@ def test_everything_on(written: Path) -> None:
     ],
 )
 def test_its_section_and_figures_go(
-    project: Path, report: Write, stages: list[str], gone: list[str], figures_gone: set[str]
+    project: Path,
+    written: Path,
+    report: Write,
+    stages: list[str],
+    gone: list[str],
+    figures_gone: set[str],
 ) -> None:
-    before = figures(report())
     without(*stages)
-    after = report()
-    assert sections(after) == [name for name in WHOLE if name not in gone]
-    assert before - figures(after) == figures_gone
-    assert figures(after) < before
+    folder = report()
+    assert sections(folder) == [name for name in WHOLE if name not in gone]
+    assert figures(written) - figures(folder) == figures_gone
+    assert figures(folder) < figures(written)
+
+
+def test_figures_of_a_stage_that_is_now_off_are_removed(project: Path, report: Write) -> None:
+    Path("submission/plots").mkdir()
+    Path("submission/plots/search.svg").write_text("old", encoding="utf-8")
+    without("search")
+    assert "search.svg" not in figures(report())
 
 
 def test_a_factorisation_that_changed_nothing_draws_nothing(project: Path, report: Write) -> None:
