@@ -16,6 +16,7 @@ Colour = tuple[int, int, int]
 Point = tuple[int, int]
 Shade = npt.NDArray[np.int32]  # (H, W) or anything that broadcasts to it; 128 changes nothing
 NEUTRAL = 128
+USUAL = 80  # percent of things in a colour that their kind usually has
 
 
 class Dice:
@@ -39,6 +40,13 @@ class Dice:
             return self.roll(15, 240), self.roll(15, 240), self.roll(15, 240)
         grey, spread = (self.roll(195, 245), 10) if kind == 0 else (self.roll(70, 190), 25)
         return grey + self.roll(-spread, spread), grey, grey - self.roll(-spread, spread)
+
+    def dye(self, *usual: Colour) -> Colour:
+        """Return one of a thing's usual colours, a shade off, in most cases; else any colour."""
+        if not self.chance(USUAL):
+            return self.paint()
+        red, green, blue = usual[self.roll(0, len(usual) - 1)]
+        return red + self.roll(-10, 10), green + self.roll(-10, 10), blue + self.roll(-10, 10)
 
     def noise(self, rows: int, columns: int, side: int) -> Shade:
         """Return smooth noise, 0 to 255, (side, side), from a grid of `rows` x `columns`."""
@@ -116,7 +124,8 @@ class Canvas(Dice):
         middle, half = (x0 + x1) * self.side // 2000, max(1, (x1 - x0) * self.side // 2000)
         across = (np.arange(self.side, dtype=np.int32) - middle) * 256 // half
         off = (across - self.roll(-120, 120)).clip(-300, 300)
-        return (NEUTRAL + depth // 3 - off * off * depth // 65536)[None]
+        shade: Shade = NEUTRAL + depth // 3 - off * off * depth // 65536
+        return shade[None]
 
     def streaks(self, count: int, depth: int) -> Shade:
         """Return hard bright and dark columns, as polished metal mirrors its surroundings."""

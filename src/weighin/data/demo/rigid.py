@@ -7,11 +7,15 @@ classes share; outline, texture and gloss tell the class.
 from weighin.data.demo.canvas import Canvas, Colour, contrast, tone
 
 STEEL = (175, 175, 180)
+BOTTLE_GLASS = ((40, 120, 65), (110, 65, 25), (195, 225, 225))  # green, brown, clear
+PET = ((165, 205, 230), (225, 230, 235), (45, 150, 95), (230, 225, 80))
+CARTON = ((240, 238, 230), (225, 235, 245))
+CELL = ((35, 35, 40), (30, 60, 140), (200, 40, 35), (215, 160, 40))
 
 
 def battery(c: Canvas) -> None:
     """Draw a cell with its terminal and band, or a block with two snaps."""
-    wrap, band = c.paint(), c.paint()
+    wrap, band = c.dye(*CELL), c.paint()
     if c.chance(25):
         _block(c, wrap, band)
         return
@@ -51,7 +55,7 @@ def _block(c: Canvas, wrap: Colour, band: Colour) -> None:
 
 def glass(c: Canvas) -> None:
     """Draw a see-through bottle or jar: dark rims, pale inside, hard highlights."""
-    tint, alpha = c.paint(), c.roll(70, 135)
+    tint, alpha = c.dye(*BOTTLE_GLASS), c.roll(85, 150)
     wide = c.roll(125, 215)
     jar = c.chance(30)
     neck = wide * 3 // 4 if jar else wide * 2 // 5
@@ -89,7 +93,7 @@ def metal(c: Canvas) -> None:
     wide = c.roll(170, 220) if kind != 1 else c.roll(230, 310)
     y0, y1 = (150, 880) if kind != 1 else (c.roll(220, 320), 860)
     x0, x1 = 500 - wide, 500 + wide
-    body = c.paint() if c.chance(60) else STEEL
+    body = c.dye(STEEL)
     if kind == 2:
         pinch = c.roll(50, 110)
         left = [(x0, y1), (x0 + pinch, 640), (x0 + 10, 520), (x0 + pinch // 2, 380), (x0, y0)]
@@ -118,7 +122,7 @@ def metal(c: Canvas) -> None:
 
 def paperpack(c: Canvas) -> None:
     """Draw a carton: two printed faces, and a gable with its crimp, or a brick with a straw."""
-    face = c.paint()
+    face = c.dye(*CARTON)
     side, ink = tone(face, c.roll(55, 75)), c.paint()
     x0, x1, x2 = c.roll(220, 280), c.roll(540, 600), c.roll(720, 780)
     tall = c.chance(65)
@@ -164,7 +168,7 @@ def _print(c: Canvas, ink: Colour, x0: int, x1: int, top: int) -> None:
 
 def plastic(c: Canvas) -> None:
     """Draw a drink bottle with cap and ridges, a tub with a lid, or a bottle with a handle."""
-    body, cap = c.paint(), c.paint()
+    body, cap = c.dye(*PET), c.paint()
     kind = c.roll(0, 2)
     if kind == 1:
         _tub(c, body, cap)

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
 from weighin.data.demo import rigid, soft
-from weighin.data.demo.canvas import Canvas, Dice, tone
+from weighin.data.demo.canvas import USUAL, Canvas, Dice, tone
 from weighin.images import Pixels
 
 DRAWINGS: dict[str, Callable[[Canvas], None]] = {
@@ -27,6 +27,12 @@ DRAWINGS: dict[str, Callable[[Canvas], None]] = {
     "Styrofoam": soft.styrofoam,
 }
 
+# concrete, asphalt, wood, sand, lawn, tiles
+FLOORS = (
+    *((150, 150, 148), (75, 77, 82), (150, 110, 75), (195, 175, 140), (90, 125, 70)),
+    (120, 145, 165),
+)
+
 Corners = list[tuple[float, float]]  # in pixels, clockwise from the sheet's top left
 
 
@@ -35,14 +41,14 @@ def render(label: str, size: int, rng: Generator) -> Pixels:
     side = 2 * size
     dice = Dice(rng)
     scene = _ground(dice, side)
-    for _ in range(dice.roll(0, 4)):
+    for _ in range(dice.roll(0, 3)):
         _scrap(dice, scene, dice.roll(side // 24, side // 9))
     sheet = Canvas(side, rng)
     DRAWINGS[label](sheet)
     placed = _place(dice, sheet.picture)
     _cast(dice, scene, placed.getchannel("A"))
     scene.paste(placed, (0, 0), placed)
-    if dice.chance(35):
+    if dice.chance(25):
         _strip(dice, scene)
     for _ in range(dice.roll(0, 2)):
         _scrap(dice, scene, dice.roll(side // 30, side // 14))
@@ -51,10 +57,10 @@ def render(label: str, size: int, rng: Generator) -> Pixels:
 
 def _ground(dice: Dice, side: int) -> Image.Image:
     """Return what the object lies on: bare, boards, tiles, checked cloth or gravel."""
-    base, kind = dice.paint(), dice.roll(0, 4)
+    base, kind = dice.dye(*FLOORS), dice.roll(0, 4)
     ground = Image.new("RGB", (side, side), base)
     pen = ImageDraw.Draw(ground)
-    other = tone(base, dice.roll(70, 90)) if dice.chance(70) else dice.paint()
+    other = tone(base, dice.roll(72, 92)) if dice.chance(USUAL) else dice.paint()
     step = side * dice.roll(10, 28) // 100
     start, thin = dice.roll(0, step) - step, max(1, side // 60)
     places = range(start, side, step)
@@ -104,14 +110,14 @@ def _pose(dice: Dice, side: int) -> Corners:
     """Return where the sheet's corners fall: turned, scaled, shifted, tilted away."""
     t = dice.roll(-300, 300) / 1000
     cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-    half = side * dice.roll(78, 116) / 200
+    half = side * dice.roll(88, 118) / 200
     middle_x, middle_y = (side * (50 + dice.roll(-8, 8)) / 100 for _ in range(2))
     corners = []
     for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
         u = half * (x * (1 + dice.roll(-14, 14) / 100))
         v = half * (y * (1 + dice.roll(-14, 14) / 100))
         corners.append((middle_x + u * cos - v * sin, middle_y + u * sin + v * cos))
-    turn = dice.roll(0, 3) if dice.chance(30) else 0
+    turn = dice.roll(0, 3) if dice.chance(15) else 0
     corners = corners[turn:] + corners[:turn]
     return [corners[1], corners[0], corners[3], corners[2]] if dice.chance(50) else corners
 
@@ -159,9 +165,9 @@ def _light(dice: Dice, pixels: Pixels) -> Pixels:
     """Return the picture under a slanting, coloured light of some strength, with sensor noise."""
     size = len(pixels)
     ramp = np.arange(size, dtype=np.int32) * 2 - size
-    slope_x, slope_y = dice.roll(-50, 50), dice.roll(-50, 50)
+    slope_x, slope_y = dice.roll(-40, 40), dice.roll(-40, 40)
     slant = (ramp[None] * slope_x + ramp[:, None] * slope_y) // (2 * size)
-    exposure = dice.roll(80, 150)
+    exposure = dice.roll(80, 138)
     cast = np.array([exposure + dice.roll(-14, 14) for _ in range(3)], np.int32)
     gain = cast + slant[..., None]
     lit = pixels * gain >> 7

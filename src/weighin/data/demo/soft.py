@@ -6,6 +6,11 @@ classes share; outline, texture and gloss tell the class.
 
 from weighin.data.demo.canvas import NEUTRAL, Canvas, Colour, Point, contrast, tone
 
+CLOTH = ((50, 75, 130), (45, 45, 55), (170, 50, 50), (215, 205, 190))
+SHEET = ((240, 240, 235), (235, 225, 195), (205, 205, 200))
+BOARD = (185, 145, 100)
+FILM = ((235, 238, 240), (40, 42, 46), (120, 165, 200))
+FOAM = (240, 242, 242)
 # sixteen directions, in thousandths: a circle without a sine
 CIRCLE: tuple[Point, ...] = (
     *((1000, 0), (924, 383), (707, 707), (383, 924), (0, 1000), (-383, 924), (-707, 707)),
@@ -16,7 +21,7 @@ CIRCLE: tuple[Point, ...] = (
 
 def clothing(c: Canvas) -> None:
     """Draw a shirt or trousers: cut, weave, printed stripes or checks, soft folds."""
-    cloth = c.paint()
+    cloth = c.dye(*CLOTH)
     if c.chance(60):
         _shirt(c, cloth)
     else:
@@ -62,10 +67,11 @@ def _dye(c: Canvas, cloth: Colour) -> None:
 
 def paper(c: Canvas) -> None:
     """Draw a printed sheet, an opened cardboard box or a crumpled sheet."""
-    sheet, kind = c.paint(), c.roll(0, 2)
+    kind = c.roll(0, 2)
     if kind == 1:
-        _cardboard(c, sheet)
+        _cardboard(c, c.dye(BOARD))
         return
+    sheet = c.dye(*SHEET)
     x0, x1, y0, y1 = c.roll(150, 250), c.roll(750, 850), c.roll(100, 200), c.roll(800, 900)
     outline = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     if kind == 2:
@@ -127,7 +133,7 @@ def _cardboard(c: Canvas, board: Colour) -> None:
 
 def plasticbag(c: Canvas) -> None:
     """Draw a crumpled, half see-through bag: with two handles, or tied with a knot."""
-    film, alpha = c.paint(), c.roll(150, 240)
+    film, alpha = c.dye(*FILM), c.roll(150, 240)
     tied = c.chance(40)
     wide, high, centre = c.roll(270, 350), c.roll(270, 340), 590
     blob = [
@@ -160,8 +166,7 @@ def plasticbag(c: Canvas) -> None:
 
 def styrofoam(c: Canvas) -> None:
     """Draw a foam tray, a moulded corner or a broken chunk, all of packed beads."""
-    foam, kind = c.paint(), c.roll(0, 2)
-    foam = tone((max(foam), max(foam), max(foam)), 100) if c.chance(35) else foam
+    foam, kind = c.dye(FOAM), c.roll(0, 2)
     if kind == 0:
         x0, y0 = c.roll(110, 170), c.roll(180, 300)
         c.rounded(x0, y0, 1000 - x0, 1000 - y0, 90, foam)

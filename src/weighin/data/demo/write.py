@@ -10,8 +10,10 @@ Image i of a class depends on nothing but (seed, class, i, size): a larger set h
 one's pictures, and any number of workers writes the same bytes.
 """
 
+import glob
 import io
 import multiprocessing
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,9 +29,9 @@ from weighin.errors import DataError, OutputError, WorkerError
 from weighin.files import read_json, sha256_tree, write_csv, write_json
 from weighin.progress import Progress
 
-# shares of the classes, in the order of DRAWINGS: uneven like the contest's, 1 : 6
-SHARES = (10, 20, 25, 30, 60, 25, 40, 60, 30)
-LEAST = 45  # below it a class would have no image to train on or none to test with
+# shares of the classes, in the order of DRAWINGS: uneven as the contest's are, 1 : 4
+SHARES = (15, 25, 25, 30, 50, 25, 40, 60, 30)
+LEAST = 60  # below it a class may have no image to train on or none to test with
 SMALLEST = 16  # pixels
 CHUNK = 150  # images a line of progress
 QUALITY = 90
@@ -57,7 +59,10 @@ def draw_demo(
     check_replaceable(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        prefix = f".{folder.name}.drawing."
+        for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(left)  # by a run that was killed
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as name:
             draft = Path(name) / "new"
             _fill(draft, counts, size, seed, workers)
             facts = {"count": count, "size": size, "seed": seed}
@@ -89,7 +94,7 @@ def class_counts(count: int) -> dict[str, int]:
     return dict(zip(DRAWINGS, counts, strict=True))
 
 
-def test_share(number: int) -> int:
+def held_out(number: int) -> int:
     """Return how many of a class's images are for the test: a fifth, and at least one."""
     return max(1, (number + 2) // 5)
 
@@ -145,17 +150,17 @@ def _fill(draft: Path, counts: dict[str, int], size: int, seed: int, workers: in
 def _plan(counts: dict[str, int], seed: int) -> tuple[list[Job], list[tuple[str, str]]]:
     """Return every image to draw, and the test's (file name, class); the test is shuffled."""
     jobs: list[Job] = []
-    held_out: list[tuple[str, int]] = []
+    held: list[tuple[str, int]] = []
     for label, number in counts.items():
-        kept = number - test_share(number)
+        kept = number - held_out(number)
         width = max(4, len(str(number)))
         names = (f"train/{label}/{label}_{i:0{width}}.jpg" for i in range(kept))
         jobs += [(label, i, name) for i, name in enumerate(names)]
-        held_out += [(label, i) for i in range(kept, number)]
-    order = generator(seed, "demo", "test").permutation(len(held_out)).tolist()
+        held += [(label, i) for i in range(kept, number)]
+    order = generator(seed, "demo", "test").permutation(len(held)).tolist()
     width = max(4, len(str(len(order))))
-    truth = [(f"{i:0{width}}.jpg", held_out[place][0]) for i, place in enumerate(order)]
-    shuffled = zip(truth, (held_out[place] for place in order), strict=True)
+    truth = [(f"{i:0{width}}.jpg", held[place][0]) for i, place in enumerate(order)]
+    shuffled = zip(truth, (held[place] for place in order), strict=True)
     jobs += [(label, i, f"test/{name}") for (name, _), (label, i) in shuffled]
     return jobs, truth
 
