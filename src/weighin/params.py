@@ -153,6 +153,16 @@ class Search:
     halving: Annotated[
         int, Knob("rungs: each keeps the better half of a generation", "rungs", 1, 6)
     ]
+    shards: Annotated[
+        int,
+        Knob(
+            "pieces of a batch here: fewer give a short training more steps, at a rate that goes "
+            "with their square root",
+            "shards",
+            1,
+            256,
+        ),
+    ]
     workers: Annotated[
         int | Literal["auto"], Knob("processes; auto: one a core", "processes", 1, 1024)
     ]
@@ -169,6 +179,16 @@ class Tune:
     epochs: Annotated[int, Knob("of one trial", "epochs", 1, 10_000)]
     stop: Annotated[
         float, Knob("epochs after which the lower half of a generation stops", "share", 0.1, 1)
+    ]
+    shards: Annotated[
+        int,
+        Knob(
+            "pieces of a batch here: fewer give a short training more steps, at a rate that goes "
+            "with their square root",
+            "shards",
+            1,
+            256,
+        ),
     ]
     space: Annotated[
         dict[str, list[float]], Knob("recipe knob: [low, high], drawn on a log scale where low > 0")

@@ -14,7 +14,7 @@ from weighin.params import Params, load
 def params() -> Params:
     shipped = load(Path(__file__).parents[2] / "params.yaml")
     faults = replace(shipped.prepare.faults, small_class="keep")
-    recipe = replace(shipped.recipe, shards=1, shard_size=16, low_resolution=0.0)
+    recipe = replace(shipped.recipe, shards=2, shard_size=8, low_resolution=0.0)
     return replace(
         shipped,
         prepare=replace(shipped.prepare, sizes=((24, 32), (32, 32)), group="none", faults=faults),
@@ -29,6 +29,7 @@ def params() -> Params:
             generation=4,
             epochs=2,
             halving=2,
+            shards=1,
             workers=1,
             cluster=None,
         ),
@@ -39,6 +40,7 @@ def params() -> Params:
             generation=4,
             epochs=2,
             stop=0.5,
+            shards=1,
             space={"lr": [0.01, 0.3], "augment.randaugment": [0, 2]},
             workers=1,
             cluster=None,

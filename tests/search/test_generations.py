@@ -16,7 +16,16 @@ from weighin.search.gate import Cost
 from weighin.search.generations import IN_VAIN, Plan, Proposal, Study, Trial, promise
 
 CLASSES = ("a", "b")
-PLAN = Plan("search", 0, trials=8, generation=4, rungs=(1, 2, 4), sampler="tpe", objective="score")
+PLAN = Plan(
+    "search",
+    0,
+    trials=8,
+    generation=4,
+    rungs=(1, 2, 4),
+    shards=1,
+    sampler="tpe",
+    objective="score",
+)
 
 
 def measured(epochs: int, hits: int) -> Measured:

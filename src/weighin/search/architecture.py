@@ -59,6 +59,7 @@ def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec,
         knobs.trials,
         knobs.generation,
         rungs(knobs.epochs, knobs.halving),
+        knobs.shards,
         knobs.sampler,
         knobs.objective,
     )

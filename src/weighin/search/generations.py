@@ -65,6 +65,7 @@ class Plan:
     trials: int
     generation: int
     rungs: tuple[int, ...]
+    shards: int
     sampler: str
     objective: str
     baseline: int | None = None  # a trial that never stops early

@@ -70,6 +70,7 @@ def _tuned(
         tuning.trials,
         tuning.generation,
         tuple(sorted({early, tuning.epochs})),
+        tuning.shards,
         "tpe",
         "score",
         baseline=0,

@@ -1,10 +1,12 @@
 """Trains the trials of a study through workers, and keeps what is finished."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from weighin.grading.score import score
-from weighin.params import Contest
+from weighin.params import Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import Measured, Task, evaluate
 from weighin.search.generations import Plan, Trial, promise
@@ -45,7 +47,7 @@ class Trainer:
         proposal = trial.proposal
         job = Job(
             proposal.spec,
-            proposal.recipe,
+            shortened(proposal.recipe, self.plan.shards),
             self.plan.rungs[-1],
             self.packed,
             (self.plan.seed, self.plan.name, trial.number),
@@ -72,6 +74,15 @@ class Trainer:
         best = "" if self._best == float("inf") else f", best {self._best:.4f}"
         facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {worth}{best}"
         self._progress.step(facts, epochs)
+
+
+def shortened(recipe: Recipe, shards: int) -> Recipe:
+    """Return the recipe with at most so many shards a batch, for a training of few epochs.
+
+    The learning rate goes with the square root of the batch (Krizhevsky, "One weird trick", 2014).
+    """
+    few = min(shards, recipe.shards)
+    return replace(recipe, shards=few, lr=recipe.lr * math.sqrt(few / recipe.shards))
 
 
 def workers(setting: int | str, cluster: str | None, most: int) -> Workers:
