@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submission test check verify images grade bench
+.PHONY: help setup setup-dev submission test test-slow test-docker check verify images grade bench
 
 help: ## list the commands
 	@echo "usage: make COMMAND"
@@ -35,7 +35,13 @@ submission: setup ## set up and rebuild the submission on the data that data.dvc
 	@echo "handed in: submission/ (open submission/report.html)"
 
 test: setup-dev ## set up and pass the tests
-	python -m pytest
+	python -m pytest -m "not slow and not docker and not portability"
+
+test-slow: setup-dev ## the tests that take minutes: real pipelines, kills, clusters
+	python -m pytest -m "slow or portability"
+
+test-docker: setup-dev ## the tests of the images, with a real engine
+	python -m pytest -m docker
 
 check: setup-dev ## what keeps the code as it is: types, lint, format
 	ruff check
