@@ -1,0 +1,198 @@
+"""Random changes of a batch: inputs untouched, exact pixels on tiny arrays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+from small_job import AUGMENT, picture
+
+from weighin.determinism import generator
+from weighin.training import augment as a
+from weighin.training.augment import GREY, RANDAUGMENT, augment
+
+OFF = replace(AUGMENT, flip=0.0, translate=0.0, colour=0.0)
+EVERY = replace(
+    OFF, flip=0.5, flip_vertical=0.5, translate=0.2, crop=0.5, rotate=20.0, shear=5.0,
+    colour=0.4, cutout=0.3, mixup=0.4, cutmix=1.0, randaugment=2, magnitude=9,
+)  # fmt: skip
+BATCH = np.stack([picture("train", i, (16, 12)) for i in range(6)])
+TARGETS = np.eye(3, dtype=np.float32)[np.arange(6) % 3]
+ON = {
+    "flip": {"flip": 1.0}, "flip_vertical": {"flip_vertical": 1.0}, "translate": {"translate": 0.2},
+    "crop": {"crop": 0.5}, "rotate": {"rotate": 20.0}, "shear": {"shear": 10.0},
+    "colour": {"colour": 0.4}, "cutout": {"cutout": 0.5}, "mixup": {"mixup": 0.4},
+    "cutmix": {"cutmix": 1.0}, "randaugment": {"randaugment": 2, "magnitude": 9},
+}  # fmt: skip
+
+
+def rng(*address: int | str) -> np.random.Generator:
+    return generator("augment", *address)
+
+
+@pytest.mark.parametrize("name", ON)
+def test_each_changes_a_copy_and_the_same_address_gives_the_same(name: str) -> None:
+    images, targets = BATCH.copy(), TARGETS.copy()
+    knobs = replace(OFF, **ON[name])
+    first = augment(images, targets, rng(1), knobs)
+    again = augment(images, targets, rng(1), knobs)
+    np.testing.assert_array_equal(images, BATCH)
+    np.testing.assert_array_equal(targets, TARGETS)
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert first[0].shape == BATCH.shape and first[0].dtype == np.uint8
+    assert (first[0] != BATCH).any()
+    assert (first[0] != augment(images, targets, rng(2), knobs)[0]).any() or "flip" in name
+
+
+def test_every_target_stays_a_distribution() -> None:
+    for number in range(20):
+        _, targets = augment(BATCH, TARGETS, rng(number), EVERY)
+        np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+        assert targets.dtype == np.float32 and (targets >= 0).all()
+
+
+def test_nothing_on_is_the_identity() -> None:
+    images, targets = augment(BATCH, TARGETS, rng(0), OFF)
+    np.testing.assert_array_equal(images, BATCH)
+    np.testing.assert_array_equal(targets, TARGETS)
+
+
+def test_flips_mirror_the_chosen_ones() -> None:
+    np.testing.assert_array_equal(a.flip(BATCH, rng(0), 1), BATCH[:, :, ::-1])
+    np.testing.assert_array_equal(a.flip_vertical(BATCH, rng(0), 1), BATCH[:, ::-1])
+    np.testing.assert_array_equal(a.flip(BATCH, rng(0), 0), BATCH)
+    chosen = rng(3).random(6) < 0.5
+    half = a.flip(BATCH, rng(3), 0.5)
+    assert 0 < chosen.sum() < 6
+    np.testing.assert_array_equal(half[chosen], BATCH[chosen][:, :, ::-1])
+    np.testing.assert_array_equal(half[~chosen], BATCH[~chosen])
+
+
+def test_translate_moves_whole_pixels_and_reflects() -> None:
+    row = np.arange(10, dtype=np.uint8).reshape(1, 1, 10, 1).repeat(3, axis=3)
+    seen = {tuple(a.translate(row, rng(i), 0.2)[0, 0, :, 0].tolist()) for i in range(60)}
+    reflected = [2, 1, *range(10), 8, 7]
+    assert seen == {tuple(reflected[left : left + 10]) for left in range(5)}
+
+
+def test_a_crop_of_everything_at_the_same_aspect_is_the_image() -> None:
+    class Still:
+        def uniform(self, low: float, high: float, count: int) -> Any:
+            return np.ones(count)
+
+        def random(self, shape: Any) -> Any:
+            return np.zeros(shape)
+
+    np.testing.assert_array_equal(a.random_resized_crop(BATCH, Still(), 0.5), BATCH)
+
+
+def test_crops_stay_inside_and_have_the_areas_they_may() -> None:
+    size = 100
+    ramp = np.zeros((1, size, size, 3), np.uint8)
+    ramp[0, ..., 0], ramp[0, ..., 1] = np.arange(size)[:, None], np.arange(size)
+    for number in range(50):
+        out = a.random_resized_crop(ramp, rng(number), 0.3)[0].astype(float)
+        tall, wide = np.ptp(out[..., 0]) + 1, np.ptp(out[..., 1]) + 1
+        assert 0.3 * 0.9 <= tall * wide / size**2 <= 1
+        assert 0.75 * 0.9 <= tall / wide <= 1 / 0.75 / 0.9
+
+
+def test_an_affine_map_of_no_angle_is_the_identity_and_a_half_turn_is_two_flips() -> None:
+    np.testing.assert_array_equal(a.affine(BATCH, rng(0), 0, 0), BATCH)
+    turned = a._warp(BATCH[0], a._inverse_affine(180, 0, (16, 12)))
+    np.testing.assert_array_equal(turned, BATCH[0][::-1, ::-1])
+
+
+def test_grey_comes_in_from_outside() -> None:
+    white = np.full((1, 20, 20, 3), 255, np.uint8)
+    out = a.affine(white, np.random.default_rng(5), 45, 0)
+    assert (out[0, 0, 0] == GREY).all() and (out[0, 10, 10] == 255).all()
+
+
+def test_colour_of_strength_zero_is_the_identity() -> None:
+    np.testing.assert_array_equal(a.colour(BATCH, rng(0), 0), BATCH)
+
+
+class Factors:
+    """Stands for a generator: brightness, contrast and saturation as given."""
+
+    def __init__(self, *factors: float) -> None:
+        self.factors = factors
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Any:
+        return np.broadcast_to(np.array(self.factors).reshape(3, 1, 1, 1), shape)
+
+
+def pillow(kind: Callable[[Image.Image], Any], factor: float) -> np.ndarray:
+    return np.stack([np.asarray(kind(Image.fromarray(x)).enhance(factor)) for x in BATCH])
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.3])
+def test_brightness_and_saturation_are_pillows_within_its_rounding(factor: float) -> None:
+    bright = a.colour(BATCH, Factors(factor, 1, 1), 1).astype(int)
+    assert abs(bright - pillow(ImageEnhance.Brightness, factor)).max() <= 1
+    saturated = a.colour(BATCH, Factors(1, 1, factor), 1).astype(int)
+    assert abs(saturated - pillow(ImageEnhance.Color, factor)).max() <= 1
+
+
+def test_contrast_keeps_each_images_mean() -> None:
+    out = a.colour(BATCH, Factors(1, 0.5, 1), 1).astype(float)
+    np.testing.assert_allclose(out.mean((1, 2, 3)), BATCH.mean((1, 2, 3)), atol=0.6)
+    np.testing.assert_allclose(out.std((1, 2, 3)), BATCH.std((1, 2, 3)) / 2, atol=0.6)
+
+
+def test_cutout_paints_at_most_its_square() -> None:
+    white = np.full((200, 20, 30, 3), 255, np.uint8)
+    painted = (a.cutout(white, rng(0), 0.5) == GREY).all(3)
+    areas = painted.sum((1, 2))
+    assert areas.max() == 100 and areas.min() >= 25
+    assert (painted.any(2).sum(1) * painted.any(1).sum(1) == areas).all()  # rectangles
+
+
+def test_mixup_blends_pairs_and_preserves_mass() -> None:
+    blended, targets = a.mixup(BATCH, TARGETS, rng(4), 0.5)
+    same = rng(4)
+    weight, partner = np.float32(same.beta(0.5, 0.5)), same.permutation(6)
+    expected = weight * BATCH + (1 - weight) * BATCH[partner].astype(np.float32)
+    assert abs(blended - expected).max() <= 0.501
+    both = weight * TARGETS + (1 - weight) * TARGETS[partner]
+    np.testing.assert_allclose(targets, both, rtol=1e-6)
+    np.testing.assert_allclose(targets.sum(0), TARGETS.sum(0), rtol=1e-6)
+
+
+def test_cutmix_labels_by_area() -> None:
+    shades = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+    flat = np.broadcast_to(shades, (6, 20, 10, 3)).copy()
+    identity = np.eye(6, dtype=np.float32)
+    for number in range(20):
+        mixed, targets = a.cutmix(flat, identity, rng(number), 1)
+        for image, target in zip(mixed, targets, strict=True):
+            shares = np.bincount(image[..., 0].ravel(), minlength=6) / 200
+            np.testing.assert_allclose(target, shares, atol=1e-6)
+    same, _ = a.cutmix(flat, identity, rng(0), 0)
+    assert same is flat
+
+
+def test_randaugment_has_the_fourteen_operations_of_its_paper() -> None:
+    colours = {"autocontrast", "brightness", "colour", "contrast", "equalize", "sharpness"}
+    depths, moves = {"posterize", "solarize"}, {"rotate", "translate-x", "translate-y"}
+    assert RANDAUGMENT.keys() == colours | depths | moves | {"identity", "shear-x", "shear-y"}
+
+
+@pytest.mark.parametrize("name", sorted(RANDAUGMENT.keys() - {"autocontrast", "equalize"}))
+def test_an_operation_of_magnitude_zero_is_the_identity(name: str) -> None:
+    image = Image.fromarray(BATCH[0])
+    np.testing.assert_array_equal(np.asarray(RANDAUGMENT[name](image, 0.0, 1)), BATCH[0])
+
+
+@pytest.mark.parametrize("name", sorted(RANDAUGMENT.keys() - {"identity"}))
+def test_an_operation_of_full_magnitude_is_not(name: str) -> None:
+    large = np.tile(BATCH[0], (3, 3, 1))
+    assert (np.asarray(RANDAUGMENT[name](Image.fromarray(large), 1.0, 1)) != large).any()
+
+
+def test_randaugment_of_no_operations_is_the_identity() -> None:
+    np.testing.assert_array_equal(a.randaugment(BATCH, rng(0), 0, 30), BATCH)
