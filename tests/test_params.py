@@ -55,8 +55,9 @@ def test_shipped_comments_are_those_of_the_knobs():
 
 
 def test_shipped_json_schema_is_the_parameters():
-    path = ROOT / "params.schema.json"
-    assert path.read_text(encoding="utf-8") == canonical_json(json_schema(Params))
+    mend = "write_json(Path('params.schema.json'), json_schema(Params)) writes it anew"
+    text = (ROOT / "params.schema.json").read_text(encoding="utf-8")
+    assert text == canonical_json(json_schema(Params)), mend
     jsonschema.Draft202012Validator(json_schema(Params)).validate(shipped_values())
 
 
