@@ -50,3 +50,17 @@ check: setup-dev ## what keeps the code as it is: types, lint, format
 
 verify: setup ## rebuild without the cache and compare every output with dvc.lock
 	@weighin verify $(if $(STAGE),--stage $(STAGE)) $(if $(WORKERS),--workers $(WORKERS))
+
+images: setup ## build both images and print what identifies them
+	@for target in grader rebuild; do \
+		sh docker/wheels.sh $$target .weighin/wheels/$$target && \
+		sh docker/build.sh $$target .weighin/wheels/$$target weighin-$$target || exit $$?; \
+	done
+
+grade: ## grade in a container: make grade TEST=dir OUT=dir [TRUTH=csv]
+	@[ -n "$(TEST)" ] && [ -n "$(OUT)" ] || { echo "error: make grade TEST=dir OUT=dir [TRUTH=csv]"; exit 2; }
+	@[ -f submission/model.onnx ] || { echo "error: submission/model.onnx is not there; run make submission"; exit 8; }
+	@sh docker/grade.sh weighin-grader submission/model.onnx "$(TEST)" "$(OUT)" $(TRUTH)
+
+bench: setup-dev ## measure the figures of the README here (QUICK=1: in minutes)
+	python -m bench

@@ -1,0 +1,63 @@
+"""What the machinery costs a user who waits: `python -m bench.face`.
+
+face.help_s        `weighin --help`
+face.stage_start   a stage that ends as soon as it has read its parameters and inputs' hashes,
+                   against `import torch` alone
+face.noop_repro_s  `dvc repro` where nothing is out of date
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from weighin.determinism import pin
+
+COMMAND = "python -m bench.face"
+EMPTY_STAGE = (
+    "from weighin.stage import main; import sys; sys.argv[0] = 'train'; main(lambda s: None)"
+)
+
+
+def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+    """Return this room's figures; the stage and `dvc repro` only where the pipeline was built."""
+    runs = 3 if quick else 9
+    help_s = seconds([sys.executable, "-m", "weighin", "--help"], runs)
+    found = {"face.help_s": figure(help_s, "s", "under 0.3")}
+    if subprocess.run(NOOP, capture_output=True, text=True).stdout.endswith(UP_TO_DATE):
+        found["face.stage_start"] = figure(stage_start(runs), "ratio", "under 1.5")
+        found["face.noop_repro_s"] = figure(seconds(NOOP, runs), "s", "printed")
+    return found
+
+
+NOOP = [sys.executable, "-m", "dvc", "repro"]
+UP_TO_DATE = "Data and pipelines are up to date.\n"
+
+
+def figure(runs: list[float], unit: str, target: str) -> dict[str, Any]:
+    """Return the middle of some runs as a figure."""
+    value = round(statistics.median(runs), 3)
+    return {"value": value, "unit": unit, "target": target, "runs": len(runs), "command": COMMAND}
+
+
+def seconds(command: list[str], runs: int) -> list[float]:
+    """Return how long a command took, each time."""
+    found = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def stage_start(runs: int) -> list[float]:
+    """Return the ratios, each taken in a pair of neighbouring runs."""
+    stage, torch = ([sys.executable, "-c", code] for code in (EMPTY_STAGE, "import torch"))
+    return [seconds(stage, 1)[0] / seconds(torch, 1)[0] for _ in range(runs)]
+
+
+if __name__ == "__main__":
+    pin()
+    print(json.dumps(figures("--quick" in sys.argv), indent=2))

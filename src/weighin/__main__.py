@@ -1,0 +1,5 @@
+"""`python -m weighin`: the command line."""
+
+from weighin.cli import main
+
+main()
