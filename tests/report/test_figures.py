@@ -36,16 +36,16 @@ def study(*trials: Trial, chosen: int = 0) -> Trials:
 def test_the_front_is_what_nothing_beats() -> None:
     found = study(
         trial(0, 300, 0.7),
-        trial(1, 100, 0.5),
+        trial(1, 100, 0.4),  # worse for the same work
         trial(2, 200, 0.5),  # more work for the same
-        trial(3, 100, 0.4),  # worse for the same
+        trial(3, 100, 0.5),
         trial(4, 100, 0.5),  # the same again: the first stays
         trial(5, 50, None, "pruned"),
         trial(6, None, 0.9),
         trial(7, 400, 0.9, "over-budget"),
     )
-    assert [one.number for one in found.front()] == [1, 0]
-    assert [one.number for one in found.contenders()] == [1, 0]
+    assert [one.number for one in found.front()] == [3, 0]
+    assert [one.number for one in found.contenders()] == [3, 0]
 
 
 def test_the_chosen_trial_is_shown_though_others_beat_it() -> None:
