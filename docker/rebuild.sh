@@ -8,9 +8,13 @@ rm "$to/torch/testing/_internal/py312_intrinsics.py" # written for a later Pytho
 system=/
 stdlib=
 
-# settings of DVC in a container, where there is no git; and the name by which stages call Python
+# settings of DVC in a container, where there is no git; the names by which stages call programs
 mkdir -p /rootfs/etc/dvc /rootfs/usr/local/bin /rootfs/project
 printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n' \
     >/rootfs/etc/dvc/config
 command -v python >/dev/null || ln -s "$(command -v python3)" /rootfs/usr/local/bin/python
+printf '#!/bin/sh\nexec python3 -m dvc "$@"\n' >/rootfs/usr/local/bin/dvc
+printf '#!/bin/sh\nexec python3 -c "from weighin.cli import main; main()" "$@"\n' \
+    >/rootfs/usr/local/bin/weighin
+chmod +x /rootfs/usr/local/bin/dvc /rootfs/usr/local/bin/weighin
 PYTHONPATH=$to python3 -c 'import torch, torchvision, dvc.cli'

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
+DOC = "usr/share/doc"
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 LEFT_OUT = (
     # develops or installs software
@@ -40,7 +41,8 @@ def main(root: Path) -> None:
     for path in needed:
         copy(path, root)
     for package in owners({*needed, interpreter}):
-        copy(Path("/usr/share/doc", package, "copyright"), root)
+        (root / DOC / package).mkdir(parents=True)
+        shutil.copy2(Path("/", DOC, package, "copyright"), root / DOC / package)
     if Path("/etc/ld.so.cache").is_file():  # says where a Python of /usr/local keeps its library
         copy(Path("/etc/ld.so.cache"), root)
 
@@ -79,7 +81,7 @@ def owners(paths: set[Path]) -> list[str]:
     wanted |= {str(path.parent.resolve() / path.name).removeprefix("/usr") for path in paths}
     lists = sorted(Path("/var/lib/dpkg/info").glob("*.list"))
     names = {file.stem.partition(":")[0] for file in lists if wanted & set(listed(file))}
-    return sorted(name for name in names if Path("/usr/share/doc", name, "copyright").is_file())
+    return sorted(name for name in names if Path("/", DOC, name, "copyright").is_file())
 
 
 def listed(file: Path) -> Iterator[str]:
