@@ -18,12 +18,9 @@ from weighin.errors import WorkerError
 from weighin.params import Params
 from weighin.search import trainer
 from weighin.search.architecture import search
-from weighin.search.cluster import ClusterWorkers
+from weighin.search.cluster import ClusterWorkers, worker_command
 from weighin.search.evaluation import Outcome, Task
 from weighin.search.kept import Kept
-
-DASK = [sys.executable, "-m", "dask"]
-LOCAL = ["--host", "127.0.0.1", "--no-dashboard"]
 
 
 class Cluster:
@@ -35,23 +32,24 @@ class Cluster:
             free.bind(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         port = self.address.rpartition(":")[2]
-        self.scheduler = self._start("scheduler", "--port", port)
+        scheduler = [sys.executable, "-m", "dask", "scheduler", "--port", port, "--no-dashboard"]
+        self.scheduler = self._start("scheduler", scheduler, PINS)
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def add(self, count: int, pins: dict[str, str] = PINS) -> None:
-        options = ("--nthreads", "1", "--no-nanny", "--memory-limit", "0")
+        command = [*worker_command(self.address, 1), "--no-nanny"]  # whose death is the worker's
         for _ in range(count):
-            self.workers.append(self._start("worker", self.address, *options, pins=pins))
+            self.workers.append(self._start("worker", command, pins))
         with Client(self.address, set_as_default=False) as client:
             client.wait_for_workers(len(self.workers), timeout=60)
 
     def _start(
-        self, what: str, *options: str, pins: dict[str, str] = PINS
+        self, name: str, command: list[str], pins: dict[str, str]
     ) -> "subprocess.Popen[bytes]":
         environment = {k: v for k, v in os.environ.items() if k not in PINS}
-        with (self.folder / f"{what}.log").open("ab") as log:
+        with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [*DASK, what, *options, *LOCAL],
+                [*command, "--host", "127.0.0.1"],
                 cwd=self.folder,
                 env={**environment, **pins},
                 stdout=log,

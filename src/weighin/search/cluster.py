@@ -4,6 +4,7 @@ The workers run in the project's folder on a disk that they share, or in the reb
 data (docker/cluster.yaml), and with the pins of weighin.determinism.
 """
 
+import sys
 import time
 from concurrent.futures import CancelledError, Executor
 
@@ -16,6 +17,18 @@ from weighin.search.workers import MEND, Workers
 
 CONNECT = 10.0  # seconds for the scheduler to answer
 PATIENCE = 60.0  # seconds without a single worker
+
+
+def worker_command(address: str, processes: int | None = None) -> list[str]:
+    """Return the command of workers for the scheduler at an address, one a core or so many.
+
+    One thread each: torch must not share its process. Dask's own memory limit is off, because it
+    pauses a worker that packed images, which are mapped from disk, make look large.
+    """
+    many = "auto" if processes is None else str(processes)
+    options = {"--nworkers": many, "--nthreads": "1", "--memory-limit": "0"}
+    words = [word for option in options.items() for word in option]
+    return [sys.executable, "-m", "dask", "worker", address, *words, "--no-dashboard"]
 
 
 class ClusterWorkers(Workers):

@@ -7,6 +7,8 @@ from weighin.errors import DataError
 from weighin.files import read_json
 
 MOST = 12  # lines of the table
+ALWAYS = ("number", "state", "macs", "params")
+MEASURED = ("f1", "score", "expected", "under_floor")
 HEADER = f"{'trial':>7}{'MACs':>13}{'F1':>8}{'score':>9}{'expected':>10}{'risk':>7}"
 
 
@@ -16,17 +18,38 @@ def explain(folder: Path) -> str:
     Raises:
         DataError: there is no trials.json, or it is not one.
     """
-    path = folder / "trials.json"
-    stage = folder.name
+    found = read_study(folder)
+    return _text(found["trials"], found["chosen"], found["why"])
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """Return the trials.json of a stage's folder.
+
+    Raises:
+        DataError: there is none, or it is not one.
+    """
+    path, stage = folder / "trials.json", folder.name
     try:
-        found = read_json(path)
-        return _text(found["trials"], found["chosen"], found["why"])
+        found: dict[str, Any] = read_json(path)
+        _check(found)
     except FileNotFoundError:
         problem = f"{path} does not exist"
         raise DataError(problem, f"run `dvc repro {stage}` with {stage}.enabled: true") from None
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{path} is not what {stage} writes: {error}"
         raise DataError(problem, f"run `dvc repro --force {stage}`") from None
+    return found
+
+
+def _check(found: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError where something that is told of a trial is missing."""
+    for row in found["trials"]:
+        for name in (*ALWAYS, *(MEASURED if row["state"] == "complete" else ())):
+            row[name]
+    if found["chosen"] not in {row["number"] for row in found["trials"]} or not isinstance(
+        found["why"], str
+    ):
+        raise KeyError("chosen")
 
 
 def _text(trials: list[dict[str, Any]], chosen: int, why: str) -> str:

@@ -1,6 +1,7 @@
 """Trains the trials of a study through workers, and keeps what is finished."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,9 +89,12 @@ def shortened(recipe: Recipe, shards: int) -> Recipe:
 def workers(setting: int | str, cluster: str | None, most: int) -> Workers:
     """Return the workers that params name, at most one a trial of a generation.
 
+    WEIGHIN_CLUSTER in the environment overrides the cluster: it changes the speed, never a byte.
+
     Raises:
         WorkerError: there is no cluster where they name one.
     """
+    cluster = os.environ.get("WEIGHIN_CLUSTER") or cluster
     if cluster is None:
         return LocalWorkers(worker_count(setting, most))
     from weighin.search.cluster import ClusterWorkers  # half a second that most searches save
