@@ -86,17 +86,16 @@ def test_the_byproducts_are_all_files_of_stages_and_report(written: Path) -> Non
 
 def test_what_it_was_made_from(project: Path, report: Write) -> None:
     Path("requirements.lock").write_text("torch==1\n", encoding="utf-8")
-    Path("dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     Path("stages/__pycache__").mkdir(parents=True)
     Path("stages/a.py").write_text("1\n", encoding="utf-8")
     Path("stages/B.py").write_text("2\n", encoding="utf-8")
     Path("stages/__pycache__/a.pyc").write_bytes(b"\0")
     facts = statement(report())["predicate"]["buildDefinition"]
     found = digests(facts["resolvedDependencies"])
-    names = ("data.dvc", "data/test_truth.csv", "dvc.yaml", "requirements.lock")
-    assert list(found) == [*names, "params", "stages", "src/weighin"]
+    names = ("data/test_truth.csv", "requirements.lock")
+    assert list(found) == ["data", *names, "params", "stages", "src/weighin"]
     assert {name: found[name] for name in names} == {name: sha256(Path(name)) for name in names}
-    assert facts["resolvedDependencies"][0]["annotations"] == {"md5": "0123456789abcdef.dir"}
+    assert found["data"] == {"dvcMd5": "0123456789abcdef.dir"}
     values = facts["externalParameters"]["params"]
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert found["params"] == {"sha256": hashlib.sha256(text.encode()).hexdigest()}

@@ -52,7 +52,6 @@ class Inputs:
     truth: Path = Path("data/test_truth.csv")
     data_record: Path = Path("data.dvc")
     lock: Path = Path("requirements.lock")
-    pipeline: Path = Path("dvc.yaml")
     stages: Path = Path("stages")
 
     def folders(self) -> dict[str, Path]:

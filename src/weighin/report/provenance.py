@@ -7,7 +7,7 @@ https://slsa.dev/provenance/v1. Where the fields are and what they mean here:
     buildType               `dvc repro` of this pipeline
     externalParameters      params.yaml, less the knobs that only say how many hands do the work
     internalParameters      the environment that pins the instruction set
-    resolvedDependencies    data.dvc, the truth, the locked packages, dvc.yaml, the code, the params
+    resolvedDependencies    the data, the truth, the locked packages, the code, the params
     builder.version         Python and the packages that compute
     byproducts              every stage's files and the rest of the submission
 
@@ -84,7 +84,7 @@ def versions() -> dict[str, str]:
 def build_definition(inputs: Inputs, params: Params) -> Json:
     """Return what the submission is made from; it holds nothing of the report itself."""
     values = _without_hands(dataclasses.asdict(params))
-    files = (inputs.truth, inputs.pipeline, inputs.lock)
+    files = (inputs.truth, inputs.lock)
     return {
         "buildType": BUILD_TYPE,
         "externalParameters": {"command": "dvc repro", "params": values},
@@ -113,9 +113,10 @@ def _without_hands(values: Json) -> Json:
 
 
 def _data(record: Path) -> Iterable[Json]:
-    """Yield data.dvc, with the hash that DVC knows the folder by."""
-    if record.exists():
-        yield {**_file(record), "annotations": {"md5": recorded(record.parent, record.stem)}}
+    """Yield the data by the hash that DVC knows the folder by."""
+    md5 = recorded(record.parent, record.stem)
+    if md5 is not None:
+        yield described(record.stem, dvcMd5=md5)
 
 
 def _stages(inputs: Inputs) -> Iterable[Json]:
