@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from weighin.grading.score import score
 from weighin.params import Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import Measured, Task, evaluate
@@ -52,6 +51,7 @@ class Trainer:
             self.plan.rungs[-1],
             self.packed,
             (self.plan.seed, self.plan.name, trial.number),
+            validations=0,  # it is measured when it comes back
         )
         return Task(trial.number, job, until, state)
 
@@ -67,7 +67,7 @@ class Trainer:
         trial.measured = measured
         metrics = trial.metrics()
         if measured.epochs == self.plan.rungs[-1]:
-            self._best = min(self._best, score(self.contest, metrics).value)
+            self._best = min(self._best, promise(self.contest, metrics))
         if kept:
             self._progress.skip(epochs)
             return

@@ -40,6 +40,7 @@ class Job:
     freeze: str = "nothing"
     teacher: Teacher | None = None
     all_data: bool = False
+    validations: int = 20  # during the run; more would cost more than they tell
 
 
 @dataclass(frozen=True)

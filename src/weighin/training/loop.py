@@ -12,8 +12,6 @@ from weighin.training.quick import keep_memory
 from weighin.training.run import Run
 from weighin.training.team import Team
 
-EVALUATIONS = 20  # validations of a run; more would cost more than they tell
-
 
 def fit(
     team: Team,
@@ -35,7 +33,7 @@ def fit(
     hooks = hooks or Hooks()
     while run.epoch < last:
         row = run.train_epoch()
-        if _evaluated(run.epoch, job.epochs) or run.epoch == last:
+        if job.validations and (_evaluated(run.epoch, job) or run.epoch == last):
             row |= run.evaluate()
         run.history.append(row)
         if team.rank == 0:
@@ -45,5 +43,5 @@ def fit(
     return Fitted(run.averaged_weights(), run.history, run.logits(), run.packed_state())
 
 
-def _evaluated(epoch: int, epochs: int) -> bool:
-    return epoch == epochs or epoch % max(1, epochs // EVALUATIONS) == 0
+def _evaluated(epoch: int, job: Job) -> bool:
+    return epoch == job.epochs or epoch % max(1, job.epochs // job.validations) == 0
