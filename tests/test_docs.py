@@ -1,0 +1,59 @@
+"""What the documents say is what there is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weighin.cli import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md"]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_drawn_pipeline_is_that_of_dvc_yaml():
+    drawn = subprocess.run(
+        [sys.executable, "-m", "dvc", "dag", "--mermaid"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.expandtabs(4)
+    assert f"```mermaid\n{drawn.rstrip()}\n```" in text("docs/ARCHITECTURE.md")
+
+
+def test_every_room_is_described():
+    rooms = {p.name for p in (ROOT / "src/weighin").iterdir() if (p / "__init__.py").exists()}
+    described = set(re.findall(r"^\| `([a-z]+)/`", text("docs/ARCHITECTURE.md"), re.MULTILINE))
+    assert described == rooms
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_commands_exist(name):
+    makefile = text("Makefile")
+    code = "\n".join(re.findall(r"^    .*$|`[^`]+`", text(name), re.MULTILINE))
+    for target in re.findall(r"\bmake ([a-z-]+)", code):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+    for command in re.findall(r"\bweighin ([a-z-]+)", code):
+        assert command in cli.commands, f"weighin {command}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_to_files_resolve(name):
+    for target in re.findall(r"\]\(([^)#:]+)\)", text(name)):
+        assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_parameters_in_recipes_exist():
+    from weighin.params import Params
+    from weighin.schema import knobs
+
+    named = set(re.findall(r"-S '?([a-z_.]+)=", text("README.md")))
+    assert named
+    assert named <= set(knobs(Params))
