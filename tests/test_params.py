@@ -98,7 +98,7 @@ def test_shipped_json_schema_is_the_parameters():
         (
             "  workers:",
             "  workers: some",
-            'search.workers is "some"; it must be a whole number or auto 1 to 1024 (processes)',
+            'search.workers is "some"; it must be a whole number 1 to 1024 or auto (processes)',
         ),
         (
             "  turn_tall:",

@@ -147,26 +147,23 @@ def _value(kind: Any, knob: Knob, value: Any, name: str, faults: list[str]) -> A
 
 def describe(kind: Any, knob: Knob) -> str:
     """Return a value's type, range and unit in words."""
-    if knob.choices:
-        text = f"one of {', '.join(knob.choices)}"
-    else:
-        text = " ".join(part for part in (_noun(kind), knob.span()) if part)
+    text = f"one of {', '.join(knob.choices)}" if knob.choices else _noun(kind, knob.span())
     return f"{text} ({knob.unit})" if knob.unit else text
 
 
-def _noun(kind: Any) -> str:
+def _noun(kind: Any, span: str) -> str:
     if get_origin(kind) in (Union, types.UnionType):
-        nouns = [_noun(k) for k in get_args(kind) if k is not types.NoneType]
+        nouns = [_noun(k, span) for k in get_args(kind) if k is not types.NoneType]
         return " or ".join(nouns) + (" or null" if _optional(kind) else "")
     if get_origin(kind) is tuple:
         inner = get_args(kind)
         many = "list" if inner[-1] is Ellipsis else f"list of {len(inner)}"
-        return f"a {many}, each {_noun(inner[0])}"
+        return f"a {many}, each {_noun(inner[0], span)}"
     if get_origin(kind) is dict:
         return "a section of `name: value` lines"
     if get_origin(kind) is typing.Literal:
         return " or ".join(get_args(kind))
-    return NAMES[kind]
+    return f"{NAMES[kind]} {span}" if span else NAMES[kind]
 
 
 def _optional(kind: Any) -> bool:
