@@ -49,7 +49,7 @@ class Engine:
             text=True,
             env=os.environ | self.environment | options.pop("env", {}),
             check=options.pop("check", False),
-            timeout=600,
+            timeout=3600,
             **options,
         )
 

@@ -1,0 +1,82 @@
+"""The rebuild image: the whole pipeline inside it, offline, gives the bytes that it gives outside.
+
+WEIGHIN_REBUILD may name an image that `make images` built; else it is built here, which takes
+minutes and 10 GB.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import IMAGES, SIDE, make_project, run
+from weighin.data.demo import draw_demo
+
+from .conftest import NOBODY, ROOT, Engine
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
+HARDENED = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
+
+
+@pytest.fixture(scope="module")
+def packages(engine: Engine, short: Path) -> Path:
+    done = engine.run("sh", ROOT / "docker/wheels.sh", "rebuild", short / "packages")
+    assert done.returncode == 0, done.stderr
+    return short / "packages"
+
+
+@pytest.fixture(scope="module")
+def rebuild(
+    engine: Engine, clones: tuple[Path, Path], request: pytest.FixtureRequest
+) -> Iterator[str]:
+    if "WEIGHIN_REBUILD" in os.environ:
+        yield os.environ["WEIGHIN_REBUILD"]
+        return
+    packages = request.getfixturevalue("packages")
+    tag = f"weighin-rebuild-test:{os.getpid()}"
+    yield engine.build(clones[0], packages, "rebuild", tag).tag
+    engine.run("docker", "rmi", "--force", tag)
+
+
+def own(folder: Path, user: int) -> None:
+    """Make `folder` and all in it a user's."""
+    for path in (folder, *folder.rglob("*")):
+        os.lchown(path, user, user)
+
+
+def test_the_same_lock_inside_and_outside(engine: Engine, rebuild: str, short: Path) -> None:
+    outside, inside = make_project(short / "outside"), short / "inside"
+    run(outside, "git", "clone", "--quiet", ".", str(inside))
+    draw_demo(inside / "data", IMAGES, SIDE)
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    if os.geteuid() == 0:
+        own(inside, NOBODY)
+    numbers = ("--user", f"{user}:{user if user == NOBODY else os.getegid()}")
+    mount = ("-v", f"{inside}:/project")
+    done = engine.run("docker", "run", "--rm", *HARDENED, *numbers, *mount, rebuild)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run(outside, "dvc", "repro")
+    assert (inside / "dvc.lock").read_bytes() == (outside / "dvc.lock").read_bytes()
+    assert (inside / "submission/submission.csv").stat().st_uid == user
+    # the receipt is of what is there
+    left = run(inside, "dvc", "status", "--quiet", check=False, **safe(inside))
+    assert left.returncode == 0, left.stdout + left.stderr
+
+
+def safe(folder: Path) -> dict[str, str]:
+    """Return what lets Git read a folder of another user's."""
+    settings = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory"}
+    return {**settings, "GIT_CONFIG_VALUE_0": str(folder)}
+
+
+def test_two_builds_are_one_image(
+    engine: Engine, clones: tuple[Path, Path], packages: Path
+) -> None:
+    tags = [f"weighin-rebuild-twice:{os.getpid()}-{i}" for i in (0, 1)]
+    one, two = (
+        engine.build(clone, packages, "rebuild", tag)
+        for clone, tag in zip(clones, tags, strict=True)
+    )
+    engine.run("docker", "rmi", "--force", *tags)
+    assert (one.id, one.tree) == (two.id, two.tree)
