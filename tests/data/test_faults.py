@@ -383,14 +383,14 @@ def test_a_folder_that_cannot_be_listed(
 def test_a_file_that_cannot_be_read(
     source: Path, params: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Path.read_bytes
+    opened = Path.open
 
-    def refusing(path: Path) -> bytes:
+    def refusing(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name == "003.jpg" and path.parent.name == "a":
             raise PermissionError(13, "Permission denied")
-        return read(path)
+        return opened(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", refusing)
+    monkeypatch.setattr(Path, "open", refusing)
     prepare(source, source.parent / "work", params, 0, 1)
     assert table(source.parent / "work") == [("unreadable", "a/003.jpg", "dropped", "")]
 

@@ -23,7 +23,7 @@ COSINES = np.round(
 
 def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Return the (32, 32) grey pixels that a picture is hashed by."""
-    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3)
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=1.5)
     return np.asarray(small)
 
 

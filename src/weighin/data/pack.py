@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weighin.errors import DataError
-from weighin.files import read_json, replacing
+from weighin.files import read_json
 from weighin.images import Size
 
 COLUMNS = ("split", "row", "class", "name", "group", "sha256")
@@ -77,7 +77,8 @@ def read_table(folder: Path) -> list[dict[str, str]]:
 
 def write_array(path: Path, pieces: Iterable[npt.NDArray[np.uint8]], shape: Sequence[int]) -> None:
     """Write uint8 `pieces`, which make up `shape` together, with the bytes `np.save` would."""
-    with replacing(path) as draft, draft.open("wb") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
         write_header(file, shape)
         for piece in pieces:
             file.write(np.ascontiguousarray(piece).data)
@@ -91,7 +92,7 @@ def write_header(file: BinaryIO, shape: Sequence[int]) -> None:
 
 def write_table(path: Path, rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
     """Write rows as CSV one by one: a table of 100,000 images is never held as one text."""
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

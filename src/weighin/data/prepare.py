@@ -20,8 +20,10 @@ from weighin.data.splits import SPLITS, assign, unit_key
 from weighin.data.staying import Images, read_groups, staying
 from weighin.data.summary import Report, summarise, write_pictures
 from weighin.files import write_json
-from weighin.images import Size
+from weighin.images import Pixels, Size
 from weighin.params import Prepare
+
+BLOCK = 2**20  # bytes of pixels moved at once
 
 
 def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -> Report:
@@ -76,20 +78,25 @@ def _write_pack(
 ) -> None:
     for split, flag in zip(SPLITS, (False, True), strict=True):
         mine = images.places[validates == flag]
-        for path, (height, width) in zip(rows, sizes, strict=True):
-            shape = (len(mine), height, width, 3)
-            pieces = _rows(path, mine, height * width * 3)
-            write_array(array_path(out, split, (height, width)), pieces, shape)
+        for path, size in zip(rows, sizes, strict=True):
+            shape = (len(mine), *size, 3)
+            write_array(array_path(out, split, size), _rows(path, mine, size), shape)
     write_json(out / "classes.json", list(images.classes))
     write_table(out / "images.csv", _table(images, validates), COLUMNS)
 
 
-def _rows(path: Path, places: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield rows of a draft; plain reads, since pages of a memory map count as memory in use."""
+def _rows(path: Path, places: npt.NDArray[np.int64], size: Size) -> Iterator[Pixels]:
+    """Yield the rows `places`, in rising order, of a draft, a block at a time.
+
+    Plain reads, since pages of a memory map count as memory in use.
+    """
+    row = size[0] * size[1] * 3
+    step = max(1, BLOCK // row)
     with path.open("rb") as file:
-        for place in places.tolist():
-            file.seek(place * size)
-            yield np.frombuffer(file.read(size), np.uint8)
+        for start in range(0, int(places.max(initial=-1)) + 1, step):
+            block = np.frombuffer(file.read(step * row), np.uint8).reshape(-1, row)
+            first, last = np.searchsorted(places, [start, start + step])
+            yield block[places[first:last] - start]
 
 
 def _table(images: Images, validates: npt.NDArray[np.bool_]) -> Iterator[tuple[object, ...]]:

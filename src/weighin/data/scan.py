@@ -6,6 +6,7 @@ image, so memory does not grow with the pixels and the bytes do not depend on wh
 
 import hashlib
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -92,11 +93,11 @@ def _one(
     job: Scan, name: str, thumbnail_row: Pixels, rows: list[Pixels]
 ) -> tuple[str, tuple[str, ...]]:
     """Fill the rows of one image and return its SHA-256 and its faults."""
-    path = job.root / name
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return "", ("bomb",)
-        data = path.read_bytes()
+        with (job.root / name).open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                return "", ("bomb",)
+            data = file.readall()
     except OSError:
         return "", ("unreadable",)
     digest = hashlib.sha256(data).hexdigest()

@@ -1,0 +1,168 @@
+"""How fast images are prepared and how that grows with their number: `python -m bench.data`.
+
+    data.prepare_vs_decode  images a second that prepare checks, hashes, splits, packs and draws
+                            sheets of, over those that bare decoding and resizing of the same files
+                            reaches, with the same decoder at the same scale, in as many processes
+    data.memory_growth_mb   peak memory of prepare and its workers at 100,000 images, less that at
+                            3,000
+    data.time_growth        time an image at 100,000 images over that at 3,000
+
+The first on pictures of 384 x 512 pixels, as cameras of the contest gave them, the others on 64 x
+64 pixels. All of them are made here, each unlike the others. Sizes as the shipped params.yaml has.
+"""
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from weighin.determinism import generator, pin
+
+COMMAND = "python -m bench.data"
+CLASSES = 9
+CHUNK = 32
+WORKERS = len(os.sched_getaffinity(0))
+
+
+def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+    """Return this room's figures."""
+    photographs, few, many = (2_000, 300, 3_000) if quick else (10_000, 3_000, 100_000)
+    with tempfile.TemporaryDirectory(prefix="weighin-bench-") as name:
+        place = Path(name)
+        draw(place / "photographs", photographs, (384, 512))
+        ratios = vs_decode(place / "photographs", 3 if quick else 7)
+        shutil.rmtree(place / "photographs")
+        memory, slower = growth(place, few, many, 1 if quick else 3)
+    return {
+        "data.prepare_vs_decode": figure(ratios, "ratio", "at least 0.85"),
+        "data.memory_growth_mb": figure(memory, "MB", "under 60"),
+        "data.time_growth": figure(slower, "ratio", "at most 1.3"),
+    }
+
+
+def figure(runs: list[float], unit: str, target: str) -> dict[str, Any]:
+    """Return the middle of some runs as a figure."""
+    value = round(statistics.median(runs), 3)
+    return {"value": value, "unit": unit, "target": target, "runs": len(runs), "command": COMMAND}
+
+
+def draw(root: Path, count: int, size: tuple[int, int]) -> None:
+    """Write `count` pictures as `root`/train/<class>/<number>.jpg."""
+    for label in range(CLASSES):
+        (root / "train" / str(label)).mkdir(parents=True)
+    run(partial(draw_chunk, root, size), chunks(list(range(count))))
+
+
+def draw_chunk(root: Path, size: tuple[int, int], numbers: list[int]) -> None:
+    """Write pictures: colours that flow into each other, under a grain that costs JPEG bytes."""
+    import numpy as np
+    from PIL import Image
+
+    for number in numbers:
+        rng = generator("bench", number)
+        spots = rng.integers(0, 256, (9, 9, 3), np.uint8)
+        smooth = Image.fromarray(spots).resize(size[::-1], Image.Resampling.BICUBIC)
+        grain = rng.integers(-9, 10, (*size, 1), np.int16)
+        pixels = np.clip(np.asarray(smooth, np.int16) + grain, 0, 255).astype(np.uint8)
+        path = root / "train" / str(number % CLASSES) / f"{number}.jpg"
+        Image.fromarray(pixels).save(path, quality=80)
+
+
+def chunks(items: list[Any]) -> list[list[Any]]:
+    """Return `items` in lists of CHUNK."""
+    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+
+
+def run(work: Any, parts: list[list[Any]]) -> None:
+    """Do the parts of some work in as many processes as there are cores."""
+    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
+        list(pool.map(work, parts))
+
+
+def vs_decode(root: Path, runs: int) -> list[float]:
+    """Return the ratio of each of several runs, decoding and preparing in turns."""
+    from weighin.params import load
+
+    names = [str(path) for path in sorted((root / "train").rglob("*.jpg"))]
+    bare = partial(decode_chunk, load().prepare.sizes)
+    prepare_once(root)  # reads the files for the first time
+    return [
+        seconds(lambda: run(bare, chunks(names))) / seconds(lambda: prepare_once(root))
+        for _ in range(runs)
+    ]
+
+
+def decode_chunk(sizes: tuple[tuple[int, int], ...], names: list[str]) -> None:
+    """Decode each file once and resize it to each size."""
+    from weighin.images import Source
+
+    for name in names:
+        source = Source(Path(name).read_bytes())
+        for size in sizes:
+            source.fitted(size)
+
+
+def prepare_once(root: Path) -> None:
+    """Prepare the images of `root` and remove the outcome."""
+    from weighin.data.prepare import prepare
+    from weighin.params import load
+
+    out = root.parent / "prepared"
+    prepare(root, out, load().prepare, 0, WORKERS)
+    shutil.rmtree(out)
+
+
+def seconds(work: Any) -> float:
+    """Return how long `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def growth(place: Path, few: int, many: int, runs: int) -> tuple[list[float], list[float]]:
+    """Return how memory (MB) and the time of an image (ratio) grow, for each of several runs."""
+    memory, slower = [], []
+    for count in (few, many):
+        draw(place / str(count), count, (64, 64))
+    for _ in range(runs):
+        small, large = (measured(place / str(count)) for count in (few, many))
+        memory.append(large["mb"] - small["mb"])
+        slower.append(large["seconds"] / many / (small["seconds"] / few))
+    return memory, slower
+
+
+def measured(root: Path) -> dict[str, float]:
+    """Return the seconds and the peak memory of a process that prepares `root`."""
+    command = [sys.executable, "-m", "bench.data", "--prepare", str(root)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    facts: dict[str, float] = json.loads(done.stdout)
+    return facts
+
+
+def prepare_and_tell(root: Path) -> None:
+    """Prepare and print what it took; memory is this process's and WORKERS of the largest."""
+    spent = seconds(lambda: prepare_once(root))
+    own, worker = (
+        resource.getrusage(who).ru_maxrss / 1024
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(json.dumps({"seconds": spent, "mb": own + WORKERS * worker}))
+
+
+if __name__ == "__main__":
+    pin()
+    if "--prepare" in sys.argv:
+        prepare_and_tell(Path(sys.argv[-1]))
+    else:
+        quick = "--quick" in sys.argv or os.environ.get("QUICK") == "1"
+        print(json.dumps(figures(quick), indent=2))
