@@ -12,7 +12,7 @@ decomposition", 2000, property 10), which the orthogonal iteration then only low
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,15 @@ SWEEPS, TOLERANCE = 100, 1e-7  # of the alternating least squares of cp
 MEND = "lower the rank in the ranks file, or run the decompose stage again"
 
 
-def factorised(layer: nn.Module, how: Factorisation, path: str = "layer") -> nn.Sequential:
+def factorised(
+    layer: nn.Module,
+    how: Factorisation,
+    path: str = "layer",
+    weights: Sequence[Array] | None = None,
+) -> nn.Sequential:
     """Return the pieces that stand for `layer`, filled; the last one has its bias.
+
+    `weights` are the pieces' own; by default the `factors` of the layer's.
 
     Raises:
         NetworkError: as `factorise`, or a rank is over what the weight can have.
@@ -50,7 +57,8 @@ def factorised(layer: nn.Module, how: Factorisation, path: str = "layer") -> nn.
     if any(rank > limit for rank, limit in zip(how.ranks, most, strict=True)):
         problem = f"{path}: {how.method} ranks {list(how.ranks)} are over {list(most)}"
         raise NetworkError(f"{problem}, which is exact", MEND)
-    for piece, factor in zip(pieces, factors(weight, how), strict=True):
+    given = factors(weight, how) if weights is None else weights
+    for piece, factor in zip(pieces, given, strict=True):
         _put(piece.weight, torch.from_numpy(factor))
     if isinstance(layer.bias, torch.Tensor):
         _put(pieces[-1].bias, layer.bias)

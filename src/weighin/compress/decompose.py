@@ -1,13 +1,13 @@
 """The decompose stage: a trained network cut, its layers factorised, never with more MACs."""
 
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-from torch import nn
-
 from weighin.compress.algebra import factorised, weight_of
 from weighin.compress.cutting import Shears, cut
+from weighin.compress.inputs import input_metrics
 from weighin.compress.ladder import Candidate, candidate
 from weighin.compress.probe import Probe
 from weighin.compress.ranks import Question, choose
@@ -49,34 +49,45 @@ def decompose(
     trained = cut(Shears(packed, trained, classes, recipe, params, scratch))
     sites = find_sites(trained.spec, classes)
     probe = Probe(packed, trained.spec, trained.weights, params.seed)
-    candidates = _candidates(sites, trained.module(classes), cast(Method, params.decompose.method))
+    candidates = find_candidates(sites, cast(Method, params.decompose.method), probe)
     macs = folded_macs(trained.spec, classes)
     ranks = choose(Question(candidates, trained, classes, probe, params, scratch))
     left = folded_macs(trained.spec, classes, ranks)
     say(f"decompose  {len(ranks)} of {len(sites)} layers, {macs:,} -> {left:,} MACs")
     table = layer_table(sites, candidates, ranks, probe)
-    return _write(out, factorise_network(trained, ranks, classes), table)
+    return _write(out, factorise_network(trained, ranks, classes, candidates), table)
 
 
-def factorise_network(trained: Trained, ranks: Ranks, classes: int) -> Trained:
+def factorise_network(
+    trained: Trained, ranks: Ranks, classes: int, candidates: Sequence[Candidate] = ()
+) -> Trained:
     """Return a network with the layers that `ranks` names factorised.
+
+    Layers among `candidates` are factorised as those say, the others for their weights alone.
 
     Raises:
         NetworkError: there is no such layer, or it cannot be factorised so.
     """
-    filled = trained.module(classes)
-    target = replace(trained, ranks=ranks)
+    filled, known = trained.module(classes), {c.site.path: c for c in candidates}
     for path, how in ranks.items():
-        filled.set_submodule(path, factorised(filled.get_submodule(path), how, path))
-    return replace(target, weights=module_weights(filled))
+        weights = known[path].factors(how) if path in known else None
+        filled.set_submodule(path, factorised(filled.get_submodule(path), how, path, weights))
+    return Trained(trained.spec, module_weights(filled), ranks)
 
 
-def _candidates(sites: list[Site], module: nn.Module, method: Method) -> tuple[Candidate, ...]:
-    kinds = [(site, site.method(method)) for site in sites]
+def find_candidates(sites: Sequence[Site], method: Method, probe: Probe) -> tuple[Candidate, ...]:
+    """Return the layers that can be factorised, k x k ones by `method`, with what they hold."""
+    kinds = {site.path: kind for site in sites if (kind := site.method(method)) is not None}
+    metrics = input_metrics(probe.module, probe.sample, kinds)
     return tuple(
-        candidate(site, kind, weight_of(module.get_submodule(site.path)))
-        for site, kind in kinds
-        if kind is not None
+        candidate(
+            site,
+            kinds[site.path],
+            weight_of(probe.module.get_submodule(site.path)),
+            metrics[site.path],
+        )
+        for site in sites
+        if site.path in kinds
     )
 
 

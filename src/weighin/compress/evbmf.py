@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from weighin.compress.algebra import Array, matrices
+from weighin.compress.algebra import Array, matrices, spectra
 from weighin.compress.ladder import Candidate
 from weighin.network.factorised import Factorisation
 
@@ -34,10 +34,9 @@ def by_evbmf(candidate: Candidate) -> Factorisation | None:
 
     None as well where nothing stands out on a side: there is no structure to keep.
     """
-    shapes = [matrix.shape for matrix in matrices(candidate.weight, candidate.method)]
-    sides = [
-        evbmf_rank(values, shape) for values, shape in zip(candidate.spectra, shapes, strict=True)
-    ]
+    found = matrices(candidate.weight, candidate.method)
+    values = spectra(candidate.weight, candidate.method)
+    sides = [evbmf_rank(s, matrix.shape) for s, matrix in zip(values, found, strict=True)]
     return candidate.ranks(sides) if all(sides) else None
 
 

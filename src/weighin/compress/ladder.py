@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weighin.compress.algebra import Array, factors, product, spectra
+from weighin.compress.inputs import Metric, along_inputs
 from weighin.compress.sites import Site
 from weighin.network.factorised import Factorisation, Method
 
@@ -19,11 +20,12 @@ ENERGIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A site that a method fits, its weight and the spectra that ranks cut."""
+    """A site that a method fits, its weight, its inputs and the spectra that ranks cut."""
 
     site: Site
     method: Method
     weight: Array = field(repr=False)
+    metric: Metric | None = field(repr=False)
     spectra: list[Array] = field(repr=False)
 
     def ranks(self, sides: list[int]) -> Factorisation | None:
@@ -34,14 +36,22 @@ class Candidate:
         how = Factorisation(self.method, ranks)
         return how if self.site.macs_with(how) < self.site.macs else None
 
+    def factors(self, how: Factorisation) -> list[Array]:
+        """Return the pieces' weights; they lose least of the outputs where the inputs are known."""
+        if self.metric is None:
+            return factors(self.weight, how)
+        first, *others = factors(along_inputs(self.weight, self.metric.root), how)
+        return [along_inputs(first, self.metric.inverse), *others]
+
     def approximation(self, how: Factorisation) -> Array:
         """Return the dense weight that the layer would have."""
-        return product(factors(self.weight, how), how.method)
+        return product(self.factors(how), how.method)
 
 
-def candidate(site: Site, method: Method, weight: Array) -> Candidate:
-    """Return a layer with its spectra computed."""
-    return Candidate(site, method, weight, spectra(weight, method))
+def candidate(site: Site, method: Method, weight: Array, metric: Metric | None = None) -> Candidate:
+    """Return a layer with its spectra computed: of its weight times its inputs, if known."""
+    seen = weight if metric is None else along_inputs(weight, metric.root)
+    return Candidate(site, method, weight, metric, spectra(seen, method))
 
 
 def by_ratio(candidate: Candidate, ratio: float) -> Factorisation | None:

@@ -6,6 +6,7 @@ measured by putting that product into the network as it is.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from weighin.training.run import predict_logits
 from weighin.training.team import Team
 from weighin.training.weights import Weights, load_weights
 
-SAMPLE = 512  # training images behind a divergence
+SAMPLE = 256  # training images behind a divergence
 
 
 class Probe:
@@ -37,15 +38,19 @@ class Probe:
         self.module.to(memory_format=torch.channels_last).eval()
         order = generator(seed, "decompose", "sample").permutation(len(train.labels))
         self.sample = np.asarray(train.images[np.sort(order[:SAMPLE])])
-        self.own = _log_softmax(predict_logits(self.module, self.sample, Team()))
+
+    @cached_property
+    def own(self) -> Array:
+        """The unchanged network's log-probabilities (N, K) on the sample."""
+        return _log_softmax(predict_logits(self.module, self.sample, Team()))
 
     def divergence(self, changes: Mapping[str, Array]) -> float:
         """Return the mean KL(own labels || changed labels), in nats, on the sample.
 
         It needs no true labels, and unlike F1 it tells small changes apart.
         """
-        changed = _log_softmax(self._logits(changes, self.sample))
-        return float(np.sum(np.exp(self.own) * (self.own - changed), axis=1).mean())
+        own, changed = self.own, _log_softmax(self._logits(changes, self.sample))
+        return float(np.sum(np.exp(own) * (own - changed), axis=1).mean())
 
     def agreement(self, changes: Mapping[str, Array]) -> tuple[float, float]:
         """Return macro F1 and accuracy on the validation split."""
