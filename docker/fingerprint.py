@@ -13,7 +13,7 @@ import json
 import sys
 import tarfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 Tree = dict[str, dict[str, Any]]
 RUN = ("Cmd", "Entrypoint", "Env", "User", "Volumes", "WorkingDir")
@@ -41,7 +41,7 @@ def opened(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     """Return a file of an archive."""
     file = archive.extractfile(name)
     if file is None:
-        sys.exit(f"{name} is not a file in {archive.name}")
+        sys.exit(f"{name} is not a file in the archive")
     return file
 
 
@@ -75,7 +75,7 @@ def entry(layer: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
         "time": int(member.mtime),
         "link": member.linkname.removeprefix("./"),
         "size": member.size if member.isreg() else 0,
-        "content": hashlib.file_digest(file, "sha256").hexdigest() if file else "",
+        "content": hashlib.file_digest(cast(Any, file), "sha256").hexdigest() if file else "",
         "attributes": {k: v for k, v in member.pax_headers.items() if k.startswith("SCHILY.xattr")},
     }
 

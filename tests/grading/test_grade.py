@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from weighin.errors import DataError, HiddenWorkError, ModelError, OutputError, ParamsError
 
 Build = Callable[..., Path]
 SRC = Path(__file__).parents[2] / "src"
@@ -131,6 +134,13 @@ def test_errors_are_two_lines_and_write_nothing(
 
 def test_wrong_usage() -> None:
     assert run().returncode == 2
+
+
+def test_help_says_every_exit_code() -> None:
+    said = " ".join(run("--help").stdout.split())
+    codes = {int(code) for code in re.findall(r"[:;] (\d+) ", said)}
+    ours = {error.exit_code for error in (ParamsError, DataError, ModelError, OutputError)}
+    assert codes == ours | {HiddenWorkError.exit_code, 0, 2, 130, 143}
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

@@ -1,8 +1,4 @@
-"""`python -m weighin.grading MODEL FOLDER OUT`: what the grader image runs.
-
-Exit codes are those of errors.py: 0 graded, 2 wrong usage, 4 contest file, 5 images or truth,
-7 hidden work, 8 model, 9 output, 130 interrupted, 143 terminated.
-"""
+"""`python -m weighin.grading MODEL FOLDER OUT`: what the grader image runs."""
 
 import argparse
 import signal
@@ -12,6 +8,11 @@ from typing import Any
 
 from weighin.determinism import pin
 from weighin.errors import WeighinError
+
+EXIT_CODES = (
+    "exit codes: 0 graded; 2 wrong usage; 4 contest file; 5 images or truth; 7 work that the rule "
+    "does not see; 8 model; 9 output; 130 interrupted; 143 terminated. Only 0 has written anything."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="weighin-grader",
         description="Label a folder of images with an ONNX model, recount its MACs, score it.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("model", type=Path, help="the ONNX file")
     parser.add_argument("folder", type=Path, help="the images, at any depth")
