@@ -182,12 +182,15 @@ def test_a_cut_stays_while_the_score_falls(packed, network, tmp_path, capsys):
     )
 
 
-def test_channels_are_cut_in_steps(packed, network, tmp_path, capsys):
-    cut(shears(packed, network, tmp_path, 1000, cut_channels=0.5, cut_epochs=0))
-    told = capsys.readouterr().err
-    assert [f"cut  {share} of the hidden channels" in told for share in ("12%", "50%")] == [
-        True
-    ] * 2
+def test_channels_are_cut_in_steps_of_the_whole_width(packed, network, tmp_path, capsys):
+    """The last step would leave both kinds of block without their expansion, so they stay."""
+    small = cut(shears(packed, network, tmp_path, 1000, cut_channels=0.5, cut_epochs=0))
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cut  ")]
+    assert [line.split()[1] for line in told] == ["12%", "25%", "38%"]
+    module = small.module(3)
+    assert [small.spec.rows[row].args[at] for row, at in ((1, 0), (2, 1))] == [1.25, 1.5]
+    assert module.get_submodule("1.0.conv.0").out_channels == 20
+    assert module.get_submodule("2.0.conv.0").out_channels == 24
 
 
 def test_the_stage_writes_the_cut_network_and_resumes(packed, network, tmp_path):

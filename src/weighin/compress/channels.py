@@ -21,7 +21,7 @@ from weighin.network.block import Chain
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import build
 from weighin.network.layers import SqueezeExcitation
-from weighin.network.spec import Row
+from weighin.network.spec import NetworkSpec, Row
 from weighin.training.weights import module_weights
 
 Index = npt.NDArray[np.int64]
@@ -30,13 +30,16 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 LEAST = 0.1  # of t, as rows allow
 
 
-def narrower(network: Trained, share: float, classes: int) -> Trained:
+def narrower(
+    network: Trained, share: float, classes: int, whole: NetworkSpec | None = None
+) -> Trained:
     """Return the network with `share` of every hidden width gone, where that is possible.
 
+    The share is of the widths of `whole`, the same rows before earlier cuts (the network's own).
     Widths round as their blocks round them. Rows stay as they are if their blocks have no hidden
     width, have one that rounds to the same, are grouped, or would be built of other layers.
     """
-    for number, row in enumerate(network.spec.rows):
+    for number, row in enumerate((whole or network.spec).rows):
         fewer = _fewer(row, share)
         if fewer is not None:
             network = _with_row(network, number, fewer, classes) or network

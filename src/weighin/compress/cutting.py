@@ -8,6 +8,7 @@ that does not pay is the last. So the best documented team of the contest went f
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from weighin.compress.blocks import BlockCut, block_cuts
@@ -18,6 +19,7 @@ from weighin.compress.worth import worth
 from weighin.data.pack import read_packed
 from weighin.grading.f1 import agreement
 from weighin.network.folding import folded_macs
+from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.training.complete import complete
@@ -79,9 +81,10 @@ def cut(shears: Shears) -> Trained:
     if not knobs.cut_blocks and not knobs.cut_channels:
         return network
     score = shears.score(network, shears.quality(network))
-    network, score = _while_it_pays(shears, network, score, knobs.cut_blocks, "block", _block)
-    steps = STEPS if knobs.cut_channels else 0
-    return _while_it_pays(shears, network, score, steps, "channels", _channels)[0]
+    blocks = min(knobs.cut_blocks, sum(row.repeats for row in network.spec.rows))
+    network, score = _while_it_pays(shears, network, score, blocks, "block", _block)
+    steps, whole = STEPS if knobs.cut_channels else 0, network.spec
+    return _while_it_pays(shears, network, score, steps, "channels", partial(_channels, whole))[0]
 
 
 Next = Callable[[Shears, Trained, int], tuple[Trained, str] | None]
@@ -93,7 +96,7 @@ def _while_it_pays(
     for number in range(1, most + 1):
         proposed = following(shears, network, number)
         if proposed is None:
-            break
+            continue
         smaller, name = proposed
         tried, tried_score = shears.recovered(smaller, f"cut-{kind}-{number}")
         macs = folded_macs(smaller.spec, shears.classes)
@@ -120,12 +123,12 @@ def _block(shears: Shears, network: Trained, number: int) -> tuple[Trained, str]
     return best.apply(network), best.name
 
 
-def _channels(shears: Shears, network: Trained, number: int) -> tuple[Trained, str] | None:
-    """Return the network with another part of its hidden channels gone."""
-    share = shears.params.decompose.cut_channels
-    # the widths shrink in even steps of the uncut ones
-    left = (1 - share * number / STEPS) / (1 - share * (number - 1) / STEPS)
-    smaller = narrower(network, 1 - left, shears.classes)
+def _channels(
+    whole: NetworkSpec, shears: Shears, network: Trained, number: int
+) -> tuple[Trained, str] | None:
+    """Return the network with so many steps of `whole`'s hidden channels gone, if any go."""
+    share = shears.params.decompose.cut_channels * number / STEPS
+    smaller = narrower(network, share, shears.classes, whole)
     if folded_macs(smaller.spec, shears.classes) >= folded_macs(network.spec, shears.classes):
-        return None
-    return smaller, f"{share * number / STEPS:.0%} of the hidden channels"
+        return None  # all widths round to what they are
+    return smaller, f"{share:.0%} of the hidden channels"
