@@ -98,3 +98,10 @@ def run(
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def copied(built: Path, tmp_path: Path) -> Path:
+    """Return a copy of a built project, its cache included."""
+    target = tmp_path / "copy"
+    shutil.copytree(built, target, symlinks=True)
+    return target

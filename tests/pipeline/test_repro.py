@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project import IMAGES, SIDE, TINY, environment, run, set_params
+from tests.pipeline.project import IMAGES, SIDE, TINY, copied, environment, run, set_params
 from weighin.data.demo import draw_demo
 from weighin.files import sha256_tree
 from weighin.schema import read_yaml
@@ -128,10 +127,3 @@ def test_a_small_number_is_a_number(built, tmp_path):
     assert "lr: 1e-06" in (project / "params.yaml").read_text()
     history = json.loads((project / "work/finetune/history.json").read_text())
     assert 0 < history[-1]["lr"] <= 1e-6
-
-
-def copied(built: Path, tmp_path: Path) -> Path:
-    """Return a copy of a built project, its cache included."""
-    target = tmp_path / "copy"
-    shutil.copytree(built, target, symlinks=True)
-    return target
