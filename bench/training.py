@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,10 +123,9 @@ def _job(network: str, pack: Path) -> "Job":
     from weighin.training.job import Job
 
     recipe = load(Path(__file__).parents[1] / "params.yaml").recipe
-    off = dict.fromkeys(("flip_vertical", "rotate", "shear", "cutout", "mixup", "cutmix"), 0.0)
-    augment = replace(
-        recipe.augment, flip=0.5, translate=SHIFT, colour=COLOUR, crop=1.0, randaugment=0, **off
-    )
+    off: dict[str, Any] = {knob.name: 0 for knob in fields(recipe.augment)}
+    on = {"flip": 0.5, "translate": SHIFT, "colour": COLOUR, "crop": 1.0}
+    augment = replace(recipe.augment, **{**off, **on})
     chosen = replace(recipe, shards=4, shard_size=32, low_resolution=0.0, augment=augment)
     return Job(_spec(network), chosen, 100, pack, (1, "bench"))
 
@@ -186,9 +185,7 @@ def loop_vs_bare(network: str, pack: str) -> float:
     step, steps, times = _bare_step(run), run.batches.per_epoch, [0.0, 0.0]
     run.train_epoch()
     for _ in range(3):
-        times[0] += _seconds(
-            lambda: [step() for _ in range(run.batches.per_epoch)], time.thread_time
-        )
+        times[0] += _seconds(lambda: [step() for _ in range(steps)], time.thread_time)
         times[1] += _seconds(run.train_epoch, time.thread_time)
     return times[0] / times[1]
 
