@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,30 @@ def test_large_activations_make_small_batches(build: Build) -> None:
     }
     # 64 channels of side x side, at most 2^24 values a batch
     assert sizes == {8: 32, 128: 16, 512: 1, 700: 1}
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from weighin.grading import predict as module
+from weighin.grading.model import open_model
+module.BATCH, module.LARGE = 1, int(sys.argv[3])
+module.predict(open_model(Path(sys.argv[1])), Path(sys.argv[2]), workers=4)
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+def test_large_pictures_take_turns(build: Build, tmp_path: Path) -> None:
+    """Decoded at once by four workers they take twice the memory, the libraries' included."""
+    (tmp_path / "four").mkdir()
+    for i in range(4):
+        Image.new("LA", (4000, 4200), 7).save(tmp_path / f"four/{i}.png", compress_level=1)
+
+    def peak(large: int) -> int:
+        command = [sys.executable, "-c", PEAK, build(), tmp_path / "four", str(large)]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    assert peak(module.LARGE) < 0.7 * peak(10**9)
 
 
 def test_any_number_of_workers_gives_the_same(

@@ -21,12 +21,15 @@ from weighin.errors import DataError, ModelError
 from weighin.grading.folder import list_files, printable, read
 from weighin.grading.graph import walk
 from weighin.grading.model import Model
-from weighin.images import Pixels, UnreadableImageError, load, normalise
+from weighin.images import Pixels, Source, UnreadableImageError, normalise
 
 BATCH = 32  # images
 MAX_VALUES = 2**24  # of one activation of a batch: 64 MB
+MAX_WORKERS = 8
+LARGE = 2**24  # pixels: pictures of more are decoded one after another, to bound the memory
 CLOSE = 1e-4  # a top-two margin in logits under which another machine might label otherwise
 Logits = npt.NDArray[np.float32]
+_large = ThreadPoolExecutor(1)  # a thread keeps the memory it once had, for its own next picture
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def predict(
         model: A checked model.
         folder: The images, at any depth (folder.py says which files count).
         strict: Fail where an image cannot be read, instead of giving it the fallback class.
-        workers: Threads; one a core by default. The labels are the same for any number.
+        workers: Threads; one a core by default, at most `MAX_WORKERS`. The labels are the same for
+            any number.
         done: Called with the number of files of each finished batch.
 
     Raises:
@@ -119,7 +123,8 @@ def predict(
     def task(chunk: list[str]) -> "Batch":
         return _label(model, runner, Path(folder), chunk)
 
-    for batch in ordered(task, chunks, workers or len(os.sched_getaffinity(0))):
+    cores = len(os.sched_getaffinity(0))
+    for batch in ordered(task, chunks, workers or min(cores, MAX_WORKERS)):
         if strict and batch.faults:
             name, fault = next(iter(batch.faults.items()))
             raise DataError(f"{name}: {fault}", "mend or remove the file, or leave out --strict")
@@ -175,7 +180,7 @@ def _label(model: Model, runner: Runner, folder: Path, names: list[str]) -> Batc
     faults: dict[str, str] = {}
     for i, name in enumerate(names):
         try:
-            pixels[i] = load(read(folder, name), model.size, model.turn_tall).pixels
+            pixels[i] = _fitted(read(folder, name), model)
         except UnreadableImageError as error:
             bad.append(i)
             faults[printable(name)] = str(error)
@@ -183,6 +188,14 @@ def _label(model: Model, runner: Runner, folder: Path, names: list[str]) -> Batc
     labels, margins = logits.argmax(axis=1), top_two_margin(logits)
     labels[bad], margins[bad] = model.classes.index(model.fallback), np.nan
     return Batch(labels.tolist(), margins, faults)
+
+
+def _fitted(data: bytes, model: Model) -> Pixels:
+    """Return the pixels of a file, as `images.load` does."""
+    source = Source(data)
+    if prod(source.shape) > LARGE:
+        return _large.submit(source.fitted, model.size, model.turn_tall).result()
+    return source.fitted(model.size, model.turn_tall)
 
 
 def top_two_margin(logits: Logits) -> npt.NDArray[np.float32]:
