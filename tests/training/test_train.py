@@ -105,9 +105,7 @@ def test_weights_of_another_network(packed: Path, tmp_path: Path) -> None:
     write_weights(tmp_path / "again", dict(reversed(weights.items())))
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
     assert path.read_bytes()[8:].startswith(b'{"0.0.conv.0.weight"')  # no metadata, no dates
-    with pytest.raises(
-        NetworkError, match=r"0\.0\.conv\.0\.weight is \(16, 3, 3, 3\) in"
-    ):
+    with pytest.raises(NetworkError, match=r"0\.0\.conv\.0\.weight is \(16, 3, 3, 3\) in"):
         load_weights(build(replace(spec, width=2.0), len(CLASSES)), weights)
     del weights["0.0.conv.0.weight"]
     with pytest.raises(NetworkError, match=r"differ: 0\.0\.conv\.0\.weight is in one only"):
