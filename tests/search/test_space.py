@@ -117,8 +117,8 @@ class Rotating:
         ("width: 1.0", "width: [1, -1]", "width is -1; it must be a number over 0 to 64"),
         (
             "[[46, 64]]",
-            "[[80, 80]]",
-            "input [80, 80] is not packed; prepare.sizes has [46, 64], [64, 64]",
+            "[46, 64]",
+            "input is [46, 64]; it must be `packed` or a list of [height, width]",
         ),
         ("[[46, 64]]", "46", "input is 46; it must be `packed` or a list of [height, width]"),
         ("GlobalAvg", "GlobAvg", "row 3: unknown block GlobAvgPool; did you mean GlobalAvgPool?"),
@@ -156,6 +156,16 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ParamsError) as caught:
         read_space(name, SIZES)
     assert len(caught.value.problem.splitlines()) == 2
+
+
+def test_a_size_that_is_not_packed(tmp_path: Path) -> None:
+    name = write(tmp_path, SPACE.replace("[[46, 64]]", "[[46, 64], [80, 80]]"))
+    with pytest.raises(ParamsError) as caught:
+        read_space(name, SIZES)
+    assert str(caught.value) == (
+        f"{name}: input [80, 80] is not packed\n"
+        "  to mend it: add [80, 80] to prepare.sizes in params.yaml"
+    )
 
 
 def test_an_unknown_space_lists_the_shipped_ones() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -85,19 +86,20 @@ def report(task):
 """
 
 
-def test_workers_leave_when_the_search_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_with_the_search(tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "main.py").write_text(ORPHANING)
     (tmp_path / "tests_of_workers.py").write_text(REPORT)
-    search = subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path)
+    search = subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
     marks = [tmp_path / "1", tmp_path / "2"]
     until(lambda: all(mark.exists() and mark.read_text() for mark in marks))
-    search.kill()
-    search.wait()
+    search.send_signal(how)
+    search.wait(60)
     until(lambda: not any(Path(f"/proc/{mark.read_text()}").exists() for mark in marks))
 
 
-def until(condition: object, seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)

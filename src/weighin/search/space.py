@@ -80,15 +80,14 @@ def read_space(name: str, sizes: list[Size]) -> Space:
     """
     path = _path(name)
     values = read_yaml(path)
-    faults = _form_faults(values, sizes)
+    faults = _form_faults(values)
     rows = [] if faults else [_row(number, row, faults) for number, row in _numbered(values)]
     names = [row.name for row in rows if row is not None]
     faults += [f"two rows are called {n}" for n in sorted(set(names)) if names.count(n) > 1]
     if faults:
         raise ParamsError("\n".join(f"{path}: {fault}" for fault in faults), _mend(path))
-    chosen = sizes if values["input"] == "packed" else [tuple(s) for s in values["input"]]
-    inputs = sorted(chosen, key=lambda size: (size[0] * size[1], size))
-    return Space(tuple(inputs), _choices(values["width"]), tuple(r for r in rows if r is not None))
+    inputs = _inputs(values["input"], sizes, path)
+    return Space(inputs, _choices(values["width"]), tuple(r for r in rows if r is not None))
 
 
 def _folder() -> Path:
@@ -112,12 +111,22 @@ def _numbered(values: Any) -> list[tuple[int, Any]]:
     return list(enumerate(values["rows"], 1))
 
 
-def _form_faults(values: Any, sizes: list[Size]) -> list[str]:
+def _inputs(value: Any, sizes: list[Size], path: Path) -> tuple[Size, ...]:
+    """Return the input sizes from few pixels to many."""
+    chosen = sizes if value == "packed" else [(height, width) for height, width in value]
+    absent = [list(size) for size in chosen if size not in sizes]
+    if absent:
+        problem = f"{path}: input {absent[0]} is not packed"
+        raise ParamsError(problem, f"add {absent[0]} to prepare.sizes in params.yaml")
+    return tuple(sorted(chosen, key=lambda size: (size[0] * size[1], size)))
+
+
+def _form_faults(values: Any) -> list[str]:
     if not isinstance(values, Mapping):
         return [f"must be a mapping of {', '.join(KEYS)}"]
     faults = _key_faults(values, KEYS, KEYS)
     if "input" in values:
-        faults += _input_faults(values["input"], sizes)
+        faults += _input_faults(values["input"])
     if "width" in values:
         faults += [
             f"width is {width}; it must be a number over 0 to {MAX_WIDTH:g}"
@@ -137,17 +146,13 @@ def _key_faults(
     return faults + [f"{key} is missing" for key in needed if key not in values]
 
 
-def _input_faults(value: Any, sizes: list[Size]) -> list[str]:
+def _input_faults(value: Any) -> list[str]:
     if value == "packed":
         return []
-    if not isinstance(value, list) or not value:
-        return [f"input is {value}; it must be `packed` or a list of [height, width]"]
-    packed = ", ".join(str(list(size)) for size in sizes)
-    return [
-        f"input {size} is not packed; prepare.sizes has {packed}"
-        for size in value
-        if not isinstance(size, list) or tuple(size) not in sizes
-    ]
+    sizes = value if isinstance(value, list) and value else [None]
+    if all(isinstance(s, list) and len(s) == 2 and all(type(n) is int for n in s) for s in sizes):
+        return []
+    return [f"input is {value}; it must be `packed` or a list of [height, width]"]
 
 
 def _row(number: int, row: Any, faults: list[str]) -> RowSpace | None:
