@@ -13,7 +13,7 @@ from weighin.determinism import PINS
 from weighin.files import sha256_file, sha256_tree
 
 COUNT, SIZE = 90, 40
-DRAWN = "a81f2cf88b970b34bf60903be8cc8a1322bee254b3026812ca6a49ab34f78ea9"
+DRAWN = "90ebca9f9cfbc5cd5286366f824a1542727be23c92e0c4a42c52175471fe567e"
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -16,7 +16,7 @@ Colour = tuple[int, int, int]
 Point = tuple[int, int]
 Shade = npt.NDArray[np.int32]  # (H, W) or anything that broadcasts to it; 128 changes nothing
 NEUTRAL = 128
-USUAL = 80  # percent of things in a colour that their kind usually has
+USUAL = 85  # percent of things in a colour that their kind usually has
 
 
 class Dice:

@@ -48,7 +48,7 @@ def render(label: str, size: int, rng: Generator) -> Pixels:
     placed = _place(dice, sheet.picture)
     _cast(dice, scene, placed.getchannel("A"))
     scene.paste(placed, (0, 0), placed)
-    if dice.chance(25):
+    if dice.chance(20):
         _strip(dice, scene)
     for _ in range(dice.roll(0, 2)):
         _scrap(dice, scene, dice.roll(side // 30, side // 14))
@@ -108,14 +108,14 @@ def _strip(dice: Dice, scene: Image.Image) -> None:
 
 def _pose(dice: Dice, side: int) -> Corners:
     """Return where the sheet's corners fall: turned, scaled, shifted, tilted away."""
-    t = dice.roll(-300, 300) / 1000
+    t = dice.roll(-260, 260) / 1000
     cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-    half = side * dice.roll(88, 118) / 200
+    half = side * dice.roll(92, 118) / 200
     middle_x, middle_y = (side * (50 + dice.roll(-8, 8)) / 100 for _ in range(2))
     corners = []
     for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
-        u = half * (x * (1 + dice.roll(-14, 14) / 100))
-        v = half * (y * (1 + dice.roll(-14, 14) / 100))
+        u = half * (x * (1 + dice.roll(-11, 11) / 100))
+        v = half * (y * (1 + dice.roll(-11, 11) / 100))
         corners.append((middle_x + u * cos - v * sin, middle_y + u * sin + v * cos))
     turn = dice.roll(0, 3) if dice.chance(15) else 0
     corners = corners[turn:] + corners[:turn]
@@ -167,8 +167,8 @@ def _light(dice: Dice, pixels: Pixels) -> Pixels:
     ramp = np.arange(size, dtype=np.int32) * 2 - size
     slope_x, slope_y = dice.roll(-40, 40), dice.roll(-40, 40)
     slant = (ramp[None] * slope_x + ramp[:, None] * slope_y) // (2 * size)
-    exposure = dice.roll(80, 138)
-    cast = np.array([exposure + dice.roll(-14, 14) for _ in range(3)], np.int32)
+    exposure = dice.roll(92, 138)
+    cast = np.array([exposure + dice.roll(-10, 10) for _ in range(3)], np.int32)
     gain = cast + slant[..., None]
     lit = pixels * gain >> 7
     lit += dice.rng.integers(-6, 7, pixels.shape, dtype=np.int32)

