@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from conftest import Run, digest
 from weighin.determinism import generator
+from weighin.training import checkpoint
 
 EPOCHS = 40
 Command = Callable[..., list[str]]
@@ -78,6 +80,19 @@ def test_three_kills(command: Command, run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_twenty_five_kills(command: Command, run: Run, tmp_path: Path) -> None:
     check(command, run, tmp_path, 25)
+
+
+@pytest.mark.slow
+def test_a_lost_rank_of_torchrun_leaves_a_state_to_go_on_from(
+    command: Command, run: Run, tmp_path: Path
+) -> None:
+    whole = digest(run(epochs=EPOCHS, scratch="whole"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    assert run_and_kill(command(launcher, epochs=EPOCHS, scratch="torchrun"), 0.4, "worker")
+    state = checkpoint.unpack(checkpoint.load(tmp_path / "torchrun" / "train.state"))
+    assert state is not None
+    assert 1 <= state.epoch < EPOCHS
+    assert digest(run(epochs=EPOCHS, scratch="torchrun")) == whole
 
 
 def test_no_worker_outlives_the_first_process(command: Command) -> None:

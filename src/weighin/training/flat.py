@@ -24,7 +24,7 @@ class FlatModule:
     def __init__(self, module: nn.Module, freeze: str = "nothing") -> None:
         self.module = module.to(memory_format=torch.channels_last)
         named = dict(module.named_parameters())
-        groups = {name: _group(module, name, p, freeze) for name, p in named.items()}
+        groups = _groups(module, freeze)
         order = sorted(named, key=lambda name: groups[name])  # stable: the module's own order
         sizes = [sum(named[n].numel() for n in order if groups[n] == g) for g in range(3)]
         self.decayed, self.trained = sizes[0], sizes[0] + sizes[1]
@@ -70,13 +70,17 @@ def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:
     return flat.view(out, height, width, into).permute(0, 3, 1, 2)
 
 
-def _group(module: nn.Module, name: str, parameter: nn.Parameter, freeze: str) -> int:
-    """Return 0 for a decayed parameter, 1 for an undecayed one, 2 for a frozen one."""
-    owner = module.get_submodule(name.rpartition(".")[0])
-    last = [n for n, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
-    head = name.rpartition(".")[0] == last
-    if freeze == "all-but-convolutions" and not isinstance(owner, nn.Conv2d):
-        return 2
-    if freeze == "all-but-norms-and-head" and not (head or isinstance(owner, NORMS)):
-        return 2
-    return 0 if parameter.ndim > 1 else 1
+def _groups(module: nn.Module, freeze: str) -> dict[str, int]:
+    """Return 0 for each decayed parameter, 1 for an undecayed one, 2 for a frozen one."""
+    layers = dict(module.named_modules())
+    head = [name for name, m in layers.items() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
+    groups = {}
+    for name, parameter in module.named_parameters():
+        owner = name.rpartition(".")[0]
+        kept = {
+            "nothing": True,
+            "all-but-convolutions": isinstance(layers[owner], nn.Conv2d),
+            "all-but-norms-and-head": owner == head or isinstance(layers[owner], NORMS),
+        }
+        groups[name] = (0 if parameter.ndim > 1 else 1) if kept[freeze] else 2
+    return groups
