@@ -68,7 +68,7 @@ def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
     assert row.sensitivity > 0
 
 
-def test_sensitivity_meets_the_budget_and_resumes(packed, network, tmp_path):
+def test_sensitivity_meets_the_budget_and_resumes(packed, network, tmp_path, capsys):
     knobs = {"ranks": "sensitivity", "budget": 0.6}
     whole = run(packed, network, tmp_path / "one", tmp_path / "a", **knobs)
     ranks = read_ranks(tmp_path / "one/ranks.yaml")
@@ -84,6 +84,11 @@ def test_sensitivity_meets_the_budget_and_resumes(packed, network, tmp_path):
         packed, network, tmp_path / "three", tmp_path / "a", ranks="sensitivity", budget=0.8
     )
     assert other["ranks.yaml"] != whole["ranks.yaml"]
+    assert "decompose.budget is" not in capsys.readouterr().err
+    run(packed, network, tmp_path / "four", tmp_path / "a", ranks="sensitivity", budget=0.05)
+    least = folded_macs(SPEC, 3, read_ranks(tmp_path / "four/ranks.yaml")) / folded_macs(SPEC, 3)
+    told = f"decompose.budget is 0.05, but factorising leaves {least:.3f} of the MACs at least"
+    assert told in capsys.readouterr().err
 
 
 def test_a_network_is_rebuilt_from_its_files_alone(packed, network, tmp_path):

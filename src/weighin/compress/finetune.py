@@ -68,7 +68,7 @@ def finetune(
         WorkerError, OutputError: run again, it goes on from the last finished epoch.
     """
     given = Trained(spec, weights, ranks)
-    tuned, history = _tuned(packed, given, teacher, recipe, params, out, scratch)
+    tuned, history = recovered(packed, given, teacher, recipe, params, out, scratch)
     if not is_first():
         return
     networks = {FINETUNED: tuned, TRAINED: teacher}
@@ -111,7 +111,7 @@ def commonest(train: Packed) -> str:
     return train.classes[int(np.bincount(train.labels).argmax())]
 
 
-def _tuned(
+def recovered(
     packed: Path,
     given: Trained,
     teacher: Trained,
@@ -120,6 +120,11 @@ def _tuned(
     out: Path,
     scratch: Path,
 ) -> tuple[Trained, Sequence[Epoch]]:
+    """Return a network trained on as `finetune` says, and its history; untouched where it is off.
+
+    Raises:
+        WorkerError, OutputError: as `finetune`.
+    """
     if not params.finetune.enabled:
         return given, []
     knobs = params.finetune

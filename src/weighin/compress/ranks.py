@@ -16,6 +16,7 @@ from weighin.files import canonical_json
 from weighin.network.factorised import Factorisation, ranks_to_dict
 from weighin.network.folding import folded_macs
 from weighin.params import Params
+from weighin.progress import say
 
 Ranks = dict[str, Factorisation]
 
@@ -57,9 +58,14 @@ def evbmf(question: Question) -> Ranks:
 def sensitivity(question: Question) -> Ranks:
     """Spend `decompose.budget` where the labels change least a MAC."""
     memo = Memo(question.scratch / "sensitivity.json")
-    macs = folded_macs(question.trained.spec, question.classes)
-    saving = (1 - question.params.decompose.budget) * macs
-    return cheapest_damage(question.candidates, question.probe, saving, memo)
+    spec, budget = question.trained.spec, question.params.decompose.budget
+    macs = folded_macs(spec, question.classes)
+    ranks = cheapest_damage(question.candidates, question.probe, (1 - budget) * macs, memo)
+    left = folded_macs(spec, question.classes, ranks) / macs
+    if left > budget:
+        least = f"factorising leaves {left:.3f} of the MACs at least"
+        say(f"decompose.budget is {budget:g}, but {least}")
+    return ranks
 
 
 def search(question: Question) -> Ranks:
