@@ -1,6 +1,7 @@
 """Pixels: right side up, at the cheapest scale, the same as Pillow's."""
 
 import io
+import time
 import zlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
+from weighin import images
 from weighin.determinism import generator
 from weighin.images import (
     FORMATS,
@@ -95,6 +97,30 @@ def test_the_scale_is_the_smallest_that_is_enough(
     short = -(-min(height, width) // scale)
     assert scale == 1 or short >= max(*size, LEAST)
     assert scale == 8 or -(-min(height, width) // (2 * scale)) < max(*size, LEAST)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_plain_jpeg_is_the_same_with_and_without_a_second_reader(mode: str) -> None:
+    plain = encoded(photo(300, 400).convert(mode), quality=80)
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"  # nothing that turns it, but a reason to look
+    told = encoded(photo(300, 400).convert(mode), quality=80, exif=exif)
+    assert (images._plain_jpeg(plain), images._plain_jpeg(told)) == (
+        None if mode == "CMYK" else (300, 400),
+        None,
+    )
+    for size in ((46, 64), (300, 400)):
+        assert np.array_equal(load(plain, size).pixels, load(told, size).pixels)
+    assert decode(plain).notes == decode(told).notes == (("cmyk",) if mode == "CMYK" else ())
+
+
+def test_what_is_no_plain_jpeg_is_found_out_at_once() -> None:
+    endless = b"\xff\xd8" + b"\xff\xd0\x00\x02" * 2**22
+    start = time.process_time()
+    assert images._plain_jpeg(endless) is None
+    assert time.process_time() - start < 0.1
+    for data in (b"", b"\xff\xd8", b"\xff\xd8\xff\xda", b"\xff\xd8\xff", b"BM\xff\xda"):
+        assert images._plain_jpeg(data) is None
 
 
 def test_each_scale_is_decoded_once() -> None:

@@ -58,7 +58,9 @@ def shown(sha256: npt.NDArray[np.bytes_]) -> list[int]:
 def _tile(path: Path) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), PAPER)
     try:
-        image = Source(path.read_bytes()).image(TILE).copy()
+        source = Source(path.read_bytes())
+        least = TILE * min(source.shape) // max(source.shape)  # its longer side fills the tile
+        image = source.image(max(1, least)).copy()
     except (OSError, UnreadableImageError):
         return tile
     image.thumbnail((TILE - 4, TILE - 4), Image.Resampling.BILINEAR)
