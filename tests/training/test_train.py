@@ -79,6 +79,14 @@ def test_a_teacher_nobody_listens_to_is_an_error(packed: Path, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_that_diverges_says_so(packed: Path, tmp_path: Path) -> None:
+    wild = replace(RECIPE, lr=100.0, weight_decay=10.0)
+    for _ in range(2):  # the second time from the state that the first one left
+        with pytest.raises(ParamsError, match=r"train diverged in epoch \d: its loss is (nan|inf)"):
+            train(packed, make_job(packed).spec, wild, params(epochs=9), tmp_path / "o", tmp_path)
+    assert not (tmp_path / "o" / "weights.safetensors").exists()
+
+
 def test_a_line_an_epoch(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(packed, make_job(packed).spec, RECIPE, params(), tmp_path / "out", tmp_path / "scratch")
     line = capsys.readouterr().err.splitlines()[1]

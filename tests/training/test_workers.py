@@ -9,7 +9,7 @@ import pytest
 from small_job import make_job
 
 from conftest import Run, digest
-from weighin.errors import WorkerError
+from weighin.errors import ParamsError, WorkerError
 from weighin.files import sha256_file
 from weighin.training import checkpoint
 from weighin.training.complete import complete
@@ -80,6 +80,14 @@ def test_workers_are_at_most_one_a_piece(monkeypatch: pytest.MonkeyPatch) -> Non
     assert worker_count(3, 4) == 3
     monkeypatch.setenv("WEIGHIN_WORKERS", "2")
     assert worker_count(64, 4) == 2
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "", "1.5", "²"])
+def test_a_worker_count_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WEIGHIN_WORKERS", text)
+    with pytest.raises(ParamsError) as caught:
+        worker_count("auto", 4)
+    assert caught.value.problem == f"WEIGHIN_WORKERS is {text}; it must be auto or a whole number"
 
 
 def _gather(team: Team, pieces: int) -> list[float]:

@@ -1,14 +1,18 @@
 """A job trained to its end inside a stage: its workers, its state on disk, its line an epoch."""
 
+import math
 import time
 from pathlib import Path
 
+from weighin.errors import ParamsError
 from weighin.files import sweep, write_json
 from weighin.progress import Progress
 from weighin.training import checkpoint
 from weighin.training.job import Epoch, Fitted, Hooks, Job
 from weighin.training.loop import fit
 from weighin.training.team import Team, work, worker_count
+
+DIVERGED = "lower the learning rate (recipe.lr, finetune.lr), or raise recipe.warmup"
 
 
 def complete(
@@ -22,6 +26,7 @@ def complete(
     alone writes (`team.is_first`).
 
     Raises:
+        ParamsError: the loss is no longer a number.
         WorkerError: a worker went away; the state is that of the last finished epoch.
         OutputError: the state cannot be written; the last good one is kept.
     """
@@ -51,6 +56,9 @@ class _Log:
 
     def add(self, row: Epoch, images: int) -> None:
         """Take a finished epoch of so many images."""
+        if not math.isfinite(row["loss"]):
+            problem = f"{self.progress.what} diverged in epoch {len(self.history) + 1}"
+            raise ParamsError(f"{problem}: its loss is {row['loss']}", DIVERGED)
         now = time.perf_counter()
         self.history.append(row)
         facts = f"{images / (now - self.since):,.0f} images/s  loss {row['loss']:.4f}"
