@@ -8,7 +8,8 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params
 
-from weighin.compress.decompose import decompose, factorise_network
+from weighin.compress.decompose import decompose
+from weighin.compress.factorise import factorise_network
 from weighin.compress.probe import Probe
 from weighin.compress.store import Trained, read_network, read_ranks
 from weighin.compress.worth import worth

@@ -14,11 +14,12 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params, untrained
 
-from weighin.compress.decompose import factorise_network
+from weighin.compress.factorise import factorise_network
 from weighin.compress.finetune import finetune
-from weighin.compress.store import Trained, read_network, write_network
+from weighin.compress.store import Trained, read_network, read_ranks, write_network
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
+from weighin.errors import NetworkError
 from weighin.grading.f1 import agreement
 from weighin.grading.model import open_model
 from weighin.grading.predict import Runner
@@ -105,6 +106,30 @@ def test_switched_off_it_exports_the_network_as_it_is(packed, network, small, tm
     assert json.loads(files["history.json"]) == []
     exported = read_network(tmp_path / "out")
     assert all(np.array_equal(exported.weights[k], small.weights[k]) for k in small.weights)
+
+
+def test_edited_ranks_are_enough_to_rebuild_from(packed, network, small, tmp_path):
+    """As `finetune_inference.py --rank_cfg` did: ranks from a file, weights from training."""
+    path = tmp_path / "ranks.yaml"
+    path.write_text(
+        "1.0.conv.0: {method: spatial, ranks: [7]}\n2.0.conv.0: {method: svd, ranks: [5]}"
+    )
+    edited = replace(small, ranks=read_ranks(path))
+    run(packed, edited, network, tmp_path, enabled=False)
+    exported, wanted = read_network(tmp_path / "out"), factorise_network(network, edited.ranks, 3)
+    assert exported.ranks == edited.ranks
+    assert exported.weights.keys() == wanted.weights.keys()
+    assert all(np.array_equal(exported.weights[k], wanted.weights[k]) for k in wanted.weights)
+
+
+def test_edited_ranks_that_name_no_layer_are_refused(packed, network, small, tmp_path):
+    ranks = {"9.9.conv": Factorisation("svd", (1,))}
+    with pytest.raises(NetworkError) as error:
+        run(packed, replace(small, ranks=ranks), network, tmp_path, enabled=False)
+    assert error.value.problem == "the network has no layer 9.9.conv, which the ranks name"
+    other = replace(network, spec=replace(SPEC, width=2.0))
+    with pytest.raises(NetworkError, match="weights and network differ"):
+        run(packed, other, network, tmp_path, enabled=False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from weighin.compress.decompose import factorise_network
+from weighin.compress.factorise import factorise_network
 from weighin.compress.store import Trained
 from weighin.determinism import generator
 from weighin.grading.model import open_model

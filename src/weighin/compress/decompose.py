@@ -5,14 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-from weighin.compress.algebra import factorised, weight_of
+from weighin.compress.algebra import weight_of
 from weighin.compress.cutting import Shears, cut
+from weighin.compress.factorise import factorise_network
 from weighin.compress.inputs import input_metrics
 from weighin.compress.ladder import Candidate, candidate
 from weighin.compress.probe import Probe
 from weighin.compress.ranks import Question, choose
 from weighin.compress.sites import Site, find_sites
-from weighin.compress.store import Ranks, Trained, write_network
+from weighin.compress.store import Trained, write_network
 from weighin.compress.table import LayerRow, layer_table, untouched
 from weighin.files import read_json, write_json
 from weighin.network.factorised import Method
@@ -21,7 +22,7 @@ from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.training.team import is_first
-from weighin.training.weights import Weights, module_weights
+from weighin.training.weights import Weights
 
 
 def decompose(
@@ -55,24 +56,10 @@ def decompose(
     left = folded_macs(trained.spec, classes, ranks)
     say(f"decompose  {len(ranks)} of {len(sites)} layers, {macs:,} -> {left:,} MACs")
     table = layer_table(sites, candidates, ranks, probe)
-    return _write(out, factorise_network(trained, ranks, classes, candidates), table)
-
-
-def factorise_network(
-    trained: Trained, ranks: Ranks, classes: int, candidates: Sequence[Candidate] = ()
-) -> Trained:
-    """Return a network with the layers that `ranks` names factorised.
-
-    Layers among `candidates` are factorised as those say, the others for their weights alone.
-
-    Raises:
-        NetworkError: there is no such layer, or it cannot be factorised so.
-    """
-    filled, known = trained.module(classes), {c.site.path: c for c in candidates}
-    for path, how in ranks.items():
-        weights = known[path].factors(how) if path in known else None
-        filled.set_submodule(path, factorised(filled.get_submodule(path), how, path, weights))
-    return Trained(trained.spec, module_weights(filled), ranks)
+    factors = {
+        c.site.path: c.factors(ranks[c.site.path]) for c in candidates if c.site.path in ranks
+    }
+    return _write(out, factorise_network(trained, ranks, classes, factors), table)
 
 
 def find_candidates(sites: Sequence[Site], method: Method, probe: Probe) -> tuple[Candidate, ...]:

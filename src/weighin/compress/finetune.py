@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from weighin.compress.factorise import rebuilt
 from weighin.compress.store import Ranks, Trained, write_network
 from weighin.data.pack import Packed, read_packed
-from weighin.files import write_bytes, write_json
+from weighin.files import read_json, write_bytes, write_json
 from weighin.grading.f1 import agreement
 from weighin.grading.model import open_model
 from weighin.grading.predict import BATCH, Runner
@@ -61,13 +62,15 @@ def finetune(
     Into the folder `out` go history.json (of the finetuning), the exported network (network.yaml,
     ranks.yaml, weights.safetensors), its logits on the validation split as ONNX Runtime gives them
     (validation_logits.npy) and choice.json (both networks' figures, and why one was taken);
-    `model_path` becomes the ONNX file. `teacher` is the network as it was trained.
+    `model_path` becomes the ONNX file. `teacher` is the network as it was trained; where `ranks`
+    were edited, so that `weights` no longer fit them, it is factorised by them anew.
 
     Raises:
         NetworkError: rows, ranks and weights do not belong together.
         WorkerError, OutputError: run again, it goes on from the last finished epoch.
     """
-    given = Trained(spec, weights, ranks)
+    classes = len(read_json(packed / "classes.json"))
+    given = rebuilt(Trained(spec, weights, ranks), teacher, classes)
     tuned, history = recovered(packed, given, teacher, recipe, params, out, scratch)
     if not is_first():
         return

@@ -62,7 +62,9 @@ def by_ratio(candidate: Candidate, ratio: float) -> Factorisation | None:
 def by_energy(candidate: Candidate, energy: float) -> Factorisation | None:
     """Return the least ranks that keep this share of the squared singular values on each side.
 
-    None if the MACs do not fall. A Tucker-2 then keeps at least 2 * energy - 1 of the weight's.
+    They add up to the mean square of the outputs where the inputs are known, else to the weight's;
+    Tucker-2, which cuts two sides, keeps at least 2 * energy - 1 of it. None if the MACs do not
+    fall.
     """
     return candidate.ranks([_least(values, energy) for values in candidate.spectra])
 

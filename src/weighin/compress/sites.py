@@ -33,14 +33,14 @@ class Site:
         """The weight's shape, (O, I, H, W) or (O, I)."""
         return tuple(cast(torch.Tensor, self.layer.weight).shape)
 
-    def method(self, spatial: Method) -> Method | None:
-        """Return how the layer can be factorised: svd if pointwise, `spatial` if k x k, or None."""
+    def method(self, wide: Method) -> Method | None:
+        """Return how the layer can be factorised: svd if pointwise, `wide` if k x k, or None."""
         if isinstance(self.layer, nn.Linear):
             return "svd"
         assert isinstance(self.layer, nn.Conv2d)
         if self.layer.groups != 1:
             return None
-        return "svd" if self.layer.kernel_size == (1, 1) else spatial
+        return "svd" if self.layer.kernel_size == (1, 1) else wide
 
     def macs_with(self, how: Factorisation) -> int:
         """Return the MACs of the pieces that would stand for the layer."""
