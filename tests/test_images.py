@@ -1,6 +1,9 @@
 """Pixels: right side up, at the cheapest scale, the same as Pillow's."""
 
 import io
+import os
+import subprocess
+import sys
 import time
 import zlib
 from typing import Any
@@ -304,3 +307,33 @@ def test_normalise() -> None:
     found = normalise(batch)
     assert (found.dtype, found.shape) == (np.float32, (1, 3, 2, 1))
     assert np.allclose(found, wanted, atol=1e-7)
+
+
+PIXELS = """
+import hashlib, io
+import numpy as np
+from PIL import Image
+from weighin.determinism import generator
+from weighin.images import load
+
+hashed = hashlib.sha256()
+for number in range(24):
+    spots = generator("images", number).integers(0, 256, (30, 40, 3), np.uint8)
+    picture = Image.fromarray(spots).resize((401 + number, 303 - number))
+    out = io.BytesIO()
+    options = {"progressive": number % 2 == 1, "subsampling": number % 3}
+    picture.save(out, "JPEG", quality=30 + 2 * number, **options)
+    for size in ((16, 16), (46, 64), (100, 130), (200, 200), (400, 300)):
+        hashed.update(load(out.getvalue(), size).pixels.tobytes())
+print(hashed.hexdigest())
+"""
+
+
+def test_a_scaled_jpeg_is_the_same_on_processors_without_vector_instructions() -> None:
+    """libjpeg-turbo's switches: no SIMD at all, SSE2, AVX2."""
+    found = set()
+    for switch in ("JSIMD_FORCENONE", "JSIMD_FORCESSE2", "JSIMD_FORCEAVX2"):
+        environment = {**os.environ, switch: "1"}
+        command = [sys.executable, "-c", PIXELS]
+        found.add(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+    assert len(found) == 1
