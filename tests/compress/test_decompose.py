@@ -193,3 +193,17 @@ def test_evbmf_is_a_rule_like_the_others(packed, network, tmp_path):
     run(packed, network, tmp_path / "out", tmp_path / "scratch", ranks="evbmf")
     ranks = read_ranks(tmp_path / "out/ranks.yaml")
     assert folded_macs(SPEC, 3, ranks) <= folded_macs(SPEC, 3)
+
+
+def test_rows_before_a_change_are_not_run_again(packed, network, monkeypatch):
+    quick = Probe(packed, SPEC, network.weights, 1)
+    assert list(quick.entering) == [*range(8)]
+    monkeypatch.setattr("weighin.compress.probe.KEPT", 0)
+    whole = Probe(packed, SPEC, network.weights, 1)
+    paths = ("6.0.conv.0", "0.0.conv.0", "3.0.conv.0", "2.1.conv.7")
+    changes = {path: network.weights[f"{path}.weight"].astype(np.float64) * 0.7 for path in paths}
+    for path in paths:
+        alone = {path: changes[path]}
+        assert quick.divergence(alone) == whole.divergence(alone) > 0
+    assert quick.divergence(changes) == whole.divergence(changes)
+    assert list(whole.entering) == [0]
