@@ -45,6 +45,5 @@ def test_another_processor_gives_the_same_bytes(
 
 
 def test_without_the_pins_they_differ(packed: Path, qemu: str) -> None:
-    if "avx512f" not in Path("/proc/cpuinfo").read_text():
-        pytest.skip("this processor has no instructions that the emulated one lacks")
-    assert trained(packed, False, qemu, "-cpu", "Haswell") != trained(packed, False)
+    older = trained(packed, False, qemu, "-cpu", "Nehalem")  # every library has code for it too
+    assert older != trained(packed, False)
