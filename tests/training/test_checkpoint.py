@@ -50,7 +50,7 @@ def test_a_state_with_a_turned_bit_is_never_loaded(
 
 
 def test_no_state_is_the_start_and_killed_drafts_are_swept(state: State, tmp_path: Path) -> None:
-    (tmp_path / ".a.state.x1y2").write_bytes(b"half")
+    (tmp_path / ".a.state.x1y2z3w4").write_bytes(b"half")
     assert checkpoint.load(tmp_path / "a.state") == b""
     assert list(tmp_path.iterdir()) == []
 
