@@ -60,12 +60,19 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
 def _split(images: Images, pairs: Pairs, validation: float, seed: int) -> npt.NDArray[np.bool_]:
     keys = [
         unit_key(sha.decode(), group)
-        for sha, group in zip(images.records["sha256"].tolist(), images.groups, strict=True)
+        for sha, group in zip(images.records["sha256"], images.groups, strict=True)
     ]
+    order = np.argsort(images.records["sha256"], kind="stable")
+    same = images.records["sha256"][order[1:]] == images.records["sha256"][order[:-1]]
+    copies = np.stack([order[:-1][same], order[1:][same]], axis=1)
     first: dict[str, int] = {}
-    ties = [(first.setdefault(key, place), place) for place, key in enumerate(keys)]
-    linked = np.array([tie for tie in ties if tie[0] != tie[1]], np.int64).reshape(-1, 2)
-    together = components(len(keys), np.concatenate([pairs, linked]))
+    ties = [
+        (first.setdefault(group, place), place)
+        for place, group in enumerate(images.groups)
+        if group
+    ]
+    grouped = np.array(ties, np.int64).reshape(-1, 2)
+    together = components(len(keys), np.concatenate([pairs, copies, grouped]))
     return assign(keys, together, images.labels, validation, seed)
 
 

@@ -45,13 +45,14 @@ def assign(
 ) -> Flags:
     """Return (N,) flags: True where an image validates.
 
-    `keys` are the images' unit keys, `component` (N,) what hangs together, `labels` (N,) classes.
+    `keys` are the images' unit keys, `component` (N,) the first image that each one hangs together
+    with, `labels` (N,) classes.
     """
-    smallest: dict[int, str] = {}
-    for key, part in zip(keys, component.tolist(), strict=True):
-        smallest[part] = min(key, smallest.get(part, key))
-    place = {part: position(seed, key) for part, key in smallest.items()}
-    u = np.array([place[part] for part in component.tolist()])
+    smallest = list(keys)  # at the place of each component's first image
+    for place in np.flatnonzero(component != np.arange(len(keys))).tolist():
+        first = int(component[place])
+        smallest[first] = min(smallest[first], keys[place])
+    u = np.fromiter((position(seed, key) for key in smallest), np.float64, len(keys))[component]
     validates = u < validation
     for label in np.unique(labels):
         _hold(validates, u, labels == label, validation)
