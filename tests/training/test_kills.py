@@ -78,6 +78,7 @@ def test_three_kills(command: Command, run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_twenty_five_kills(command: Command, run: Run, tmp_path: Path) -> None:
     check(command, run, tmp_path, 25)
 
