@@ -111,6 +111,9 @@ def stop(pidfile: Path) -> None:
     end = time.monotonic() + 30
     while pidfile.exists() and time.monotonic() < end:
         time.sleep(0.1)
+    # what it leaves mounted would keep its folder from going
+    left = pidfile.parent / "exec/netns/default"
+    subprocess.run(["umount", left], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
