@@ -5,11 +5,12 @@ The rule is that of ptflops 0.6.4 at batch 1, in ONNX's operators:
     Conv                        prod(kernel) C_in C_out / groups H' W', plus C_out H' W' with a bias
     Gemm, MatMul                in x out, plus out with a bias
     BatchNormalization          2 x input elements
-    pooling, ReduceMean/Max     input elements
+    pooling                     input elements
     every other operator        0
 
-Work that the rule does not see (elementwise products and sums) is added up as `elementwise`. In a
-network of ordinary blocks it is a few per cent; more of it than counted MACs is hidden work.
+Work that the rule does not see (elementwise products and sums, means and maxima that are no pooling
+module) is added up as `elementwise`. In a network of ordinary blocks it is a few per cent; more of
+it than counted MACs is hidden work.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from weighin.grading.nodes import Node, Shape
 
 MAX_MACS = 10**12
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"}
+REDUCTIONS = {"ReduceMean", "ReduceMax"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ RULE: dict[str, Callable[[Node, Shape], int]] = {
     "MatMul": matmul,
     "BatchNormalization": batch_norm,
     **dict.fromkeys(
-        ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax"),
+        ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"),
         pooling,
     ),
 }
@@ -98,7 +100,7 @@ def recount(model: Model) -> Count:
         for node, shapes in steps
     )
     macs = sum(layer.macs for layer in layers)
-    elementwise = sum(prod(layer.shape) for layer in layers if layer.op in ELEMENTWISE)
+    elementwise = sum(_unseen(node, shapes[0]) for node, shapes in steps)
     _check(model, macs, elementwise)
     return Count(macs, parameters(model), elementwise, layers)
 
@@ -122,6 +124,13 @@ def parameters(model: Model) -> int:
     constants = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))
     tensors = [*graph.initializer, *constants]
     return sum(prod(t.dims) for t in tensors if t.data_type == 1 and len(t.dims))
+
+
+def _unseen(node: Node, out: Shape) -> int:
+    """Return the products and sums of an operator that the rule has no price for."""
+    if node.op in REDUCTIONS:
+        return prod(node.data())
+    return prod(out) if node.op in ELEMENTWISE else 0
 
 
 def _check(model: Model, macs: int, elementwise: int) -> None:
