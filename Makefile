@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submission test test-slow test-docker check verify images grade bench
+.PHONY: help setup setup-dev submission test test-slow test-docker test-rebuild check verify images grade bench
 
 help: ## list the commands
 	@echo "usage: make COMMAND"
@@ -38,10 +38,13 @@ test: setup-dev ## set up and pass the tests
 	python -m pytest -m "not slow and not docker and not portability"
 
 test-slow: setup-dev ## the tests that take minutes: real pipelines, kills, clusters
-	python -m pytest -m "slow or portability"
+	python -m pytest -m "(slow or portability) and not docker"
 
-test-docker: setup-dev ## the tests of the images, with a real engine
-	python -m pytest -m docker
+test-docker: setup-dev ## the tests of the grader image, with a real engine
+	python -m pytest -m "docker and not slow"
+
+test-rebuild: setup-dev ## the tests of the rebuild image, 4 GB, built twice
+	python -m pytest -m "docker and slow"
 
 check: setup-dev ## what keeps the code as it is: types, lint, format
 	ruff check
@@ -60,7 +63,7 @@ images: setup ## build both images and print what identifies them
 grade: ## grade in a container: make grade TEST=dir OUT=dir [TRUTH=csv]
 	@[ -n "$(TEST)" ] && [ -n "$(OUT)" ] || { echo "error: make grade TEST=dir OUT=dir [TRUTH=csv]"; exit 2; }
 	@[ -f submission/model.onnx ] || { echo "error: submission/model.onnx is not there; run make submission"; exit 8; }
-	@sh docker/grade.sh weighin-grader submission/model.onnx "$(TEST)" "$(OUT)" $(TRUTH)
+	@sh docker/grade.sh weighin-grader submission/model.onnx "$(TEST)" "$(OUT)" $(if $(TRUTH),"$(TRUTH)")
 
 bench: setup-dev ## measure the figures of the README here (QUICK=1: in minutes)
 	python -m bench

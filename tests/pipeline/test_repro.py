@@ -127,3 +127,15 @@ def test_a_small_number_is_a_number(built, tmp_path):
     assert "lr: 1e-06" in (project / "params.yaml").read_text()
     history = json.loads((project / "work/finetune/history.json").read_text())
     assert 0 < history[-1]["lr"] <= 1e-6
+
+
+def test_data_without_a_test_folder_make_an_empty_submission(built, tmp_path):
+    project = copied(built, tmp_path)
+    shutil.rmtree(project / "data/test")
+    (project / "data/test_truth.csv").unlink()
+    run(project, "dvc", "add", "--quiet", "data")
+    run(project, "dvc", "repro")
+    assert (project / "submission/submission.csv").read_text() == "filename,class\n"
+    metrics = json.loads((project / "submission/metrics.json").read_text())
+    assert "f1" in metrics
+    assert "test_f1" not in metrics

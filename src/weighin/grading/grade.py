@@ -118,7 +118,7 @@ def read_contest(path: Path) -> Contest:
     return read(Contest, values["contest"], f"{path} (contest)")
 
 
-def read_labels(path: Path) -> dict[str, str]:
+def read_labels(path: Path, needed: bool = True) -> dict[str, str]:
     """Return {filename: class} of a CSV with those two columns, others ignored.
 
     Raises:
@@ -141,7 +141,7 @@ def read_labels(path: Path) -> dict[str, str]:
         if name in labels:
             raise DataError(f"{path}, row {line}: {name} occurs twice", f"edit {path}")
         labels[name] = label
-    if not labels:
+    if needed and not labels:
         raise DataError(f"{path} holds no labels", "name a CSV of labels")
     return labels
 

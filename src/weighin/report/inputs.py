@@ -105,7 +105,7 @@ def read(inputs: Inputs) -> Facts:
     _need(inputs.model, "finetune")
     _need(inputs.submission, "infer")
     model = _model(inputs, classes)
-    labels = read_labels(inputs.submission)
+    labels = read_labels(inputs.submission, needed=False)
     return Facts(
         classes=classes,
         data=data,
