@@ -7,9 +7,8 @@ from weighin.stage import Stage, main
 
 def tune(stage: Stage) -> None:
     """Search the recipe's knobs."""
-    from weighin.search.recipe import tune
-
     from weighin.network.spec import read_spec
+    from weighin.search.recipe import tune
 
     spec = read_spec(Path("work/search/network.yaml"))
     tune(Path("work/prepare"), spec, Path("work/tune"), stage.params, stage.scratch)
