@@ -1,5 +1,7 @@
 """What the documents say is what there is."""
 
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from weighin.cli import cli
+from weighin.data.demo import DEFAULT_MD5
+from weighin.schema import read_yaml
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md"]
@@ -57,3 +61,30 @@ def test_parameters_in_recipes_exist():
     named = set(re.findall(r"-S '?([a-z_.]+)=", text("README.md")))
     assert named
     assert named <= set(knobs(Params))
+
+
+DATA = read_yaml(ROOT / "data.dvc")["outs"][0]["md5"]
+drawn = pytest.mark.skipif(DATA != DEFAULT_MD5, reason="the README is about the drawn data set")
+
+
+@drawn
+def test_the_result_is_that_of_the_committed_metrics():
+    found = json.loads(text("submission/metrics.json"))
+    shown = text("README.md").split("<!-- result -->")[1].split("<!-- end -->")[0]
+    for name in ("f1", "f1_low", "f1_high", "score"):
+        assert f"{found[name]:.4f}" in shown
+        assert f"{found[f'test_{name}']:.4f}" in shown
+    assert f"with {found['macs']:,} MACs an image and {found['parameters']:,} parameters" in shown
+
+
+@drawn
+def test_the_record_is_that_of_this_code_and_data():
+    """What verify would rebuild: dvc.lock names the data and the locked packages."""
+    lock = read_yaml(ROOT / "dvc.lock")["stages"]
+    recorded = {dep["path"]: dep["md5"] for stage in lock.values() for dep in stage["deps"]}
+    assert recorded["data"] == DATA
+    packages = (ROOT / "requirements.lock").read_bytes()
+    assert recorded["requirements.lock"] == hashlib.md5(packages).hexdigest()
+    outs = {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"]}
+    metrics = (ROOT / "submission/metrics.json").read_bytes()
+    assert outs["submission/metrics.json"] == hashlib.md5(metrics).hexdigest()
