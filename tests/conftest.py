@@ -1,6 +1,7 @@
 """Every test runs in a pinned process: this one restarts pytest with the pins if it must."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -9,6 +10,8 @@ from weighin.determinism import PINS, pinned
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell's background job ignores interrupts, and so would every process of the tests
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if pinned():
         return
     capture = config.pluginmanager.getplugin("capturemanager")
