@@ -1,12 +1,13 @@
 """Measures every figure and writes bench/results.json and the README's table: `python -m bench`.
 
-QUICK=1 takes fewer runs of smaller work. A figure's name means one thing for the life of the
+`python -m bench face data` measures some rooms. QUICK=1 takes fewer runs of smaller work. A figure's name means one thing for the life of the
 project; a figure that cannot be measured here (no photographs, no engine) keeps its last value.
 """
 
 import importlib
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def main() -> None:
     """Measure, room by room; what is measured is written at once."""
     quick = os.environ.get("QUICK") == "1"
     found: Figures = read_json(RESULTS) if RESULTS.exists() else {}
-    for room in ROOMS:
+    for room in sys.argv[1:] or ROOMS:
         measured: Figures = importlib.import_module(f"bench.{room}").figures(quick)
         found |= measured
         for name, figure in measured.items():
