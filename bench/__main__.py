@@ -1,8 +1,8 @@
 """Measures every figure and writes bench/results.json and the README's table: `python -m bench`.
 
-`python -m bench face data` measures some rooms; QUICK=1 takes fewer runs of smaller work. A figure's
-name means one thing for the life of the project; one that cannot be measured here (no photographs,
-no engine) keeps its last value.
+`python -m bench face data` measures some rooms; QUICK=1 takes fewer runs of smaller work. A
+figure's name means one thing for the life of the project; one that cannot be measured here (no
+photographs, no engine) keeps its last value.
 """
 
 import importlib
