@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench.figures import figure
 from weighin.determinism import generator, pin
 
 COMMAND = "python -m bench.data"
@@ -46,17 +46,11 @@ def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
         shutil.rmtree(place / "photographs")
         memory, slower = growth(place, few, many, 1 if quick else 3)
     return {
-        "data.prepare_vs_decode": figure(whole, "ratio", "at least 0.85"),
-        "data.prepare_vs_scaled": figure(scaled, "ratio", "printed"),
-        "data.memory_growth_mb": figure(memory, "MB", "under 60"),
-        "data.time_growth": figure(slower, "ratio", "at most 1.3"),
+        "data.prepare_vs_decode": figure(whole, "ratio", "at least 0.85", COMMAND),
+        "data.prepare_vs_scaled": figure(scaled, "ratio", "printed", COMMAND),
+        "data.memory_growth_mb": figure(memory, "MB", "under 60", COMMAND),
+        "data.time_growth": figure(slower, "ratio", "at most 1.3", COMMAND),
     }
-
-
-def figure(runs: list[float], unit: str, target: str) -> dict[str, Any]:
-    """Return the middle of some runs as a figure."""
-    value = round(statistics.median(runs), 3)
-    return {"value": value, "unit": unit, "target": target, "runs": len(runs), "command": COMMAND}
 
 
 def draw(root: Path, count: int, size: tuple[int, int]) -> None:

@@ -7,12 +7,12 @@ face.noop_repro_s  `dvc repro` where nothing is out of date
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import time
 from typing import Any
 
+from bench.figures import figure
 from weighin.determinism import pin
 
 COMMAND = "python -m bench.face"
@@ -25,21 +25,15 @@ def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
     """Return this room's figures; the stage and `dvc repro` only where the pipeline was built."""
     runs = 3 if quick else 9
     help_s = seconds([sys.executable, "-m", "weighin", "--help"], runs)
-    found = {"face.help_s": figure(help_s, "s", "under 0.3")}
+    found = {"face.help_s": figure(help_s, "s", "under 0.3", COMMAND)}
     if subprocess.run(NOOP, capture_output=True, text=True).stdout.endswith(UP_TO_DATE):
-        found["face.stage_start"] = figure(stage_start(runs), "ratio", "under 1.5")
-        found["face.noop_repro_s"] = figure(seconds(NOOP, runs), "s", "printed")
+        found["face.stage_start"] = figure(stage_start(runs), "ratio", "under 1.5", COMMAND)
+        found["face.noop_repro_s"] = figure(seconds(NOOP, runs), "s", "printed", COMMAND)
     return found
 
 
 NOOP = [sys.executable, "-m", "dvc", "repro"]
 UP_TO_DATE = "Data and pipelines are up to date.\n"
-
-
-def figure(runs: list[float], unit: str, target: str) -> dict[str, Any]:
-    """Return the middle of some runs as a figure."""
-    value = round(statistics.median(runs), 3)
-    return {"value": value, "unit": unit, "target": target, "runs": len(runs), "command": COMMAND}
 
 
 def seconds(command: list[str], runs: int) -> list[float]:

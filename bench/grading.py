@@ -14,7 +14,6 @@ The photographs are those under WEIGHIN_DATA, else under data/; the network is t
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from bench.figures import figure
 from weighin.determinism import pin
 
 COMMAND = "python -m bench.grading"
@@ -37,18 +37,14 @@ def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
     """Return this room's figures; the cold start only where an engine has the grader's image."""
     with prepared() as place:
         found = {
-            "grade.vs_decode": figure(vs_decode(place, quick), "ratio", "at least 0.85"),
-            "grade.memory_growth_mb": figure(memory_growth(place, quick), "MB", "under 20"),
+            "grade.vs_decode": figure(vs_decode(place, quick), "ratio", "at least 0.85", COMMAND),
+            "grade.memory_growth_mb": figure(
+                memory_growth(place, quick), "MB", "under 20", COMMAND
+            ),
         }
         if has_image():
-            found["grade.cold_start_s"] = figure(cold_start(place, quick), "s", "under 1")
+            found["grade.cold_start_s"] = figure(cold_start(place, quick), "s", "under 1", COMMAND)
     return found
-
-
-def figure(runs: list[float], unit: str, target: str) -> dict[str, Any]:
-    """Return the middle of some runs as a figure."""
-    value = round(statistics.median(runs), 3)
-    return {"value": value, "unit": unit, "target": target, "runs": len(runs), "command": COMMAND}
 
 
 @contextmanager
