@@ -1,6 +1,5 @@
 """data/ -> work/prepare: every image checked, assigned to a split, and packed."""
 
-import os
 from pathlib import Path
 
 from weighin.stage import Stage, main
@@ -9,9 +8,10 @@ from weighin.stage import Stage, main
 def prepare(stage: Stage) -> None:
     """Check, split and pack the labelled images."""
     from weighin.data.prepare import prepare
+    from weighin.workers import cores
 
-    workers = len(os.sched_getaffinity(0))
-    prepare(Path("data"), Path("work/prepare"), stage.params.prepare, stage.params.seed, workers)
+    params = stage.params
+    prepare(Path("data"), Path("work/prepare"), params.prepare, params.seed, cores())
 
 
 if __name__ == "__main__":

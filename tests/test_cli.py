@@ -101,7 +101,7 @@ def test_score_of_labels_that_lack_a_file(tmp_path, model):
     done = weighin(tmp_path, "score", "labels.csv", "truth.csv", "model.onnx")
     assert done.returncode == 5
     assert done.stderr == (
-        "error: labels.csv has no label for 1 files, such as 2.png\n"
+        "error: the truth names 1 files that labels.csv lacks, such as 2.png\n"
         "  to mend it: label the folder that truth.csv is about with `weighin predict`\n"
     )
 
@@ -144,7 +144,7 @@ def test_check_names_the_fault(tmp_path):
 
 def test_explain_before_there_is_anything_to_explain(tmp_path):
     done = weighin(tmp_path, "explain")
-    assert done.returncode == 4
+    assert done.returncode == 5
     assert done.stderr.startswith("error: work/search/trials.json does not exist")
 
 

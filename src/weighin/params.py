@@ -136,6 +136,9 @@ class Recipe:
     loss: Loss
 
 
+TRIAL_SHARDS = Knob("of a trial's batch; fewer give a short training more steps", "shards", 1, 256)
+
+
 @dataclass(frozen=True)
 class Search:
     """The architecture search."""
@@ -153,16 +156,7 @@ class Search:
     halving: Annotated[
         int, Knob("rungs: each keeps the better half of a generation", "rungs", 1, 6)
     ]
-    shards: Annotated[
-        int,
-        Knob(
-            "pieces of a batch here: fewer give a short training more steps, at a rate that goes "
-            "with their square root",
-            "shards",
-            1,
-            256,
-        ),
-    ]
+    shards: Annotated[int, TRIAL_SHARDS]
     workers: Annotated[
         int | Literal["auto"], Knob("processes; auto: one a core", "processes", 1, 1024)
     ]
@@ -180,16 +174,7 @@ class Tune:
     stop: Annotated[
         float, Knob("epochs after which the lower half of a generation stops", "share", 0.1, 1)
     ]
-    shards: Annotated[
-        int,
-        Knob(
-            "pieces of a batch here: fewer give a short training more steps, at a rate that goes "
-            "with their square root",
-            "shards",
-            1,
-            256,
-        ),
-    ]
+    shards: Annotated[int, TRIAL_SHARDS]
     space: Annotated[
         dict[str, list[float]], Knob("recipe knob: [low, high], drawn on a log scale where low > 0")
     ]

@@ -135,7 +135,7 @@ def test_a_truth_that_the_submission_does_not_cover(project: Path, report: Write
     with Path("data/test_truth.csv").open("a", encoding="utf-8") as file:
         file.write("u.png,Metal\nv.png,Metal\n")
     assert failure(report, DataError) == (
-        "data/test_truth.csv names 2 files that submission/submission.csv lacks, such as u.png\n"
+        "the truth names 2 files that submission/submission.csv lacks, such as u.png\n"
         "  to mend it: run `dvc repro infer`, or mend the truth; "
         "filenames are paths below data/test"
     )

@@ -8,9 +8,9 @@ import pytest
 from weighin.errors import ParamsError
 from weighin.files import read_json, write_json
 from weighin.network.spec import NetworkSpec, Row
-from weighin.params import Params
+from weighin.params import Params, load_recipe
 from weighin.report.trials import read_trials
-from weighin.search.recipe import check_space, read_recipe, tune, value_of, with_values
+from weighin.search.recipe import check_space, tune, value_of, with_values
 
 SPEC = NetworkSpec(
     (24, 32),
@@ -70,7 +70,7 @@ def test_switched_off_it_writes_the_recipe_as_it_is(
     tune(packed, SPEC, tmp_path / "out", off, tmp_path / "scratch")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["recipe.json"]
     assert read_json(tmp_path / "out" / "recipe.json") == asdict(params.recipe)
-    assert read_recipe(tmp_path / "out" / "recipe.json") == params.recipe
+    assert load_recipe(tmp_path / "out" / "recipe.json") == params.recipe
 
 
 def test_trial_0_is_the_recipe_as_it_stands(packed: Path, params: Params, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_trial_0_is_the_recipe_as_it_stands(packed: Path, params: Params, tmp_pa
     assert study.trials[0].params == {"augment.randaugment": 0, "lr": 0.5}
     assert study.trials[0].state == "complete"
     assert [t.state for t in study.trials].count("complete") == 2
-    recipe = read_recipe(tmp_path / "out" / "recipe.json")
+    recipe = load_recipe(tmp_path / "out" / "recipe.json")
     chosen = next(t for t in study.trials if t.number == study.chosen)
     assert recipe == with_values(outside.recipe, dict(chosen.params))
     for trial in study.trials[1:]:

@@ -9,13 +9,13 @@ import pytest
 from small_job import make_job
 
 from conftest import Run, digest
-from weighin.errors import ParamsError, WorkerError
+from weighin.errors import WorkerError
 from weighin.files import sha256_file
 from weighin.training import checkpoint
 from weighin.training.complete import complete
 from weighin.training.job import Job
 from weighin.training.loop import fit
-from weighin.training.team import Team, work, worker_count
+from weighin.training.team import Team, work
 from weighin.training.weights import write_weights
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
@@ -72,22 +72,6 @@ def _half(team: Team, job: Job) -> bytes:
 def test_pieces_are_shared_in_order() -> None:
     assert [list(Team(rank, 3).mine(7)) for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
     assert [list(Team(rank, 4).mine(5)) for rank in range(4)] == [[0, 1], [2, 3], [4], []]
-
-
-def test_workers_are_at_most_one_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WEIGHIN_WORKERS", raising=False)
-    assert worker_count(64, 4) == 4
-    assert worker_count(3, 4) == 3
-    monkeypatch.setenv("WEIGHIN_WORKERS", "2")
-    assert worker_count(64, 4) == 2
-
-
-@pytest.mark.parametrize("text", ["many", "-1", "", "1.5", "²"])
-def test_a_worker_count_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv("WEIGHIN_WORKERS", text)
-    with pytest.raises(ParamsError) as caught:
-        worker_count("auto", 4)
-    assert caught.value.problem == f"WEIGHIN_WORKERS is {text}; it must be auto or a whole number"
 
 
 def _gather(team: Team, pieces: int) -> list[float]:

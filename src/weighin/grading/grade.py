@@ -7,15 +7,14 @@ measured speed, so two runs differ there and nowhere else.
 import dataclasses
 import time
 from collections.abc import Callable
-from csv import DictReader, Error
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weighin.errors import DataError, OutputError, ParamsError
+from weighin.errors import OutputError, ParamsError
 from weighin.files import canonical_json, csv_text, replacing, sha256, sweep
-from weighin.grading.f1 import Confusion, confusion
-from weighin.grading.folder import printable
+from weighin.grading.f1 import Confusion
+from weighin.grading.labels import HEADER, compared, read_labels
 from weighin.grading.model import Model, open_model
 from weighin.grading.predict import CLOSE, Predictions, predict
 from weighin.grading.recount import Count, counted
@@ -25,7 +24,6 @@ from weighin.params import Contest
 from weighin.schema import read, read_yaml
 
 SUBMISSION, GRADE, PROBE = "submission.csv", "grade.json", ".grading"
-HEADER = ("filename", "class")
 RESAMPLES = 10_000
 SEED = 0  # of the bootstrap: the same for everyone who grades
 
@@ -118,34 +116,6 @@ def read_contest(path: Path) -> Contest:
     return read(Contest, values["contest"], f"{path} (contest)")
 
 
-def read_labels(path: Path, needed: bool = True) -> dict[str, str]:
-    """Return {filename: class} of a CSV with those two columns, others ignored.
-
-    Raises:
-        DataError: the file is missing, lacks a column or a value, or names a file twice.
-    """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            table = DictReader(file, strict=True)
-            if not {*HEADER} <= {*(table.fieldnames or ())}:
-                raise DataError(f"{path} has no columns `filename` and `class`", f"edit {path}")
-            rows = [(row["filename"], row["class"]) for row in table]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "name a CSV of labels") from None
-    except (UnicodeDecodeError, Error) as error:
-        raise DataError(f"{path} is not a CSV in UTF-8: {error}", f"edit {path}") from None
-    labels: dict[str, str] = {}
-    for line, (name, label) in enumerate(rows, start=2):
-        if not name or not label:
-            raise DataError(f"{path}, row {line}: no filename or no class", f"edit {path}")
-        if name in labels:
-            raise DataError(f"{path}, row {line}: {name} occurs twice", f"edit {path}")
-        labels[name] = label
-    if needed and not labels:
-        raise DataError(f"{path} holds no labels", "name a CSV of labels")
-    return labels
-
-
 def quality(
     found: Predictions, truth: dict[str, str], count: Count, contest: Contest
 ) -> dict[str, Any]:
@@ -155,22 +125,15 @@ def quality(
         DataError: the truth names files that the folder lacks.
     """
     labels = dict(zip(found.names, found.labels, strict=True))
-    absent = [name for name in truth if name not in labels]
-    if absent:
-        raise DataError(
-            f"the truth names {len(absent)} files that the folder lacks, such as "
-            f"{printable(absent[0])}",
-            "name the folder that the truth is about; filenames are paths relative to it",
-        )
-    names = [name for name in found.names if name in truth]
-    table = confusion([truth[name] for name in names], [labels[name] for name in names])
+    mend = "name the folder that the truth is about; filenames are paths relative to it"
+    table = compared(labels, truth, "the folder", mend)
     metrics = Metrics(table.f1, table.accuracy, count.macs, count.parameters)
     result = score(contest, metrics)
     return {
         "f1": table.f1,
         "accuracy": table.accuracy,
-        "images": len(names),
-        "without_truth": len(found.names) - len(names),
+        "images": len(truth),
+        "without_truth": len(found.names) - len(truth),
         "bootstrap": dataclasses.asdict(risk(table, contest.floor_f1, RESAMPLES, SEED)),
         "per_class": _per_class(table),
         "confusion": {"classes": list(table.classes), "counts": table.counts.tolist()},

@@ -22,6 +22,7 @@ from weighin.grading.folder import list_files, printable, read
 from weighin.grading.graph import walk
 from weighin.grading.model import Model
 from weighin.images import Pixels, Source, UnreadableImageError, normalise
+from weighin.workers import cores
 
 BATCH = 32  # images
 MAX_VALUES = 2**24  # of one activation of a batch: 64 MB
@@ -123,8 +124,7 @@ def predict(
     def task(chunk: list[str]) -> "Batch":
         return _label(model, runner, Path(folder), chunk)
 
-    cores = len(os.sched_getaffinity(0))
-    for batch in ordered(task, chunks, workers or min(cores, MAX_WORKERS)):
+    for batch in ordered(task, chunks, workers or min(cores(), MAX_WORKERS)):
         if strict and batch.faults:
             name, fault = next(iter(batch.faults.items()))
             raise DataError(f"{name}: {fault}", "mend or remove the file, or leave out --strict")

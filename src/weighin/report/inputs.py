@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from weighin.data.pack import read_table
 from weighin.errors import DataError
-from weighin.grading.f1 import Confusion, confusion
-from weighin.grading.grade import read_labels
+from weighin.grading.f1 import Confusion
+from weighin.grading.labels import compared, read_labels
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import Count, counted
 from weighin.report.trials import (
@@ -218,12 +218,5 @@ def _validation(
 def _test(inputs: Inputs, labels: dict[str, str]) -> Confusion | None:
     if not inputs.truth.exists():
         return None
-    truth = read_labels(inputs.truth)
-    absent = [name for name in truth if name not in labels]
-    if absent:
-        raise DataError(
-            f"{inputs.truth} names {len(absent)} files that {inputs.submission} lacks, such as "
-            f"{absent[0]}",
-            "run `dvc repro infer`, or mend the truth; filenames are paths below data/test",
-        )
-    return confusion(list(truth.values()), [labels[name] for name in truth])
+    mend = "run `dvc repro infer`, or mend the truth; filenames are paths below data/test"
+    return compared(labels, read_labels(inputs.truth), str(inputs.submission), mend)

@@ -15,7 +15,7 @@ from weighin.files import read_json, write_json
 from weighin.network.spec import NetworkSpec, nearest
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.schema import Knob, check_value, knobs, read
+from weighin.schema import Knob, check_value, knobs
 from weighin.search.choice import choose, record
 from weighin.search.gate import cost
 from weighin.search.generations import Plan, Proposal, Study
@@ -37,15 +37,6 @@ def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, scratch: Pa
         recipe, trials = _tuned(packed, spec, params, scratch)
         write_json(out / "trials.json", trials)
     write_json(out / "recipe.json", asdict(recipe))
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Return the recipe in a recipe.json.
-
-    Raises:
-        ParamsError: one line for every fault in it.
-    """
-    return read(Recipe, read_json(path), str(path))
 
 
 def _tuned(

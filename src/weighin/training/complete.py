@@ -10,7 +10,8 @@ from weighin.progress import Progress
 from weighin.training import checkpoint
 from weighin.training.job import Epoch, Fitted, Hooks, Job
 from weighin.training.loop import fit
-from weighin.training.team import Team, work, worker_count
+from weighin.training.team import Team, work
+from weighin.workers import worker_count
 
 DIVERGED = "lower the learning rate (recipe.lr, finetune.lr), or raise recipe.warmup"
 
@@ -18,7 +19,7 @@ DIVERGED = "lower the learning rate (recipe.lr, finetune.lr), or raise recipe.wa
 def complete(
     what: str, job: Job, workers: int | str, scratch: Path, curve: Path | None = None
 ) -> Fitted:
-    """Return `job` trained to its end by so many workers (see `team.worker_count`).
+    """Return `job` trained to its end by so many workers (see `workers.worker_count`).
 
     `scratch` keeps the state of the last finished epoch as `<what>.state`: killed and called again,
     with any number of workers, it ends in the same bytes. `curve` names a history.json that grows

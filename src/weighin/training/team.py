@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from weighin.errors import ParamsError, WorkerError
+from weighin.errors import WorkerError
 
 R = TypeVar("R")
 PATIENCE = timedelta(minutes=5)  # with a worker whose host fell silent; a killed one shows at once
@@ -76,26 +76,6 @@ class Team:
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:120]
             raise WorkerError(f"a training worker went away ({reason})", MEND) from None
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def worker_count(setting: int | str, most: int) -> int:
-    """Return how many workers `auto` or a number means, at most one a piece of work.
-
-    WEIGHIN_WORKERS in the environment overrides the setting: it changes the speed, never a byte.
-
-    Raises:
-        ParamsError: WEIGHIN_WORKERS is neither.
-    """
-    chosen = str(os.environ.get("WEIGHIN_WORKERS", setting))
-    if chosen != "auto" and not (chosen.isascii() and chosen.isdigit()):
-        problem = f"WEIGHIN_WORKERS is {chosen}; it must be auto or a whole number"
-        raise ParamsError(problem, "unset WEIGHIN_WORKERS, or set it to auto")
-    return max(1, min(cores() if chosen == "auto" else int(chosen), most))
 
 
 def under_torchrun() -> bool:

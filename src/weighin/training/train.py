@@ -33,11 +33,11 @@ def train(
     curve = out / "history.json"
     teacher = _teacher(packed, spec, recipe, params, scratch)
     job = Job(
-        spec=spec,
-        recipe=recipe,
-        epochs=params.train.epochs,
-        packed=packed,
-        address=(params.seed, "train"),
+        spec,
+        recipe,
+        params.train.epochs,
+        packed,
+        (params.seed, "train"),
         teacher=teacher,
         all_data=params.train.all_data,
     )
@@ -79,11 +79,11 @@ def _teacher(
         return None
     wide = replace(spec, width=spec.width * params.train.teacher)
     job = Job(
-        spec=wide,
-        recipe=recipe,
-        epochs=params.train.teacher_epochs,
-        packed=packed,
-        address=(params.seed, "teacher"),
+        wide,
+        recipe,
+        params.train.teacher_epochs,
+        packed,
+        (params.seed, "teacher"),
         all_data=params.train.all_data,
     )
     return Teacher(wide, complete("teacher", job, params.train.workers, scratch).weights)

@@ -1,0 +1,89 @@
+"""The command `weighin`: brings data in, labels, scores, counts, explains, proves.
+
+Everything heavy is imported inside a command, so that `weighin --help` answers at once.
+"""
+
+import os
+import sys
+
+import click
+
+from weighin.cli import data, model, proof, study
+from weighin.stage import exit_code
+
+QUICK = {"--help", "-h", "--version"}
+
+
+def main() -> None:
+    """Run the command line and exit with a code of errors.py."""
+    if len(sys.argv) > 1 and not QUICK & set(sys.argv) and "_WEIGHIN_COMPLETE" not in os.environ:
+        from weighin.determinism import pin
+
+        pin()
+    sys.exit(exit_code(_run))
+
+
+def _run() -> None:
+    try:
+        cli(prog_name="weighin", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+
+
+def version() -> str:
+    """Return the versions that decide the bytes: package, torch, instruction set, image."""
+    from importlib.metadata import version as installed
+
+    from weighin.determinism import PINS
+
+    image = os.environ.get("WEIGHIN_IMAGE", "none")
+    return (
+        f"weighin {installed('weighin')}, torch {installed('torch')}, "
+        f"instruction set {PINS['ATEN_CPU_CAPABILITY']}, image {image}"
+    )
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(version())
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions that decide the bytes.",
+)
+def cli() -> None:
+    """From a folder of labelled images and a contest's rules to a submission anyone rebuilds.
+
+    \b
+    Exit codes: 0 done, 2 wrong usage, 4 parameters, 5 data, 6 network, 7 hidden work, 8 model,
+    9 output, 10 worker, 11 a rebuilt output differs, 130 interrupted.
+    Shell completion: eval "$(_WEIGHIN_COMPLETE=bash_source weighin)"
+    """
+
+
+for command in (
+    data.import_command,
+    data.demo_data,
+    proof.check,
+    data.fetch,
+    model.predict,
+    model.score,
+    model.count,
+    study.explain,
+    study.worker,
+    proof.sign,
+    proof.verify,
+):
+    cli.add_command(command)

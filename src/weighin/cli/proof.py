@@ -1,0 +1,72 @@
+"""The commands about proof: check, sign, verify."""
+
+from pathlib import Path
+
+import click
+
+from weighin.cli.paths import ANY, EXISTING
+
+
+@click.command()
+def check() -> None:
+    """Check params.yaml before any work: types, ranges, names.
+
+    \b
+    weighin check
+    """
+    from weighin.params import load
+
+    load()
+    click.echo("params.yaml is well")
+
+
+@click.command()
+@click.argument("key", type=EXISTING)
+@click.option("--provenance", type=ANY, default="submission/provenance.json", show_default=True)
+def sign(key: Path, provenance: Path) -> None:
+    """Sign the provenance with an ed25519 key; the signed copy names its commit and image.
+
+    \b
+    weighin sign ~/.keys/weighin.pem
+    """
+    from weighin.report.signing import sign
+    from weighin.report.witness import observed
+
+    click.echo(f"signed: {sign(provenance, key, observed(Path()))}")
+
+
+@click.command()
+@click.option("--stage", help="Rebuild one stage alone, on the inputs that lie here.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; they change no byte.")
+@click.option("--signature", type=EXISTING, help="Check a signed provenance instead.")
+@click.option("--key", type=EXISTING, help="The signer's public ed25519 key.")
+def verify(
+    stage: str | None, workers: int | None, signature: Path | None, key: Path | None
+) -> None:
+    """Rebuild the last commit without any cache and compare every output with dvc.lock.
+
+    \b
+    weighin verify
+    weighin verify --stage train --workers 1
+    weighin verify --signature submission/provenance.dsse.json --key signer.pub.pem
+    """
+    if signature is not None:
+        _verify_signature(signature, key)
+        return
+    from weighin.verification import verify
+
+    proof = verify(Path(), stage, workers)
+    for line in proof.table():
+        click.echo(line)
+    proof.check()
+    click.echo("every output is what dvc.lock records")
+
+
+def _verify_signature(envelope: Path, key: Path | None) -> None:
+    from weighin.report.signing import verify_signature
+    from weighin.report.witness import witness_of
+
+    if key is None:
+        raise click.UsageError("--signature needs --key, the signer's public key")
+    witness = witness_of(verify_signature(envelope, key))
+    click.echo(f"the signature holds, and so does every file; commit {witness.commit or 'unknown'}")
