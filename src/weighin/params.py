@@ -259,6 +259,7 @@ class Report:
         Knob("resamples behind intervals and the risk of the floor", "resamples", 100, 1_000_000),
     ]
     mistakes: Annotated[int, Knob("worst mistakes shown as pictures", "pictures", 0, 200)]
+    sheets: Annotated[bool, Knob("show a contact sheet of each class")]
 
 
 @dataclass(frozen=True)

@@ -165,5 +165,5 @@ def make_params() -> Params:
         seed=1,
         contest=Contest("waste", 20_000_000, 13_865_375, 4_214_841, 0.83656, 0.5),
         train=replace(params.train, all_data=False),
-        report=Report(bootstrap=1000, mistakes=5),
+        report=Report(bootstrap=1000, mistakes=5, sheets=True),
     )

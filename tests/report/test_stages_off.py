@@ -123,6 +123,13 @@ def test_everything_optional_off(project: Path, report: Write) -> None:
     assert figures(folder) == {"classes.csv", "classes.svg"}
 
 
+def test_a_page_without_photographs(project: Path, report: Write, params: Params) -> None:
+    shown = dataclasses.replace(params.report, mistakes=0, sheets=False)
+    folder = report(dataclasses.replace(params, report=shown))
+    assert sections(folder) == WHOLE
+    assert read_page((folder / "report.html").read_text(encoding="utf-8")).named("img") == []
+
+
 def test_pictures_that_are_gone_or_broken_leave_a_gap_not_an_error(
     project: Path, report: Write
 ) -> None:

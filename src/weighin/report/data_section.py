@@ -17,8 +17,8 @@ from weighin.report.words import several
 EXAMPLES = 3  # file names shown for a kind of fault
 
 
-def data(facts: Facts, charts: Charts) -> Markup:
-    """Return what the data is, its faults and its contact sheets."""
+def data(facts: Facts, charts: Charts, sheets: bool) -> Markup:
+    """Return what the data is, its faults and, if asked for, its contact sheets."""
     report = facts.data
     return section(
         "data",
@@ -27,7 +27,7 @@ def data(facts: Facts, charts: Charts) -> Markup:
         shown(charts, "classes"),
         _faults(report),
         _alike(report),
-        _sheets(facts),
+        _sheets(facts) if sheets else Markup(),
     )
 
 

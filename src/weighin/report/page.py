@@ -29,7 +29,7 @@ def page(
     """Return the page; `images` is the folder of the mistakes, `definition` that of the build."""
     parts = [
         ("verdict", "Verdict", verdict(facts, found, params)),
-        ("data", "Data", data(facts, charts)),
+        ("data", "Data", data(facts, charts, params.report.sheets)),
         ("search", "Search", sections.search(facts, charts)),
         ("training", "Training", sections.training(facts, charts)),
         ("compression", "Compression", sections.compression(facts, charts)),
