@@ -213,3 +213,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def with_values(values: T, changes: Mapping[str, Any]) -> T:
+    """Return a dataclass with other values under dotted names; they are not checked."""
+    for name, value in changes.items():
+        section, _, rest = name.partition(".")
+        inner = with_values(getattr(values, section), {rest: value}) if rest else value
+        values = dataclasses.replace(values, **{section: inner})  # type: ignore[type-var]
+    return values

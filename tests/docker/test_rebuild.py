@@ -55,23 +55,42 @@ def own(folder: Path, user: int) -> None:
         os.lchown(path, user, user)
 
 
-def test_the_same_lock_inside_and_outside(engine: Engine, rebuild: str, short: Path) -> None:
-    outside, inside = make_project(short / "outside"), short / "inside"
-    run(outside, "git", "clone", "--quiet", ".", str(inside))
-    draw_demo(inside / "data", IMAGES, SIDE)
-    user = NOBODY if os.geteuid() == 0 else os.geteuid()
-    if os.geteuid() == 0:
-        own(inside, NOBODY)
-    numbers = ("--user", f"{user}:{user if user == NOBODY else os.getegid()}")
-    mount = ("-v", f"{inside}:/project")
-    done = engine.run("docker", "run", "--rm", *HARDENED, *numbers, *mount, rebuild)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.fixture
+def inside(engine: Engine, rebuild: str) -> Callable[[Path], None]:
+    """Do what the image is for in a checkout, as a user who owns nothing else."""
+
+    def run_inside(checkout: Path) -> None:
+        user, group = os.geteuid(), os.getegid()
+        if user == 0:
+            user = group = NOBODY
+            own(checkout, NOBODY)
+        place = ("--user", f"{user}:{group}", "-v", f"{checkout}:/project")
+        done = engine.run("docker", "run", "--rm", *HARDENED, *place, rebuild)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (checkout / "submission/submission.csv").stat().st_uid == user
+
+    return run_inside
+
+
+def test_the_same_lock_inside_and_outside(inside: Callable[[Path], None], short: Path) -> None:
+    outside, checkout = make_project(short / "outside"), short / "inside"
+    run(outside, "git", "clone", "--quiet", ".", str(checkout))
+    draw_demo(checkout / "data", IMAGES, SIDE)
+    inside(checkout)
     run(outside, "dvc", "repro")
-    assert (inside / "dvc.lock").read_bytes() == (outside / "dvc.lock").read_bytes()
-    assert (inside / "submission/submission.csv").stat().st_uid == user
+    assert (checkout / "dvc.lock").read_bytes() == (outside / "dvc.lock").read_bytes()
     # the receipt is of what is there
-    left = run(inside, "dvc", "status", "--quiet", check=False, **safe(inside))
+    left = run(checkout, "dvc", "status", "--quiet", check=False, **safe(checkout))
     assert left.returncode == 0, left.stdout + left.stderr
+
+
+def test_the_default_submission(inside: Callable[[Path], None], short: Path) -> None:
+    """From a clean checkout, its data drawn inside, to the committed record."""
+    checkout = short / "default"
+    run(ROOT, "git", "clone", "--quiet", str(ROOT), str(checkout))
+    inside(checkout)
+    for name in ("dvc.lock", "submission/metrics.json"):
+        assert (checkout / name).read_bytes() == (ROOT / name).read_bytes(), name
 
 
 def safe(folder: Path) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_the_grader_says_the_same(project: Path, params: Params, report: Write) 
     )
     submissions = (Path("graded/submission.csv"), Path("submission/submission.csv"))
     assert submissions[0].read_bytes() == submissions[1].read_bytes()
-    found = metrics(report(dataclasses.replace(params, report=Report(RESAMPLES, 5))))
+    found = metrics(report(dataclasses.replace(params, report=Report(RESAMPLES, 5, True))))
     said = graded.facts["quality"]
     assert {name: found[f"test_{name}"] for name in ("f1", "accuracy", "score")} == {
         "f1": round(said["f1"], 6),

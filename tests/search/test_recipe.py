@@ -10,7 +10,8 @@ from weighin.files import read_json, write_json
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params, load_recipe
 from weighin.report.trials import read_trials
-from weighin.search.recipe import check_space, tune, value_of, with_values
+from weighin.schema import with_values
+from weighin.search.recipe import check_space, tune, value_of
 
 SPEC = NetworkSpec(
     (24, 32),

@@ -4,7 +4,7 @@ Trial 0 is the recipe as it stands in params, so the one that is chosen is never
 validation than what there was.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from weighin.files import read_json, write_json
 from weighin.network.spec import NetworkSpec, nearest
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.schema import Knob, check_value, knobs
+from weighin.schema import Knob, check_value, knobs, with_values
 from weighin.search.choice import choose, record
 from weighin.search.gate import cost
 from weighin.search.generations import Plan, Proposal, Study
@@ -123,16 +123,3 @@ def value_of(recipe: Recipe, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
-
-
-def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """Return a recipe with other values under dotted names."""
-    for name, value in values.items():
-        section, _, knob = name.rpartition(".")
-        if section:
-            recipe = replace(
-                recipe, **{section: replace(getattr(recipe, section), **{knob: value})}
-            )
-        else:
-            recipe = replace(recipe, **{knob: value})
-    return recipe

@@ -19,7 +19,7 @@ from weighin.network.build import build
 from weighin.network.macs import count_macs
 from weighin.network.spec import read_spec, shipped
 from weighin.params import load
-from weighin.search.recipe import with_values
+from weighin.schema import with_values
 from weighin.training.complete import complete
 from weighin.training.job import Job
 from weighin.training.run import predict_logits

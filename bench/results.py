@@ -1,0 +1,196 @@
+"""What the waste7 parameters reach, and what each stage is worth: `python -m bench.results`.
+
+    result.public_f1           macro F1 on the 526 photographs of WEIGHIN_DATA/waste7/public
+    result.public_f1_trashnet  mean F1 of the four classes that come from one source (TrashNet):
+                               of the other three, the source gives the class away
+    result.public_macs, result.public_score
+    result.cpu_hours           of the whole chain, from images to report
+
+The chain is `dvc repro` of a clone with results/waste7/params.yaml. For the table in
+docs/waste7.md it is built again with other seeds (another split, another search, other weights),
+and with each stage left out. Every choice is made on validation splits of the training data.
+
+Name a folder (`python -m bench.results FOLDER`) to go on there after an interruption: what is
+built is in its DVC cache.
+"""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from bench.figures import figure
+from weighin.determinism import pin
+from weighin.files import read_json, write_json, write_text
+
+ROOT = Path(__file__).parents[1]
+COMMAND = "python -m bench.results"
+PHOTOGRAPHS = Path(os.environ.get("WEIGHIN_DATA", "data")).absolute() / "waste7"
+RECORD, PAGE = ROOT / "results/waste7", ROOT / "docs/waste7.md"
+TABLE = re.compile(r"(?<=<!-- stages -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TRASHNET = ("Glass", "Metal", "Paper", "Plastic")
+SEEDS = (0, 1, 2)
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "search": {"search.enabled": False, "search.network": "seed", "contest.max_macs": 20_000_000},
+    "tune": {"tune.enabled": False},
+    "teacher": {"train.teacher": 0.0, "recipe.loss.distillation": 0.0},
+    "decompose": {"decompose.enabled": False},
+    "finetune": {"finetune.enabled": False},
+}
+Row = dict[str, Any]
+
+
+def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+    """Return this room's figures; quick ones are those of the first seed, without the table."""
+    if not PHOTOGRAPHS.is_dir():
+        sys.exit(f"{PHOTOGRAPHS} does not exist; name a folder that holds waste7 in WEIGHIN_DATA")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(sys.argv[-1]) if Path(sys.argv[-1]).is_dir() else Path(name)
+        clone = cloned(folder / "clone")
+        found = headline(clone)
+        if not quick:
+            write_table(clone, SEEDS)
+    return found
+
+
+def cloned(folder: Path) -> Path:
+    """Return a clone of the last commit with the waste7 parameters and photographs."""
+    if not folder.exists():
+        run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+        source = (PHOTOGRAPHS / name for name in ("train.csv", "public", "public_truth.csv"))
+        train, test, truth = map(str, source)
+        weighin = (sys.executable, "-m", "weighin", "import", train)
+        run(folder, *weighin, "--test", test, "--truth", truth)
+    return folder
+
+
+def headline(clone: Path) -> dict[str, dict[str, Any]]:
+    """Build the first seed and return its figures."""
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    build(clone, SEEDS[0], {})
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    hours = (ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime) / 3600
+    metrics = read_json(clone / "submission/metrics.json")
+    values = {
+        "public_f1": (metrics["test_f1"], "F1", "above 0.83"),
+        "public_f1_trashnet": (trashnet_f1(clone), "F1", "printed"),
+        "public_macs": (metrics["macs"], "MACs", "under 1000000"),
+        "public_score": (metrics["test_score"], "score", "at most 0.09"),
+        "cpu_hours": (hours, "hours", "at most 4"),
+    }
+    return {
+        f"result.{name}": figure([v], unit, aim, COMMAND) for name, (v, unit, aim) in values.items()
+    }
+
+
+def trashnet_f1(clone: Path) -> float:
+    """Return the mean F1 of the TrashNet classes on the public test."""
+    from weighin.grading.f1 import class_f1
+    from weighin.grading.labels import compared, read_labels
+
+    labels = read_labels(clone / "submission/submission.csv")
+    table = compared(labels, read_labels(clone / "data/test_truth.csv"), "the submission", "")
+    values = dict(zip(table.classes, class_f1(table.counts), strict=True))
+    return mean(float(values[name]) for name in TRASHNET)
+
+
+def write_table(clone: Path, seeds: tuple[int, ...]) -> None:
+    """Build every seed and every stage left out; write bench/stages.json and the page's table."""
+    rows: list[Row] = []
+    for seed in seeds:
+        for what, changes in {"nothing": {}, **LEFT_OUT}.items():
+            build(clone, seed, changes)
+            rows += stages(clone, seed) if what == "nothing" else []
+            rows += recovered_nothing(clone, seed) if what == "finetune" else []
+            rows.append({"seed": seed, "what": f"without {what}", **exported(clone)})
+            write_json(ROOT / "bench/stages.json", rows)
+    text = PAGE.read_text(encoding="utf-8")
+    write_text(PAGE, TABLE.sub(lambda _: table(rows), text))
+
+
+def build(clone: Path, seed: int, changes: Mapping[str, Any]) -> None:
+    """Bring the clone to what its pipeline makes of a seed and some other parameters."""
+    from weighin.commented import commented
+    from weighin.params import Params, load
+    from weighin.schema import with_values
+
+    params = with_values(load(RECORD / "params.yaml"), {"seed": seed, **changes})
+    write_text(clone / "params.yaml", commented(Params, asdict(params)))
+    run(clone, sys.executable, "-m", "dvc", "repro")
+
+
+def stages(clone: Path, seed: int) -> list[Row]:
+    """Return what there was after search, tune and train, and at the end."""
+    rows = []
+    for stage in ("search", "tune"):
+        study = read_json(clone / f"work/{stage}/trials.json")
+        (best,) = (trial for trial in study["trials"] if trial["number"] == study["chosen"])
+        rows.append({"seed": seed, "what": f"after {stage}", **told(best)})
+    for name, stage in (("as trained", "train"), ("finetuned", "finetune")):
+        rows.append({"seed": seed, "what": f"after {stage}", **told(candidates(clone)[name])})
+    return rows
+
+
+def recovered_nothing(clone: Path, seed: int) -> list[Row]:
+    """Return what there was after decompose: the finetuned network of no finetuning."""
+    found = told(candidates(clone)["finetuned"])
+    return [{"seed": seed, "what": "after decompose", **found}]
+
+
+def candidates(clone: Path) -> dict[str, Row]:
+    """Return the figures of the two networks that finetune chooses from."""
+    found: dict[str, Row] = read_json(clone / "work/finetune/choice.json")["candidates"]
+    return found
+
+
+def exported(clone: Path) -> Row:
+    """Return the figures of what is handed in, the public test's among them."""
+    metrics = read_json(clone / "submission/metrics.json")
+    return {**told(metrics), "public_f1": metrics["test_f1"], "public_score": metrics["test_score"]}
+
+
+def told(values: Row) -> Row:
+    """Return the three figures that every row has."""
+    return {name: values[name] for name in ("f1", "macs", "score")}
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as a Markdown table: means over the seeds, with the lowest and highest."""
+    order = [f"after {stage}" for stage in ("search", "tune", "train", "decompose", "finetune")]
+    order += [f"without {what}" for what in ("nothing", *LEFT_OUT)]
+    names = ("f1", "macs", "score", "public_f1", "public_score")
+    lines = ["| | F1 | MACs | score | public F1 | public score |", "|---|---|---|---|---|---|"]
+    for what in order:
+        mine = [row for row in rows if row["what"] == what]
+        cells = (spread([row[name] for row in mine if name in row]) for name in names)
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def spread(values: list[float]) -> str:
+    """Return a mean with its range, in words."""
+    if not values:
+        return ""
+    digits = ",.0f" if max(values) > 1000 else ".4f"
+    middle, low, high = (format(v, digits) for v in (mean(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a command in a clone, with the clone's own code."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    env = {**os.environ, "PYTHONPATH": str(folder / "src"), "PATH": path}
+    subprocess.run(command, cwd=folder, env=env, check=True)
+
+
+if __name__ == "__main__":
+    pin()
+    for name, found in figures().items():
+        print(f"{name:<30} {found['value']:>10} {found['unit']:<6} {found['target']}")
