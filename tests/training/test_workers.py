@@ -3,10 +3,11 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_job import make_job
+from small_job import RECIPE, make_job
 
 from conftest import Run, digest
 from weighin.errors import WorkerError
@@ -40,6 +41,17 @@ def test_local_workers_give_the_bytes_of_one(
     packed: Path, tmp_path: Path, alone: str, workers: int
 ) -> None:
     assert trained(packed, tmp_path, workers) == alone
+
+
+def test_eight_local_workers_give_the_bytes_of_one(packed: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, shards=8, shard_size=2)
+    job = make_job(packed, recipe=recipe, epochs=2)
+    alone, all_eight = (
+        complete("train", job, workers, tmp_path / f"{workers}").weights for workers in (1, 8)
+    )
+    assert {name: values.tobytes() for name, values in all_eight.items()} == {
+        name: values.tobytes() for name, values in alone.items()
+    }
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
