@@ -13,7 +13,8 @@ from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.evaluation import Measured
 from weighin.search.gate import Cost
-from weighin.search.generations import IN_VAIN, Plan, Proposal, Study, Trial, promise
+from weighin.search.generations import IN_VAIN, Plan, Proposal, Study, Trial
+from weighin.search.halving import promise
 
 CLASSES = ("a", "b")
 PLAN = Plan(

@@ -11,13 +11,13 @@ from weighin.files import read_json, write_json, write_text
 from weighin.network.build import build
 from weighin.network.crosscheck import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
-from weighin.params import Params
+from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, record
 from weighin.search.draw import Draws, draw
 from weighin.search.gate import Cost, cost
-from weighin.search.generations import Plan, Proposal, Study, Trial
-from weighin.search.space import read_space
+from weighin.search.generations import Plan, Proposal, Propose, Study, Trial
+from weighin.search.space import Space, read_space
 from weighin.search.trainer import Trainer, workers
 
 
@@ -45,24 +45,7 @@ def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec,
     knobs, contest = params.search, params.contest
     space = read_space(knobs.space, packed_sizes(packed))
     classes = len(read_json(packed / "classes.json"))
-    counted = cache(lambda spec: _cost(spec, classes))
-
-    def propose(trial: optuna.trial.Trial) -> Proposal | None:
-        draws = Draws(trial)
-        spec = draw(space, draws)
-        price = counted(spec)
-        return None if price is None else Proposal(draws.values, spec, params.recipe, price)
-
-    plan = Plan(
-        "search",
-        params.seed,
-        knobs.trials,
-        knobs.generation,
-        rungs(knobs.epochs, knobs.halving),
-        knobs.shards,
-        knobs.sampler,
-        knobs.objective,
-    )
+    propose, plan = proposer(space, params.recipe, classes), planned(params)
     with workers(knobs.workers, knobs.cluster, knobs.generation) as pool:
         study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, scratch))
         trials = study.run()
@@ -72,6 +55,34 @@ def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec,
     reject_hidden_work(build(chosen, classes), chosen.input)
     say(choice.why)
     return chosen, record(trials, choice)
+
+
+def proposer(space: Space, recipe: Recipe, classes: int) -> Propose:
+    """Return what makes a network of `space`, and its price, of an Optuna trial."""
+    counted = cache(lambda spec: _cost(spec, classes))
+
+    def propose(trial: optuna.trial.Trial) -> Proposal | None:
+        draws = Draws(trial)
+        spec = draw(space, draws)
+        price = counted(spec)
+        return None if price is None else Proposal(draws.values, spec, recipe, price)
+
+    return propose
+
+
+def planned(params: Params) -> Plan:
+    """Return how the search of these parameters goes."""
+    knobs = params.search
+    return Plan(
+        "search",
+        params.seed,
+        knobs.trials,
+        knobs.generation,
+        rungs(knobs.epochs, knobs.halving),
+        knobs.shards,
+        knobs.sampler,
+        knobs.objective,
+    )
 
 
 def rungs(epochs: int, count: int) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 from weighin.grading.risk import bootstrap_f1
 from weighin.grading.score import score
 from weighin.params import Contest
-from weighin.search.generations import Trial, promise
+from weighin.search.generations import Trial
+from weighin.search.halving import promise
 
 RESAMPLES = 1000
 

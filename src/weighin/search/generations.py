@@ -5,13 +5,13 @@ the trials, so a study is the same for any number of workers and after any numbe
 is asked in vain (over the gate, no network, a network that was asked before) costs no training and
 does not count as a trial.
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016): a generation trains to the first rung,
-its better half goes on to the next. Those that stop are told with the F1 that they have.
+A generation trains to the first rung, its better half goes on to the next (halving.py). Those that
+stop are told with the F1 that they have.
 """
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -20,11 +20,12 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from weighin.determinism import generator
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import Metrics
 from weighin.network.spec import NetworkSpec
 from weighin.params import Contest, Recipe
 from weighin.search.evaluation import Measured
 from weighin.search.gate import Cost
+from weighin.search.halving import better_half, by_gain, promise
 
 IN_VAIN = 200  # asks in a row that may come to nothing
 STARTUP = 8  # random trials before TPE has something to model
@@ -85,21 +86,6 @@ class Plan:
 
 Propose = Callable[[optuna.trial.Trial], Proposal | None]
 Train = Callable[[Sequence[Trial], int], None]  # sets `measured` of each, after so many epochs
-
-
-def better_half(trials: int) -> int:
-    """Return how many of so many trials go on."""
-    return (trials + 1) // 2
-
-
-def promise(contest: Contest, metrics: Metrics) -> float:
-    """Return a score for networks that are still to be trained further; lower is better.
-
-    The contest's own, but for the step at its floor, which would make all short trainings alike:
-    here what is missing to the floor is added instead.
-    """
-    missing = max(0.0, contest.floor_f1 - metrics.f1) / contest.reference_f1
-    return score(replace(contest, floor_f1=0.0), metrics).value + missing
 
 
 class Study:
@@ -172,10 +158,14 @@ class Study:
 
     def _better(self, trials: list[Trial]) -> list[Trial]:
         """Return the better half in trial order; the others stop here."""
-        ranked = sorted(trials, key=self._rank)
-        for trial in ranked[better_half(len(trials)) :]:
+        for trial in self._ranked(trials)[better_half(len(trials)) :]:
             trial.state = "pruned"
         return [trial for trial in trials if trial.state != "pruned"]
+
+    def _ranked(self, trials: list[Trial]) -> list[Trial]:
+        if self.front:
+            return by_gain(trials, Trial.metrics, self.contest.max_macs)
+        return sorted(trials, key=self._rank)
 
     def _rank(self, trial: Trial) -> tuple[bool, float, int]:
         promised = promise(self.contest, trial.metrics())

@@ -9,7 +9,8 @@ from pathlib import Path
 from weighin.params import Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import Measured, Task, evaluate
-from weighin.search.generations import Plan, Trial, promise
+from weighin.search.generations import Plan, Trial
+from weighin.search.halving import promise
 from weighin.search.kept import Kept
 from weighin.search.local import LocalWorkers
 from weighin.search.workers import Workers
@@ -36,6 +37,7 @@ class Trainer:
         for trial, measured in zip(trials, found, strict=True):
             if measured is not None:
                 self._note(trial, measured, kept=True)
+        missing.sort(key=lambda place: -trials[place].proposal.cost.macs)  # short ones fill the end
         waiting = [self._resumed(trials[place], tasks[place]) for place in missing]
         for place, outcome in self._workers.run(evaluate, waiting):
             self._kept.add(tasks[missing[place]], outcome)
