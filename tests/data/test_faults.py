@@ -383,14 +383,12 @@ def test_a_folder_that_cannot_be_listed(
 def test_a_file_that_cannot_be_read(
     source: Path, params: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = Path.open
-
-    def refusing(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path.name == "003.jpg" and path.parent.name == "a":
+    def refusing(path: str, *arguments: Any, **options: Any) -> Any:
+        if path == str(source / "train/a/003.jpg"):
             raise PermissionError(13, "Permission denied")
-        return opened(path, *arguments, **options)
+        return open(path, *arguments, **options)  # noqa: PTH123 - what it stands in for
 
-    monkeypatch.setattr(Path, "open", refusing)
+    monkeypatch.setattr("weighin.data.scan.open", refusing, raising=False)
     prepare(source, source.parent / "work", params, 0, 1)
     assert table(source.parent / "work") == [("unreadable", "a/003.jpg", "dropped", "")]
 

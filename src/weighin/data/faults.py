@@ -1,6 +1,7 @@
 """What is done about each fault: drop the image, keep it, or fail, as params.yaml says."""
 
-import itertools
+import bisect
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -47,7 +48,7 @@ class Verdict:
 def judge(
     names: list[str], found: Iterable[Found], records: Records, near_bits: int, policy: Faults
 ) -> Verdict:
-    """Return what stays of `names` after every policy; `found` are the listing's faults.
+    """Return what stays of the sorted `names` after every policy; `found` are the listing's faults.
 
     Duplicates, contradictions and near-duplicates are looked for among what is readable and not
     yet dropped, small classes last of all.
@@ -56,12 +57,11 @@ def judge(
         DataError: faults whose policy is "fail", named.
     """
     verdict = Verdict(np.ones(len(names), bool))
-    index = {name: place for place, name in enumerate(names)}
-    _apply(verdict, found, index, policy)
-    _apply(verdict, _marked(names, records), index, policy)
-    _apply(verdict, _same_bytes(names, records, verdict.keep), index, policy)
-    _apply(verdict, _alike(names, records, verdict.keep, near_bits), index, policy)
-    _apply(verdict, _small_classes(names, verdict.keep, policy.min_per_class), index, policy)
+    _apply(verdict, found, names, policy)
+    _apply(verdict, _marked(names, records), names, policy)
+    _apply(verdict, _same_bytes(names, records, verdict.keep), names, policy)
+    _apply(verdict, _alike(names, records, verdict.keep, near_bits), names, policy)
+    _apply(verdict, _small_classes(names, verdict.keep, policy.min_per_class), names, policy)
     verdict.rows.sort()
     failed = [row for row in verdict.rows if row[2] == "failed"]
     if failed:
@@ -69,15 +69,15 @@ def judge(
     return verdict
 
 
-def _apply(
-    verdict: Verdict, faults: Iterable[Found], index: dict[str, int], policy: Faults
-) -> None:
+def _apply(verdict: Verdict, faults: Iterable[Found], names: list[str], policy: Faults) -> None:
     for fault, name, detail in faults:
         done = DONE[getattr(policy, POLICY_OF[fault])]
-        if name not in index and done == "kept":  # what is no image cannot be kept
+        place = bisect.bisect_left(names, name)
+        listed = names[place : place + 1] == [name]
+        if not listed and done == "kept":  # what is no image cannot be kept
             done = "dropped"
-        if name in index and done == "dropped":
-            verdict.keep[index[name]] = False
+        if listed and done == "dropped":
+            verdict.keep[place] = False
         verdict.rows.append((fault, name, done, detail))
 
 
@@ -106,9 +106,10 @@ def _same_bytes(names: list[str], records: Records, keep: npt.NDArray[np.bool_])
     places = np.flatnonzero(keep)
     order = places[np.argsort(records["sha256"][places], kind="stable")]
     sha = records["sha256"][order]
-    changes = np.flatnonzero(sha[1:] != sha[:-1]) + 1
-    for start, end in itertools.pairwise([0, *changes.tolist(), len(sha)]):
-        same = [names[place] for place in order[start:end]]
+    ends = np.append(np.flatnonzero(sha[1:] != sha[:-1]) + 1, len(sha))
+    counts = np.diff(ends, prepend=0)
+    for end, count in zip(ends[counts > 1], counts[counts > 1], strict=True):
+        same = [names[place] for place in order[end - count : end]]
         if len({class_of(name) for name in same}) > 1:
             for name in same:
                 other = next(o for o in same if class_of(o) != class_of(name))
@@ -129,9 +130,9 @@ def _alike(
 
 
 def _small_classes(names: list[str], keep: npt.NDArray[np.bool_], least: int) -> Iterator[Found]:
-    labels = np.array([class_of(name) for name in names])
-    for label in np.unique(labels):
-        count = int(keep[labels == label].sum())
-        if count < least:
-            for place in np.flatnonzero(keep & (labels == label)):
-                yield "small-class", names[place], f"{count} images in its class"
+    counts = Counter(class_of(names[place]) for place in np.flatnonzero(keep))
+    small = {label for label, count in counts.items() if count < least}
+    for place in np.flatnonzero(keep) if small else ():
+        label = class_of(names[place])
+        if label in small:
+            yield "small-class", names[place], f"{counts[label]} images in its class"

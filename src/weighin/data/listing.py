@@ -8,9 +8,12 @@ import os
 import re
 import stat
 import unicodedata
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from weighin.errors import DataError
 
@@ -74,16 +77,34 @@ def alike(names: list[str]) -> list[tuple[str, str, str]]:
     Names, or the folders in them, that are equal but for case or Unicode form fall together when
     they are copied to macOS or Windows.
     """
+    doubtful = _repeated(names)
     first: dict[str, str] = {}
     faults = []
-    for name in names:
-        ends = [place for place, letter in enumerate(name) if letter == "/"] + [len(name)]
-        for path in (name[:end] for end in ends):
-            other = first.setdefault(_folded(path), path)
+    for name in names if doubtful else ():
+        for path in _paths(name):
+            folded = _folded(path)
+            other = first.setdefault(folded, path) if hash(folded) in doubtful else path
             if other != path:
                 faults.append(("alike-names", name, other))
                 break
     return faults
+
+
+def _repeated(names: list[str]) -> set[int]:
+    """Return the hashes that more than one path has when folded: numbers, as names fill memory."""
+    hashes = array("q")
+    before: list[str] = []
+    for name in names:
+        paths = _paths(name)
+        hashes.extend(hash(_folded(path)) for path in paths if path not in before)
+        before = paths
+    found, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
+    return set(found[counts > 1].tolist())
+
+
+def _paths(name: str) -> list[str]:
+    """Return the folders that a name lies in, the outermost first, and the name itself."""
+    return [name[:place] for place, letter in enumerate(name) if letter == "/"] + [name]
 
 
 def _folded(name: str) -> str:
@@ -100,7 +121,8 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     except OSError as error:
         mend = "make the folder readable for this user (chmod -R a+rX), then run again"
         raise DataError(f"cannot list {folder}: {error.strerror}", mend) from None
-    for entry in found:
+    while found:  # what an entry remembers of its file goes with it
+        entry = found.pop()
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
         else:

@@ -15,10 +15,11 @@ from weighin.data.faults import judge
 from weighin.data.listing import list_images
 from weighin.data.near import Pairs, close_pairs, components
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
-from weighin.data.scan import Scan, scan
+from weighin.data.readers import readers
+from weighin.data.scan import CHUNK, Scan, hexadecimal, scan
 from weighin.data.splits import SPLITS, assign, unit_key
 from weighin.data.staying import Images, read_groups, staying
-from weighin.data.summary import Report, summarise, write_pictures
+from weighin.data.summary import Report, draw_pictures, summarise
 from weighin.files import write_json
 from weighin.images import Pixels, Size
 from weighin.params import Prepare
@@ -40,40 +41,50 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
     root = source / "train"
     groups = read_groups(source, params.group)
     listing = list_images(root)
-    with drafting(out) as draft:
+    workers = min(workers, -(-len(listing.names) // CHUNK))
+    with drafting(out) as draft, readers(workers) as pool:
         pack = draft / NEW
         rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
         job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
-        records = scan(listing.names, job, workers)
+        records = scan(listing.names, job, pool, workers)
         verdict = judge(listing.names, listing.faults, records, params.near_bits, params.faults)
         images = staying(listing.names, records, verdict, groups)
+        del records  # 4 MB for 100,000 images
         pairs = close_pairs(images.records["hash"], params.near_bits)
+        drawn = draw_pictures(root, pack / "pictures", images, verdict, pairs, pool)
         validates = _split(images, pairs, params.validation, seed)
         _write_pack(pack, images, validates, rows, params.sizes)
         report = summarise(images, validates, verdict, pairs, len(listing.names))
-        report["pictures"] = write_pictures(root, pack / "pictures", images, verdict, pairs)
+        report["pictures"] = [picture.result() for picture in drawn]
         write_json(pack / "report.json", report)
         write_table(pack / "faults.csv", verdict.rows, ("fault", "name", "done", "detail"))
     return report
 
 
 def _split(images: Images, pairs: Pairs, validation: float, seed: int) -> npt.NDArray[np.bool_]:
-    keys = [
-        unit_key(sha.decode(), group)
-        for sha, group in zip(images.records["sha256"], images.groups, strict=True)
-    ]
-    order = np.argsort(images.records["sha256"], kind="stable")
-    same = images.records["sha256"][order[1:]] == images.records["sha256"][order[:-1]]
-    copies = np.stack([order[:-1][same], order[1:][same]], axis=1)
-    first: dict[str, int] = {}
-    ties = [
-        (first.setdefault(group, place), place)
-        for place, group in enumerate(images.groups)
-        if group
-    ]
-    grouped = np.array(ties, np.int64).reshape(-1, 2)
-    together = components(len(keys), np.concatenate([pairs, copies, grouped]))
+    digests = images.records["sha256"]
+    ties = [pairs, _copies(digests), _grouped(images.groups)]
+    together = components(len(digests), np.concatenate(ties))
+    keys = (
+        unit_key(hexadecimal(digest), group)
+        for digest, group in zip(digests, images.groups, strict=True)
+    )
     return assign(keys, together, images.labels, validation, seed)
+
+
+def _copies(digests: npt.NDArray[np.bytes_]) -> Pairs:
+    order = np.argsort(digests, kind="stable")
+    same = digests[order[1:]] == digests[order[:-1]]
+    return np.stack([order[:-1][same], order[1:][same]], axis=1)
+
+
+def _grouped(groups: list[str]) -> Pairs:
+    """Return each image of a group, paired with the group's first."""
+    first: dict[str, int] = {}
+    heads = (first.setdefault(group, at) if group else at for at, group in enumerate(groups))
+    firsts = np.fromiter(heads, np.int64, len(groups))
+    others = np.flatnonzero(firsts != np.arange(len(groups)))
+    return np.stack([firsts[others], others], axis=1)
 
 
 def _write_pack(
@@ -108,7 +119,7 @@ def _rows(path: Path, places: npt.NDArray[np.int64], size: Size) -> Iterator[Pix
 
 def _table(images: Images, validates: npt.NDArray[np.bool_]) -> Iterator[tuple[object, ...]]:
     for split, flag in zip(SPLITS, (False, True), strict=True):
-        for row, place in enumerate(np.flatnonzero(validates == flag).tolist()):
+        for row, place in enumerate(np.flatnonzero(validates == flag)):
             label = images.classes[images.labels[place]]
-            sha = images.records["sha256"][place].decode()
-            yield split, row, label, images.names[place], images.groups[place], sha
+            digest = hexadecimal(images.records["sha256"][place])
+            yield split, row, label, images.names[place], images.groups[place], digest

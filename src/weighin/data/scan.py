@@ -4,13 +4,12 @@ A worker writes its rows straight into the drafts at their offsets and returns a
 image, so memory does not grow with the pixels and the bytes do not depend on who wrote them.
 """
 
+import contextlib
 import hashlib
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from weighin.data.near import SIDE, perceptual_hashes, thumbnail
-from weighin.errors import WorkerError
 from weighin.images import LEAST, Pixels, Size, Source, UnreadableImageError
 from weighin.progress import Progress
 
@@ -34,10 +32,10 @@ UNUSUAL = (
     "extreme-aspect",
 )
 MARKS = UNREADABLE + UNUSUAL
-RECORD = np.dtype([("sha256", "S64"), ("hash", "u8"), ("marks", "u4")])
+RECORD = np.dtype([("sha256", "S32"), ("hash", "u8"), ("marks", "u4")])
 
 Records = npt.NDArray[np.void]
-CHUNK = 32
+CHUNK = 64  # images that a worker is sent at once
 MAX_BYTES = 256 * 2**20  # a larger file is no photograph; reading it would only fill the memory
 
 
@@ -52,19 +50,15 @@ class Scan:
     max_aspect: float
 
 
-def scan(names: list[str], job: Scan, workers: int) -> Records:
-    """Return one record for each name, having written each picture's row into the drafts.
-
-    Raises:
-        WorkerError: a worker process died, mostly for want of memory.
-    """
+def scan(names: list[str], job: Scan, pool: Executor, workers: int) -> Records:
+    """Return one record for each name, having written each picture's row into the drafts."""
     for draft, (height, width) in zip(job.drafts, job.sizes, strict=True):
         with draft.open("wb") as file:
             file.truncate(len(names) * height * width * 3)
     records = np.zeros(len(names), RECORD)
     progress = Progress("prepare", len(names))
     unsaid = 0
-    for start, part in _parts(names, job, workers):
+    for start, part in _parts(names, job, pool, 4 * workers):
         records[start : start + len(part)] = part
         unsaid += len(part)
         if unsaid * 20 >= len(names) or start + len(part) == len(names):
@@ -77,41 +71,45 @@ def scan_part(names: list[str], start: int, job: Scan) -> Records:
     """Return the records of `names`, whose first is image number `start`."""
     records = np.zeros(len(names), RECORD)
     thumbnails = np.zeros((len(names), SIDE, SIDE), np.uint8)
-    rows = [np.zeros((len(names), *size, 3), np.uint8) for size in job.sizes]
-    for index, name in enumerate(names):
-        digest, faults = _one(job, name, thumbnails[index], [part[index] for part in rows])
-        records[index] = digest, 0, mark(*faults)
+    with contextlib.ExitStack() as stack:
+        drafts = [stack.enter_context(path.open("r+b")) for path in job.drafts]
+        for index, name in enumerate(names):
+            digest, faults, rows = _one(job, name, thumbnails[index])
+            records[index] = digest, 0, mark(*faults)
+            for draft, row in zip(drafts, rows, strict=False):  # no rows of what is unreadable
+                draft.seek((start + index) * row.nbytes)
+                draft.write(row.data)
     records["hash"] = perceptual_hashes(thumbnails)
-    for draft, part in zip(job.drafts, rows, strict=True):
-        with draft.open("r+b") as file:
-            file.seek(start * part[0].nbytes)
-            file.write(part.data)
     return records
 
 
 def _one(
-    job: Scan, name: str, thumbnail_row: Pixels, rows: list[Pixels]
-) -> tuple[str, tuple[str, ...]]:
-    """Fill the rows of one image and return its SHA-256 and its faults."""
+    job: Scan, name: str, thumbnail_row: Pixels
+) -> tuple[bytes, tuple[str, ...], list[Pixels]]:
+    """Fill the thumbnail of one image and return its SHA-256, its faults and its rows."""
     try:
-        with (job.root / name).open("rb", buffering=0) as file:
+        with open(f"{job.root}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                return "", ("bomb",)
+                return b"", ("bomb",), []
             data = file.readall()
     except OSError:
-        return "", ("unreadable",)
-    digest = hashlib.sha256(data).hexdigest()
+        return b"", ("unreadable",), []
+    digest = hashlib.sha256(data).digest()
     try:
         source = Source(data)
         # faults and hash are those of one scale, so that no split changes with the packed sizes
         thumbnail_row[:] = thumbnail(source.image(LEAST))
         faults = source.notes
-        for row, size in zip(rows, job.sizes, strict=True):
-            row[:] = source.fitted(size, job.turn_tall)
+        rows = [source.fitted(size, job.turn_tall) for size in job.sizes]
     except UnreadableImageError as error:
-        return digest, (str(error),)
+        return digest, (str(error),), []
     extreme = max(source.shape) > job.max_aspect * min(source.shape)
-    return digest, (*faults, "extreme-aspect") if extreme else faults
+    return digest, (*faults, "extreme-aspect") if extreme else faults, rows
+
+
+def hexadecimal(sha256: bytes) -> str:
+    """Return a record's SHA-256 as text; NumPy's fixed-width bytes drop the zeros at their end."""
+    return sha256.ljust(32, b"\0").hex()
 
 
 def mark(*faults: str) -> int:
@@ -119,26 +117,16 @@ def mark(*faults: str) -> int:
     return sum(1 << MARKS.index(fault) for fault in faults)
 
 
-def _parts(names: list[str], job: Scan, workers: int) -> Iterator[tuple[int, Records]]:
-    """Yield (start, records) in order, with a bounded number of parts under way."""
-    starts = range(0, len(names), CHUNK)
-    if workers == 1 or len(starts) == 1:
-        for start in starts:
-            yield start, scan_part(names[start : start + CHUNK], start, job)
-        return
-    context = multiprocessing.get_context("spawn")
+def _parts(
+    names: list[str], job: Scan, pool: Executor, ahead: int
+) -> Iterator[tuple[int, Records]]:
+    """Yield (start, records) in order, with at most `ahead` parts under way."""
     waiting: deque[tuple[int, Future[Records]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        try:
-            for start in starts:
-                part = names[start : start + CHUNK]
-                waiting.append((start, pool.submit(scan_part, part, start, job)))
-                if len(waiting) > 4 * workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for first, future in waiting:
-                yield first, future.result()
-        except BrokenProcessPool:
-            problem = "a worker process went away while it read images"
-            mend = "free some memory or use fewer workers, then run the same command again"
-            raise WorkerError(problem, mend) from None
+    for start in range(0, len(names), CHUNK):
+        part = names[start : start + CHUNK]
+        waiting.append((start, pool.submit(scan_part, part, start, job)))
+        if len(waiting) > ahead:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    for first, future in waiting:
+        yield first, future.result()

@@ -4,7 +4,6 @@ JPEG files with the same bytes for the same data: libjpeg and FreeType work in i
 images a sheet shows follows from their content, so it hardly changes when images are added.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from weighin.files import write_bytes
 from weighin.images import Source, UnreadableImageError
 
 TILE = 112  # pixels a side
@@ -22,18 +20,18 @@ PAIRS = 24
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
-def contact_sheet(root: Path, title: str, names: Sequence[str], path: Path) -> None:
-    """Write the pictures `names` below `root` as a grid of tiles under a title."""
+def contact_sheet(root: Path, title: str, names: Sequence[str], path: Path) -> str:
+    """Write the pictures `names` below `root` as a grid of tiles under a title; return its name."""
     rows = -(-len(names) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * TILE, LINE + 4 + rows * TILE), PAPER)
     _write(sheet, (4, 1), title, COLUMNS * TILE)
     for place, name in enumerate(names):
         row, column = divmod(place, COLUMNS)
         sheet.paste(_tile(root / name), (column * TILE, LINE + 4 + row * TILE))
-    _save(sheet, path)
+    return _save(sheet, path)
 
 
-def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str]], path: Path) -> None:
+def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str]], path: Path) -> str:
     """Write pairs (what is suspicious, name, name) side by side, each under its words."""
     height = TILE + 3 * LINE + 6
     columns = 4
@@ -46,7 +44,7 @@ def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str]], path: Path) ->
             _write(sheet, (x + 4, y + line * LINE), text, 2 * TILE - 8)
         sheet.paste(_tile(root / left), (x, y + 3 * LINE + 2))
         sheet.paste(_tile(root / right), (x + TILE, y + 3 * LINE + 2))
-    _save(sheet, path)
+    return _save(sheet, path)
 
 
 def shown(sha256: npt.NDArray[np.bytes_]) -> list[int]:
@@ -77,7 +75,7 @@ def _write(sheet: Image.Image, place: tuple[int, int], text: str, width: int) ->
     draw.text(place, plain, INK, font)
 
 
-def _save(sheet: Image.Image, path: Path) -> None:
-    out = io.BytesIO()
-    sheet.save(out, "JPEG", quality=85)
-    write_bytes(path, out.getvalue())
+def _save(sheet: Image.Image, path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, "JPEG", quality=85)
+    return path.name

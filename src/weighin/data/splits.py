@@ -16,7 +16,7 @@ have shares of 0.2 +- 0.036 over ten seeds, its bags being grouped by scene.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ def position(seed: int, key: str) -> float:
 
 
 def assign(
-    keys: Sequence[str],
+    keys: Iterable[str],
     component: npt.NDArray[np.int64],
     labels: npt.NDArray[np.int64],
     validation: float,
@@ -48,15 +48,29 @@ def assign(
     `keys` are the images' unit keys, `component` (N,) the first image that each one hangs together
     with, `labels` (N,) classes.
     """
-    smallest = list(keys)  # at the place of each component's first image
-    for place in np.flatnonzero(component != np.arange(len(keys))).tolist():
-        first = int(component[place])
-        smallest[first] = min(smallest[first], keys[place])
-    u = np.fromiter((position(seed, key) for key in smallest), np.float64, len(keys))[component]
+    u = _positions(keys, component, seed)
     validates = u < validation
     for label in np.unique(labels):
         _hold(validates, u, labels == label, validation)
     return validates
+
+
+def _positions(
+    keys: Iterable[str], component: npt.NDArray[np.int64], seed: int
+) -> npt.NDArray[np.float64]:
+    """Return (N,) positions; of the keys, only those of images that hang together are held."""
+    alone = np.bincount(component, minlength=len(component))[component] == 1
+    u = np.zeros(len(component))
+    smallest: dict[int, str] = {}  # at the place of each component's first image
+    for place, key in enumerate(keys):
+        if alone[place]:
+            u[place] = position(seed, key)
+        else:
+            first = int(component[place])
+            smallest[first] = min(smallest.get(first, key), key)
+    for first, key in smallest.items():
+        u[first] = position(seed, key)
+    return u[component]
 
 
 def bounds(images: int, validation: float) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """What `prepare` tells about the data: report.json, the contact sheets and the suspicious pairs."""
 
 from collections import Counter
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,17 @@ def suspicious(images: Images, pairs: Pairs) -> list[tuple[str, str, str]]:
     return [("alike" if same else "alike, two classes", a, b) for same, a, b in sorted(named)]
 
 
-def write_pictures(
-    root: Path, out: Path, images: Images, verdict: Verdict, pairs: Pairs
-) -> list[str]:
-    """Write `out`/<Class>.jpg and `out`/pairs.jpg, and return the names of the files written."""
-    written = []
+def draw_pictures(
+    root: Path, out: Path, images: Images, verdict: Verdict, pairs: Pairs, pool: Executor
+) -> list[Future[str]]:
+    """Have `out`/<Class>.jpg and `out`/-pairs.jpg written; each gives its name when it is there."""
+    drawn = []
     for label, name in enumerate(images.classes):
         mine = np.flatnonzero(images.labels == label)
         some = mine[shown(images.records["sha256"][mine])]
         title = f"{name}: {len(mine)} images"
-        contact_sheet(root, title, [images.names[place] for place in some], out / f"{name}.jpg")
-        written.append(f"{name}.jpg")
+        chosen = [images.names[place] for place in some]
+        drawn.append(pool.submit(contact_sheet, root, title, chosen, out / f"{name}.jpg"))
     contradictions = {
         tuple(sorted((name, other)))
         for fault, name, _, other in verdict.rows
@@ -78,9 +79,8 @@ def write_pictures(
     doubtful = [("same bytes, two classes", a, b) for a, b in sorted(contradictions)]
     doubtful += suspicious(images, pairs)
     if doubtful:
-        pair_sheet(root, doubtful[:PAIRS], out / "-pairs.jpg")
-        written.append("-pairs.jpg")
-    return written
+        drawn.append(pool.submit(pair_sheet, root, doubtful[:PAIRS], out / "-pairs.jpg"))
+    return drawn
 
 
 def _by_class(images: Images, flags: Flags) -> dict[str, int]:
