@@ -1,8 +1,8 @@
 """Measures every figure and writes bench/results.json and the README's table: `python -m bench`.
 
-`python -m bench face data` measures some rooms; QUICK=1 takes fewer runs of smaller work. A
-figure's name means one thing for the life of the project; one that cannot be measured here (no
-photographs, no engine) keeps its last value.
+`python -m bench face data` measures some rooms. QUICK=1 takes fewer runs of smaller work, and only
+of the rooms where that means something. A figure's name means one thing for the life of the
+project; one that was not measured (no photographs, no engine, QUICK) keeps its last value.
 """
 
 import importlib
@@ -10,28 +10,33 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
+from bench.figures import Figures, told
 from weighin.determinism import pin
 from weighin.files import read_json, write_json, write_text
 
-ROOMS = ("face", "data", "grading", "training", "compress")
+QUICK_ROOMS = ("face", "data", "grading", "training")
+ROOMS = (*QUICK_ROOMS, "search", "compress", "unseen", "results")
 RESULTS, README = Path("bench/results.json"), Path("README.md")
 TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end -->)", re.DOTALL)
-Figures = dict[str, dict[str, Any]]
 
 
 def main() -> None:
     """Measure, room by room; what is measured is written at once."""
     quick = os.environ.get("QUICK") == "1"
     found: Figures = read_json(RESULTS) if RESULTS.exists() else {}
-    for room in sys.argv[1:] or ROOMS:
+    for room in sys.argv[1:] or (QUICK_ROOMS if quick else ROOMS):
         measured: Figures = importlib.import_module(f"bench.{room}").figures(quick)
+        print(told(measured), flush=True)
         found |= measured
-        for name, figure in measured.items():
-            print(f"{name:<30} {figure['value']:>10} {figure['unit']:<6} {figure['target']}")
-        write_json(RESULTS, found)
-    write_text(README, TABLE.sub(lambda _: table(found), README.read_text(encoding="utf-8")))
+        record(found)
+
+
+def record(found: Figures) -> None:
+    """Write the figures to the results and to the README's table."""
+    write_json(RESULTS, found)
+    text = README.read_text(encoding="utf-8")
+    write_text(README, TABLE.sub(lambda _: table(found), text))
 
 
 def table(found: Figures) -> str:

@@ -12,7 +12,6 @@ every point of seed 1: F1 and MACs by factorising alone, by cutting alone, and b
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.figures import Figures, told, without
 from weighin.determinism import pin
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class Point:
     latency: float
 
 
-def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+def figures(quick: bool = False) -> Figures:
     """Return this room's figures."""
     if not PHOTOGRAPHS.is_dir():
-        sys.exit(f"{PHOTOGRAPHS} does not exist; name a folder that holds waste7 in WEIGHIN_DATA")
+        return without(PHOTOGRAPHS)
     seeds = (1,) if quick else (1, 2, 3)
     shares, times = [], []
     with tempfile.TemporaryDirectory() as name:
@@ -159,5 +159,4 @@ def _packed(folder: Path) -> Path:
 
 if __name__ == "__main__":
     pin()
-    for name, figure in figures(os.environ.get("QUICK") == "1").items():
-        print(f"{name:<30} {figure['value']:>10} {figure['unit']:<6} {figure['target']}")
+    print(told(figures(os.environ.get("QUICK") == "1")))

@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bench.figures import figure
+from bench.figures import Figures, figure, told, without
 from weighin.determinism import pin
 from weighin.files import read_json, write_json, write_text
 
@@ -47,10 +47,10 @@ LEFT_OUT: dict[str, dict[str, Any]] = {
 Row = dict[str, Any]
 
 
-def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+def figures(quick: bool = False) -> Figures:
     """Return this room's figures; quick ones are those of the first seed, without the table."""
     if not PHOTOGRAPHS.is_dir():
-        sys.exit(f"{PHOTOGRAPHS} does not exist; name a folder that holds waste7 in WEIGHIN_DATA")
+        return without(PHOTOGRAPHS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(sys.argv[-1]) if Path(sys.argv[-1]).is_dir() else Path(name)
         clone = cloned(folder / "clone")
@@ -117,13 +117,18 @@ def write_table(clone: Path, seeds: tuple[int, ...]) -> None:
 
 def build(clone: Path, seed: int, changes: Mapping[str, Any]) -> None:
     """Bring the clone to what its pipeline makes of a seed and some other parameters."""
+    write_params(clone, {"seed": seed, **changes})
+    run(clone, sys.executable, "-m", "dvc", "repro")
+
+
+def write_params(clone: Path, changes: Mapping[str, Any]) -> None:
+    """Write the waste7 parameters, with changes under dotted names."""
     from weighin.commented import commented
     from weighin.params import Params, load
     from weighin.schema import with_values
 
-    params = with_values(load(RECORD / "params.yaml"), {"seed": seed, **changes})
+    params = with_values(load(RECORD / "params.yaml"), changes)
     write_text(clone / "params.yaml", commented(Params, asdict(params)))
-    run(clone, sys.executable, "-m", "dvc", "repro")
 
 
 def stages(clone: Path, seed: int) -> list[Row]:
@@ -132,15 +137,15 @@ def stages(clone: Path, seed: int) -> list[Row]:
     for stage in ("search", "tune"):
         study = read_json(clone / f"work/{stage}/trials.json")
         (best,) = (trial for trial in study["trials"] if trial["number"] == study["chosen"])
-        rows.append({"seed": seed, "what": f"after {stage}", **told(best)})
+        rows.append({"seed": seed, "what": f"after {stage}", **row_of(best)})
     for name, stage in (("as trained", "train"), ("finetuned", "finetune")):
-        rows.append({"seed": seed, "what": f"after {stage}", **told(candidates(clone)[name])})
+        rows.append({"seed": seed, "what": f"after {stage}", **row_of(candidates(clone)[name])})
     return rows
 
 
 def recovered_nothing(clone: Path, seed: int) -> list[Row]:
     """Return what there was after decompose: the finetuned network of no finetuning."""
-    found = told(candidates(clone)["finetuned"])
+    found = row_of(candidates(clone)["finetuned"])
     return [{"seed": seed, "what": "after decompose", **found}]
 
 
@@ -153,10 +158,14 @@ def candidates(clone: Path) -> dict[str, Row]:
 def exported(clone: Path) -> Row:
     """Return the figures of what is handed in, the public test's among them."""
     metrics = read_json(clone / "submission/metrics.json")
-    return {**told(metrics), "public_f1": metrics["test_f1"], "public_score": metrics["test_score"]}
+    return {
+        **row_of(metrics),
+        "public_f1": metrics["test_f1"],
+        "public_score": metrics["test_score"],
+    }
 
 
-def told(values: Row) -> Row:
+def row_of(values: Row) -> Row:
     """Return the three figures that every row has."""
     return {name: values[name] for name in ("f1", "macs", "score")}
 
@@ -192,5 +201,4 @@ def run(folder: Path, *command: str) -> None:
 
 if __name__ == "__main__":
     pin()
-    for name, found in figures().items():
-        print(f"{name:<30} {found['value']:>10} {found['unit']:<6} {found['target']}")
+    print(told(figures()))
