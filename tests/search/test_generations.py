@@ -8,13 +8,12 @@ import numpy as np
 import optuna
 import pytest
 
-from weighin.grading.score import WASTE, Metrics, score
+from weighin.grading.score import WASTE
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.evaluation import Measured
 from weighin.search.gate import Cost
 from weighin.search.generations import IN_VAIN, Plan, Proposal, Study, Trial
-from weighin.search.halving import promise
 
 CLASSES = ("a", "b")
 PLAN = Plan(
@@ -80,6 +79,17 @@ def test_the_better_half_goes_on_and_only_that(run: Made) -> None:
     assert second[0] == sorted(best[:2]) and third[0] == best[:1]
     assert [t.state for t in trials].count("complete") == 2
     assert {t.measured.epochs for t in trials if t.state == "complete" and t.measured} == {4}
+
+
+def test_a_front_goes_on_with_what_adds_to_it(run: Made) -> None:
+    """F1 is 10 + c % and MACs 1,000 c: all are on the front, and those in the middle add most."""
+    bench, trials = run(objective="front", max_macs=91_000)
+    channels = {t.number: t.proposal.params["c"] for t in trials if t.state != "over-budget"}
+    first, second, third = (numbers for numbers, _ in bench.trained[:3])
+    volume = {n: (10 + channels[n]) * (91 - channels[n]) for n in first}
+    middle = max(first, key=volume.__getitem__)
+    assert third == [middle] and middle in second
+    assert middle != max(first, key=channels.__getitem__)  # which the score would keep
 
 
 def test_the_planned_epochs_are_those_that_are_trained(run: Made) -> None:
@@ -154,12 +164,3 @@ def test_a_baseline_never_stops(params: Params) -> None:
     trials = study.run()
     assert trials[0].proposal.params == {"c": 1}
     assert trials[0].state == "complete"
-
-
-def test_promise_is_the_score_above_the_floor_and_a_slope_below() -> None:
-    def both(f1: float) -> tuple[float, float]:
-        metrics = Metrics(f1, f1, 1_386_537, 0)
-        return promise(WASTE, metrics), score(WASTE, metrics).value
-
-    assert both(0.6)[0] == both(0.6)[1]
-    assert both(0.3) == pytest.approx((0.1 + 1 - 0.3 / 0.83656 + 0.2 / 0.83656, 1.1), abs=1e-6)

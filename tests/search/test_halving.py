@@ -1,0 +1,55 @@
+"""Who goes on: by the score, or by what is added to the front."""
+
+from dataclasses import replace
+
+import pytest
+
+from weighin.grading.score import WASTE, Metrics, score
+from weighin.search.halving import better_half, by_gain, hypervolume, promise
+
+
+def metrics(f1: float, macs: int) -> Metrics:
+    return Metrics(f1, f1, macs, 0)
+
+
+def test_an_odd_one_goes_on() -> None:
+    assert [better_half(count) for count in (1, 2, 3, 8)] == [1, 1, 2, 4]
+
+
+def test_promise_is_the_score_above_the_floor_and_a_slope_below() -> None:
+    def both(f1: float) -> tuple[float, float]:
+        found = metrics(f1, 1_386_537)
+        return promise(WASTE, found), score(WASTE, found).value
+
+    assert both(0.6)[0] == both(0.6)[1]
+    assert both(0.3) == pytest.approx((0.1 + 1 - 0.3 / 0.83656 + 0.2 / 0.83656, 1.1), abs=1e-6)
+
+
+def test_the_hypervolume_is_the_area_under_the_best_f1() -> None:
+    front = [metrics(0.5, 40), metrics(0.25, 10)]
+    assert hypervolume(front, 100) == 0.25 * 30 + 0.5 * 60
+    assert hypervolume([*front, metrics(0.5, 50), metrics(0.2, 10)], 100) == 37.5  # dominated
+    assert hypervolume([], 100) == 0
+
+
+def test_what_adds_most_to_the_front_goes_first_then_the_front_behind_it() -> None:
+    named = {
+        "best": metrics(0.75, 20),  # 60 alone
+        "beside": metrics(0.875, 60),  # adds 0.125 * 40
+        "small": metrics(0.5, 5),  # adds 0.5 * 15
+        "behind": metrics(0.75, 25),  # adds nothing, 56.25 alone
+        "behind, small": metrics(0.375, 5),  # adds nothing, then 0.375 * 20
+        "nothing": metrics(0.0, 5),
+    }
+    order = by_gain(list(reversed(named)), named.__getitem__, 100)
+    assert order == ["best", "small", "beside", "behind", "behind, small", "nothing"]
+
+
+def test_equals_keep_their_order() -> None:
+    named = {number: metrics(0.5, 10) for number in (3, 1, 2)}
+    assert by_gain([3, 1, 2], named.__getitem__, 100) == [3, 1, 2]
+
+
+def test_a_floor_does_not_change_what_is_promised_above_it() -> None:
+    found = metrics(0.6, 10**6)
+    assert promise(replace(WASTE, floor_f1=0.1), found) == promise(WASTE, found)
