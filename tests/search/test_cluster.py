@@ -26,14 +26,14 @@ from weighin.search.kept import Kept
 class Cluster:
     """A scheduler and its workers, as `dask scheduler` and `dask worker` start them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str] = PINS) -> None:
         self.folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         port = self.address.rpartition(":")[2]
         scheduler = [sys.executable, "-m", "dask", "scheduler", "--port", port, "--no-dashboard"]
-        self.scheduler = self._start("scheduler", scheduler, PINS)
+        self.scheduler = self._start("scheduler", scheduler, environment)
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def add(self, count: int, pins: dict[str, str] = PINS) -> None:
@@ -137,6 +137,20 @@ def test_no_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.problem.startswith("no Dask scheduler answers at tcp://127.0.0.1:9 (")
     assert caught.value.mend == (
         "start one by `dask scheduler`, or set the stage's cluster to null"
+    )
+
+
+def test_a_scheduler_without_this_package(tmp_path: Path) -> None:
+    (tmp_path / "weighin.py").write_text("raise ImportError('not here')")
+    elsewhere = Cluster(tmp_path, {**PINS, "PYTHONPATH": str(tmp_path)})
+    try:
+        with pytest.raises(WorkerError) as caught:
+            ClusterWorkers(elsewhere.address)
+    finally:
+        elsewhere.stop()
+    assert str(caught.value) == (
+        f"the Dask scheduler at {elsewhere.address} does not find weighin (not here)\n"
+        "  to mend it: start it by the project's own `dask scheduler`, in the project's folder"
     )
 
 

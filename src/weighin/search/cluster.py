@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, Executor
 from distributed import Client
 from distributed.scheduler import KilledWorker
 
+from weighin.determinism import pinned
 from weighin.errors import WorkerError
 from weighin.progress import say
 from weighin.search.workers import MEND, Workers
@@ -40,16 +41,10 @@ class ClusterWorkers(Workers):
         """Connect.
 
         Raises:
-            WorkerError: no scheduler answers there.
+            WorkerError: no scheduler answers there, or one that lacks this package.
         """
         self._address = address
-        try:
-            self._client = Client(address, timeout=CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            problem = f"no Dask scheduler answers at {address} ({reason})"
-            mend = "start one by `dask scheduler`, or set the stage's cluster to null"
-            raise WorkerError(problem, mend) from None
+        self._client = _connected(address)
         self._executor: Executor = self._client.get_executor(pure=False)  # type: ignore[no-untyped-call]
         self._seen = time.monotonic()
 
@@ -90,3 +85,21 @@ class ClusterWorkers(Workers):
                 problem, f"start one by `weighin worker {self._address}`, then {MEND}"
             )
         say(f"the cluster at {self._address} has no worker: waiting for one")
+
+
+def _connected(address: str) -> Client:
+    try:
+        client = Client(address, timeout=CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        problem = f"no Dask scheduler answers at {address} ({reason})"
+        mend = "start one by `dask scheduler`, or set the stage's cluster to null"
+        raise WorkerError(problem, mend) from None
+    try:
+        client.run_on_scheduler(pinned)  # type: ignore[no-untyped-call]
+    except ImportError as error:  # it reads each task before it gives it out
+        client.close()  # type: ignore[no-untyped-call]
+        problem = f"the Dask scheduler at {address} does not find weighin ({error})"
+        mend = "start it by the project's own `dask scheduler`, in the project's folder"
+        raise WorkerError(problem, mend) from None
+    return client
