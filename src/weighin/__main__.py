@@ -1,5 +1,16 @@
-"""`python -m weighin`: the command line."""
+"""`python -m weighin`, and the command `weighin`: the command line."""
 
-from weighin.cli import main
+import signal
 
-main()
+
+def main() -> None:
+    """Run the command line; an interrupt while it loads ends it without a word."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from weighin.cli import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

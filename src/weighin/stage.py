@@ -4,12 +4,16 @@
 does not name cannot be read, and scratch space belongs to exactly those contents and values.
 """
 
+import atexit
+import contextlib
 import dataclasses
+import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from weighin.determinism import pin
 from weighin.errors import ParamsError, WeighinError
@@ -19,6 +23,7 @@ from weighin.schema import read_yaml
 
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 SCRATCH = Path(".weighin/scratch")
+INTERRUPTED = 130  # what a shell says of a command that an interrupt ended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +52,7 @@ def main(body: Callable[[Stage], None]) -> None:
     """Run `body` as the stage whose file this process was started with, and exit."""
     pin()
     name = Path(sys.argv[0]).stem
-    sys.exit(exit_code(lambda: run(name, body)))
+    leave(exit_code(lambda: run(name, body)))
 
 
 def run(name: str, body: Callable[[Stage], None]) -> None:
@@ -67,15 +72,49 @@ def run(name: str, body: Callable[[Stage], None]) -> None:
 
 def exit_code(body: Callable[[], None]) -> int:
     """Run `body` and return the process's exit code; a problem is printed, not its traceback."""
-    try:
-        body()
-    except WeighinError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr, flush=True)
-        return 130
+    with _interrupts() as seen:
+        try:
+            body()
+        except (Exception, KeyboardInterrupt) as error:
+            # an interrupt may end as another error: in the middle of an import, or where it
+            # reached a program that `body` ran
+            if seen or isinstance(error, KeyboardInterrupt):
+                print("interrupted; run the same command again to go on", file=sys.stderr)
+                return INTERRUPTED
+            if not isinstance(error, WeighinError):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; after an interrupt at once, for torch takes seconds to unload."""
+    if code != INTERRUPTED:
+        sys.exit(code)
+    atexit._run_exitfuncs()  # clears what multiprocessing laid into the temporary folder
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Yield a list that remembers an interrupt; a process that is to ignore them still does."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def declaration(name: str) -> Mapping[str, Any]:

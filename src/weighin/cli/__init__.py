@@ -9,7 +9,7 @@ import sys
 import click
 
 from weighin.cli import data, model, proof, study
-from weighin.stage import exit_code
+from weighin.stage import exit_code, leave
 
 QUICK = {"--help", "-h", "--version"}
 
@@ -20,7 +20,7 @@ def main() -> None:
         from weighin.determinism import pin
 
         pin()
-    sys.exit(exit_code(_run))
+    leave(exit_code(_run))
 
 
 def _run() -> None:

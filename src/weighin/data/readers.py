@@ -1,13 +1,13 @@
 """The processes that read images: they stay from the first image to the last contact sheet."""
 
 import contextlib
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import ParamSpec, TypeVar
 
 from weighin.errors import WorkerError
+from weighin.processes import Pool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def readers(workers: int) -> Iterator[Executor]:
         yield Here()
         return
     try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        with Pool(workers) as pool:
             yield pool
     except BrokenProcessPool:
         problem = "a worker process went away while it read images"

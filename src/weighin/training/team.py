@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from weighin.errors import WorkerError
+from weighin.processes import undisturbed
 
 R = TypeVar("R")
 PATIENCE = timedelta(minutes=5)  # with a worker whose host fell silent; a killed one shows at once
@@ -113,14 +114,15 @@ def _others(
 ) -> Iterator[None]:
     """Start every worker but the first, wait until each is up, and end them with the block."""
     context = get_context("forkserver")  # one import of torch for all workers of all jobs
-    context.set_forkserver_preload(["weighin.training.loop"])
+    context.set_forkserver_preload(["weighin.training.forked", "weighin.training.loop"])
     started: list[_Other] = []
     try:
         for rank in range(1, size):
             ear, mouth = context.Pipe(duplex=False)
             parts = (function, meeting, rank, size, arguments, mouth)
             process = context.Process(target=_member, args=parts, daemon=True)
-            process.start()
+            with undisturbed():
+                process.start()
             mouth.close()
             started.append(_Other(process, ear))
         for other in started:
@@ -172,11 +174,11 @@ def _member(
     told: Connection,
 ) -> None:
     Thread(target=_end_with_the_first, daemon=True).start()
-    told.send_bytes(b"up")
     try:
+        told.send_bytes(b"up")
         with _joined(meeting, rank, size) as team:
             function(team, *arguments)
-    except (WorkerError, KeyboardInterrupt):
+    except (WorkerError, BrokenPipeError):
         pass  # another went away: not this one's story
     except Exception as error:  # the first worker tells the user
         told.send_bytes(f"{type(error).__name__}: {error}".encode())

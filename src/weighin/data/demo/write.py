@@ -13,11 +13,9 @@ one's pictures, and any number of workers writes the same bytes. The default set
 
 import glob
 import io
-import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -28,6 +26,7 @@ from weighin.data.demo.scene import DRAWINGS, render
 from weighin.determinism import generator
 from weighin.errors import DataError, OutputError, WorkerError
 from weighin.files import read_json, sha256_tree, write_csv, write_json
+from weighin.processes import Pool
 from weighin.progress import Progress
 
 # shares of the classes, in the order of DRAWINGS: uneven as the contest's are, 1 : 4
@@ -170,10 +169,9 @@ def _run(draw: Callable[[list[Job]], int], chunks: list[list[Job]], workers: int
     if workers <= 1:
         yield from map(draw, chunks)
         return
-    # a spawned process inherits no threads, locks or streams of this one
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), spawn) as pool:
-        yield from pool.map(draw, chunks)
+    with Pool(min(workers, len(chunks))) as pool:
+        for drawn in [pool.submit(draw, chunk) for chunk in chunks]:
+            yield drawn.result()
 
 
 def _draw(draft: Path, size: int, seed: int, jobs: list[Job]) -> int:
