@@ -45,7 +45,7 @@ NETWORKS = ("seed", "mobilenetv3")
 PLAIN = {"seed": "at least 5", "mobilenetv3": "at least 2"}
 PEAK = {"seed": "above 0.09", "mobilenetv3": "above 0.16"}
 BATCH = 128
-SEEDS, EPOCHS = (1, 2, 3), 20
+SEEDS, EPOCHS = (1, 2, 3), 12
 
 
 def figures(quick: bool = False) -> Figures:
