@@ -37,18 +37,21 @@ def make_project(root: Path) -> Path:
 
 
 def write_prepare(root: Path) -> None:
-    rows = []
+    rows, pixels = [], []
     for place, label in enumerate((*TRUTH, *TRUTH, *TRUTH)):
         split = "validation" if place < len(TRUTH) else "train"
         name = f"{CLASSES[label]}/{place:02d} <i>.png"
         path = root / "data/train" / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        if split == "validation":
+            pixels.append(np.full((8, 8, 3), COLOURS[label], np.uint8))
         Image.new("RGB", (24 + place, 16), COLOURS[label]).save(path)
         row = place if split == "validation" else place - len(TRUTH)
         rows.append((split, row, CLASSES[label], name, "", sha256_file(path)))
     folder = root / "work/prepare"
     write_csv(folder / "images.csv", ("split", "row", "class", "name", "group", "sha256"), rows)
     write_json(folder / "classes.json", list(CLASSES))
+    np.save(folder / "validation_8x8.npy", np.stack(pixels))
     write_json(folder / "report.json", data_report())
     (folder / "pictures").mkdir()
     for name in (*CLASSES, "-pairs"):

@@ -138,7 +138,7 @@ def test_every_link_leads_to_a_section(chrome: Any, written: Path) -> None:
     links = chrome.execute_script(
         "return [...document.querySelectorAll('a')].map(link => link.getAttribute('href'))"
     )
-    assert len(links) == 8
+    assert len(links) == 9
     for link in links:
         chrome.execute_script("location.hash = arguments[0]", link)
         heading = chrome.execute_script("return document.querySelector(':target')?.tagName")

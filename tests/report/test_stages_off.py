@@ -13,7 +13,17 @@ from weighin.files import write_json
 from weighin.params import Params
 
 Write = Callable[..., Path]
-WHOLE = ["verdict", "data", "search", "training", "compression", "mistakes", "origin", "rebuild"]
+WHOLE = [
+    "verdict",
+    "data",
+    "search",
+    "training",
+    "compression",
+    "mistakes",
+    "robustness",
+    "origin",
+    "rebuild",
+]
 
 
 def sections(folder: Path) -> list[str]:
@@ -107,7 +117,8 @@ def test_with_no_truth_at_all_the_work_is_still_counted(project: Path, report: W
     folder = report()
     text = (folder / "metrics.json").read_text(encoding="utf-8")
     assert text == '{\n  "macs": 204,\n  "parameters": 12\n}\n'
-    assert sections(folder) == [name for name in WHOLE if name != "mistakes"]
+    gone = {"mistakes", "robustness"}
+    assert sections(folder) == [name for name in WHOLE if name not in gone]
     said = "No F1 is known: there are neither validation logits nor a truth for the test folder."
     assert said in (folder / "report.html").read_text(encoding="utf-8")
     assert said in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -17,6 +17,8 @@ from weighin.report.inputs import Facts
 from weighin.report.metrics import DIGITS
 from weighin.report.origin import GRADE, REBUILD
 from weighin.report.provenance import versions
+from weighin.report.robustness import DEGRADATIONS, Robustness
+from weighin.report.robustness_section import change
 from weighin.report.rules import rules
 from weighin.report.words import (
     SEEN,
@@ -35,7 +37,9 @@ MARKS = re.compile(r"([\\`*_\[\]|~#$])")
 TASK = "image-classification"
 
 
-def card(facts: Facts, found: dict[str, Evaluation], params: Params) -> str:
+def card(
+    facts: Facts, found: dict[str, Evaluation], worse: Robustness | None, params: Params
+) -> str:
     """Return the model card as Markdown; names are shown as they are, never as markup."""
     sections = {
         "Model": _model(facts, params),
@@ -44,6 +48,7 @@ def card(facts: Facts, found: dict[str, Evaluation], params: Params) -> str:
         "Training": _training(facts),
         "Figures": _figures(found, params),
         "Classes": _classes(found),
+        "Worse photographs": _worse(worse),
         "Limits": _limits(facts, found, params),
         "Rebuild and grade": _rebuild(),
     }
@@ -174,6 +179,18 @@ def _classes(found: dict[str, Evaluation]) -> str:
     ]
     head = "| class | images | precision | recall | F1 |\n|---|---|---|---|---|"
     return "\n".join([f"On {split_name(split)}:", "", head, *lines])
+
+
+def _worse(found: Robustness | None) -> str:
+    if found is None:
+        return ""
+    head = "| degradation | macro F1 | change |\n|---|---|---|"
+    lines = [
+        f"| {kind}: {DEGRADATIONS[kind][0]} | {measured(f1)} | {change(f1, found.clean)} |"
+        for kind, f1 in found.f1.items()
+    ]
+    told = f"On {several(found.images, 'validation image')}, degraded at the network's own size:"
+    return "\n".join([told, "", head, *lines])
 
 
 def _limits(facts: Facts, found: dict[str, Evaluation], params: Params) -> str:

@@ -4,6 +4,7 @@ accuracy, f1, score             on the validation split
 f1_low, f1_high                 95 % bootstrap interval; score_low, score_high likewise
 f1_under_floor                  share of resamples under the contest's floor
 calibration_error               expected, over ten bins of confidence
+robustness                      F1 on the validation images degraded: robustness.py says how
 test_...                        the same on data/test, where its truth is known; F1 by class is a
                                 table of plots/, to keep `dvc exp show` on a screen
 macs, parameters                counted from model.onnx by the contest's rule
@@ -14,6 +15,7 @@ from typing import Any
 from weighin.params import Params
 from weighin.report.evaluation import Evaluation, calibrate, evaluate, tabulate
 from weighin.report.inputs import Facts
+from weighin.report.robustness import Robustness
 
 DIGITS = 6
 
@@ -36,7 +38,9 @@ def evaluations(facts: Facts, params: Params) -> dict[str, Evaluation]:
     }
 
 
-def metrics(facts: Facts, found: dict[str, Evaluation]) -> dict[str, Any]:
+def metrics(
+    facts: Facts, found: dict[str, Evaluation], worse: Robustness | None = None
+) -> dict[str, Any]:
     """Return what metrics.json holds."""
     values: dict[str, Any] = {"macs": facts.count.macs, "parameters": facts.count.parameters}
     for split, evaluation in found.items():
@@ -44,6 +48,8 @@ def metrics(facts: Facts, found: dict[str, Evaluation]) -> dict[str, Any]:
         values |= {prefix + name: value for name, value in _of(evaluation).items()}
     if facts.validation:
         values["calibration_error"] = round(calibrate(facts.validation).error, DIGITS)
+    if worse:
+        values["robustness"] = {kind: round(f1, DIGITS) for kind, f1 in worse.f1.items()}
     return values
 
 

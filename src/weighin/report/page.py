@@ -11,6 +11,8 @@ from weighin.report.inputs import Facts
 from weighin.report.markup import Markup, element, joined
 from weighin.report.origin import origin, rebuild
 from weighin.report.provenance import Json
+from weighin.report.robustness import Robustness
+from weighin.report.robustness_section import worse_photographs
 from weighin.report.theme import CSS
 from weighin.report.verdict import verdict
 
@@ -22,6 +24,7 @@ def page(
     facts: Facts,
     found: dict[str, Evaluation],
     charts: Charts,
+    worse: Robustness | None,
     params: Params,
     images: Path,
     definition: Json,
@@ -34,6 +37,7 @@ def page(
         ("training", "Training", sections.training(facts, charts)),
         ("compression", "Compression", sections.compression(facts, charts)),
         ("mistakes", "Mistakes", sections.mistakes(facts, found, charts, params, images)),
+        ("robustness", "Worse photographs", worse_photographs(worse, params.report.mistakes > 0)),
         ("origin", "Made from", origin(definition)),
         ("rebuild", "Rebuild and grade", rebuild(facts)),
     ]

@@ -11,6 +11,7 @@ from weighin.report.metrics import evaluations, metrics
 from weighin.report.page import page
 from weighin.report.plots import tables
 from weighin.report.provenance import build_definition, provenance
+from weighin.report.robustness import robustness
 
 PLOTS = "plots"
 
@@ -28,12 +29,13 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
     """
     facts = read(inputs)
     found = evaluations(facts, params)
+    worse = robustness(facts.model, inputs.prepare) if facts.validation else None
     charts = draw(facts, found, params)
     definition = build_definition(inputs, params)
     made = {
-        "metrics.json": canonical_json(metrics(facts, found)),
-        "report.html": page(facts, found, charts, params, inputs.images, definition),
-        "MODEL_CARD.md": card(facts, found, params),
+        "metrics.json": canonical_json(metrics(facts, found, worse)),
+        "report.html": page(facts, found, charts, worse, params, inputs.images, definition),
+        "MODEL_CARD.md": card(facts, found, worse, params),
         **{f"{PLOTS}/{name}.svg": chart.svg for name, chart in charts.items()},
         **{f"{PLOTS}/{name}": text for name, text in tables(facts).items()},
     }
