@@ -165,7 +165,8 @@ def measured(root: Path) -> dict[str, float]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
             for number in family(process.pid):
-                peaks[number] = max(peak(number), peaks.get(number, 0))
+                # the last is the highest, but for a new process's, which is at first its parent's
+                peaks[number] = peak(number) or peaks.get(number, 0)
             time.sleep(0.02)
         spent = float(process.stdout.read() if process.stdout else "")
     return {"seconds": spent, "mb": sum(peaks.values())}
