@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from weighin.network.build import build
+from weighin.network.build import build, structure
+from weighin.network.factorised import blank
 from weighin.network.macs import count_macs, count_parameters, layer_macs
 from weighin.network.spec import read_spec, shipped
 
@@ -120,3 +121,12 @@ def test_ptflops_agrees_on_convolutions_and_linear_layers():
     )
     rule = sum(c.macs for c in layer_macs(module, net.input) if c.kind in ("Conv2d", "Linear"))
     assert abs(counted / rule - 1) < 0.02
+
+
+def test_shapes_alone_count_as_real_numbers_do() -> None:
+    spec = read_spec(shipped("mobilenetv3"))
+    empty = structure(dataclasses.replace(spec, input=(64, 64)), 9)
+    before = [dict(vars(part)).keys() for part in empty.modules()]
+    counted = layer_macs(empty, (64, 64))
+    assert [dict(vars(part)).keys() for part in empty.modules()] == before
+    assert layer_macs(blank(empty, "cpu"), (64, 64)) == counted

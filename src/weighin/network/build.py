@@ -19,7 +19,7 @@ from weighin.network.block import Block, Channels
 from weighin.network.blocks import BLOCKS
 from weighin.network.factorised import Factorisation, apply_ranks, blank
 from weighin.network.layers import make_divisible
-from weighin.network.macs import count_parameters, evaluating
+from weighin.network.macs import count_parameters, shaping
 from weighin.network.spec import NetworkSpec, Row, nearest
 from weighin.schema import check_value
 
@@ -118,7 +118,7 @@ def _row(name: str, row: Row, args: Arguments, x: torch.Tensor) -> tuple[nn.Modu
         except ValueError as error:
             raise NetworkError(f"{name}: {error}", MEND) from None
         try:
-            with evaluating(repeat):
+            with shaping(repeat):
                 y: torch.Tensor = repeat(x)
         except (RuntimeError, IndexError) as error:
             shrinks = any(sign in str(error) for sign in TOO_SMALL)
