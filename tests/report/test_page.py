@@ -103,7 +103,7 @@ def test_hostile_names_are_text(text: str, page: Page) -> None:
     assert "The lowest <score> of the front." in section(page, "search")
     assert "- <end>" in section(page, "training")
     assert "stage<1>.conv" in section(page, "compression")
-    assert f"true {CLASSES[1]}labelled Metal, 95.0 % sure" in section(page, "mistakes")
+    assert f"true {CLASSES[1]}labelled Metal95.0 % sure" in section(page, "mistakes")
     titles = [tag.attributes["title"] for tag in page.named("figure") if "title" in tag.attributes]
     assert titles == [f"{CLASSES[1]}/06 <i>.png", f"{HOSTILE}/03 <i>.png"]
 

@@ -43,6 +43,7 @@ def _item(mistake: Mistake, root: Path) -> Markup:
         element("br"),
         "labelled ",
         element("strong", mistake.predicted),
-        f", {share(mistake.confidence)} sure",
+        element("br"),
+        f"{share(mistake.confidence)} sure",
     )
     return element("figure", shown, caption, title=mistake.name)
