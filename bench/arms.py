@@ -1,0 +1,169 @@
+"""The arms of `bench.search`: each a process that finds networks for the same CPU time."""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weighin.workers import cores
+
+if TYPE_CHECKING:
+    from weighin.params import Params
+    from weighin.search.generations import Study, Trial
+    from weighin.search.workers import Workers
+
+ROOT = Path(__file__).parents[1]
+PHOTOGRAPHS = Path(os.environ.get("WEIGHIN_DATA", "data")) / "waste7" / "train"
+CPU_SECONDS = 150.0
+MAX_MACS = 2_000_000
+EPOCHS = 8
+CLASSES = 7
+Point = dict[str, float]  # macs, f1, score
+
+
+def hypervolume(points: Sequence[Point]) -> float:
+    """Return the mean over MACs from 0 to the gate of the best F1 of networks with as many."""
+    best = before = total = 0.0
+    for point in sorted(points, key=lambda point: point["macs"]):
+        total += best * (point["macs"] - before)
+        best, before = max(best, point["f1"]), point["macs"]
+    return (total + best * (MAX_MACS - before)) / MAX_MACS
+
+
+class SpentError(Exception):
+    """The CPU time is spent; what was being trained does not count."""
+
+
+class Meter:
+    """Trains here, one after the other, until the CPU time of this process is spent."""
+
+    def __init__(self) -> None:
+        self.end = time.process_time() + CPU_SECONDS
+
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+        """Yield (place of a task, its result).
+
+        Raises:
+            SpentError: a task was not ready in time.
+        """
+        for place, task in enumerate(tasks):
+            result = function(task)
+            if time.process_time() > self.end:
+                raise SpentError
+            yield place, result
+
+
+def ours(seed: str, pack: str) -> list[Point]:
+    """Return what our search finds."""
+    return generations(parameters(int(seed)), Path(pack))
+
+
+def chance(seed: str, pack: str) -> list[Point]:
+    """Return what random search finds: our search without its sampler and its halving."""
+    params = parameters(int(seed))
+    search = replace(params.search, sampler="random", halving=1)
+    return generations(replace(params, search=search), Path(pack))
+
+
+def generations(params: "Params", pack: Path) -> list[Point]:
+    """Return the networks that a study of any length trains to the end in time."""
+    meter: Any = Meter()
+    with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(SpentError):
+        study = made(params, pack, meter, Path(scratch))
+        study.run()
+    return [point(trial, params.contest) for trial in study.trials if finished(trial)]
+
+
+def made(params: "Params", pack: Path, workers: "Workers", scratch: Path) -> "Study":
+    """Return the study that the search stage would run."""
+    from weighin.data.pack import packed_sizes
+    from weighin.search.architecture import planned, proposer
+    from weighin.search.generations import Study
+    from weighin.search.space import read_space
+    from weighin.search.trainer import Trainer
+
+    plan, contest = planned(params), params.contest
+    space = read_space(params.search.space, packed_sizes(pack))
+    propose = proposer(space, params.recipe, CLASSES)
+    return Study(plan, contest, propose, Trainer(plan, contest, pack, workers, scratch))
+
+
+def finished(trial: "Trial") -> bool:
+    """Whether a trial was trained to the end."""
+    return trial.measured is not None and trial.measured.epochs == EPOCHS
+
+
+def point(trial: "Trial", contest: Any) -> Point:
+    """Return what a trial found."""
+    from weighin.grading.score import score
+
+    metrics = trial.metrics()
+    value = round(score(contest, metrics).value, 6)
+    return {"macs": metrics.macs, "f1": metrics.f1, "score": value}
+
+
+def plain(seed: str, pack: str) -> list[Point]:
+    """Return what the plain loop finds in the first team's space."""
+    import optuna
+
+    from weighin.data.pack import packed_sizes
+    from weighin.search.architecture import proposer
+    from weighin.search.evaluation import Task, evaluate
+    from weighin.search.generations import Trial
+    from weighin.search.space import read_space
+    from weighin.search.trainer import shortened
+    from weighin.training.job import Job
+
+    params = parameters(int(seed))
+    recipe = shortened(params.recipe, params.search.shards)
+    propose = proposer(read_space("seed", packed_sizes(Path(pack))), recipe, CLASSES)
+    meter, found = Meter(), []
+
+    def objective(asked: optuna.trial.Trial) -> tuple[float, float]:
+        proposal = propose(asked)
+        if proposal is None or proposal.cost.macs > MAX_MACS:
+            raise optuna.TrialPruned
+        address = (int(seed), "plain", asked.number)
+        job = Job(proposal.spec, recipe, EPOCHS, Path(pack), address, validations=0)
+        _, outcome = next(meter.run(evaluate, [Task(asked.number, job, EPOCHS)]))
+        trial = Trial(asked.number, proposal, measured=outcome.measured)
+        found.append(point(trial, params.contest))
+        return trial.metrics().f1, trial.proposal.cost.macs
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.NSGAIISampler(seed=int(seed))  # the default of two objectives
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    with contextlib.suppress(SpentError):
+        study.optimize(objective)
+    return found
+
+
+def parameters(seed: int) -> "Params":
+    """Return the waste7 parameters for the front of short trainings."""
+    from weighin.params import load
+
+    params = load(ROOT / "results/waste7/params.yaml")
+    search = replace(
+        params.search, objective="front", epochs=EPOCHS, halving=2, trials=100_000, cluster=None
+    )
+    contest = replace(params.contest, max_macs=MAX_MACS)
+    recipe = replace(params.recipe, shards=2, shard_size=32)  # the same batch, a third faster
+    return replace(params, seed=seed, search=search, contest=contest, recipe=recipe)
+
+
+def packed(folder: Path) -> Path:
+    """Return the packed photographs."""
+    from weighin.data.prepare import prepare
+
+    # half of them validate, so that a front is less of luck and a trial takes less time
+    chosen = replace(parameters(1).prepare, group="none", validation=0.5)
+    (folder / "train").symlink_to(PHOTOGRAPHS.absolute())
+    prepare(folder, folder / "pack", chosen, 1, cores())
+    return folder / "pack"
+
+
+ARMS: dict[str, Callable[[str, str], list[Point]]] = {f.__name__: f for f in (ours, chance, plain)}
