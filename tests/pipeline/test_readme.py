@@ -1,17 +1,28 @@
-"""The README's line for each script of the system that this one replaces, run for real."""
+"""The README's lines, run for real: one for each script of the system that this one replaces, the
+recipes of "Vary it", the versions of "Your own images".
+"""
 
+import json
 import re
 import shlex
 import shutil
+import textwrap
 
 import pytest
 
 from tests.pipeline.closure import ROOT
 from tests.pipeline.project import copied, run
+from weighin.data.pack import packed_sizes
+from weighin.files import sha256_tree
+from weighin.network.spec import read_spec
+from weighin.schema import read_yaml
 
 pytestmark = pytest.mark.slow
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TABLE = re.compile(r"^\| `([a-z_]+\.py)[^|]*` \| `([^`]+)` \|$", re.MULTILINE)
-LINES = dict(TABLE.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+LINES = dict(TABLE.findall(README))
+VARY = README.partition("## Vary it\n")[2].partition("\n## ")[0]
+RECIPES = dict(re.findall(r"^    (dvc exp run .*?) +# (.+)$", VARY, re.MULTILINE))
 LEFT = {
     "train.py": "work/train/weights.safetensors",
     "tune_architecture.py": "work/search/network.yaml",
@@ -38,3 +49,76 @@ def test_the_line_leaves_what_the_script_was_for(script, built, tmp_path):
         command = [*command[:3], *SMALLER, *command[3:]]
     run(project, *command)
     assert (project / LEFT[script]).stat().st_size > 0
+
+
+def test_the_recipes_are_those_that_are_tested():
+    assert list(RECIPES.values()) == list(FOUND)
+
+
+def another_budget(project):
+    trials = json.loads((project / "work/search/trials.json").read_text())["trials"]
+    assert all(trial["macs"] <= 1_000_000 for trial in trials if trial["state"] == "complete")
+    assert read_yaml(project / "params.yaml")["contest"]["max_macs"] == 1_000_000
+
+
+def another_size(project):
+    assert packed_sizes(project / "work/prepare") == [(46, 64)]
+    assert read_spec(project / "work/search/network.yaml").input == (46, 64)
+
+
+def other_rules(project):
+    metrics = json.loads((project / "submission/metrics.json").read_text())
+    assert metrics["score"] == pytest.approx(1 - metrics["f1"], abs=1e-6)
+
+
+def own_rows(project):
+    assert not (project / "work/search/trials.json").exists(), "it searched"
+    small = ROOT / "src/weighin/network/rows/small.yaml"
+    assert read_spec(project / "work/search/network.yaml") == read_spec(small)
+    assert (project / "submission/submission.csv").stat().st_size > 0
+
+
+FOUND = {
+    "another budget": another_budget,
+    "another input size": another_size,
+    "another contest's rules": other_rules,
+    "your own rows, no search": own_rows,
+}
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_a_recipe_of_the_readme(recipe, built, tmp_path):
+    project = copied(built, tmp_path)
+    command = shlex.split(recipe)
+    sizes = ["-S", "prepare.sizes=[[64,64]]"] if "network=small" in recipe else []
+    run(project, *command[:3], *SMALLER[:4], *sizes, *command[3:])
+    FOUND[RECIPES[recipe]](project)
+    shown = json.loads((project / "submission/metrics.json").read_text())
+    assert {"f1", "macs", "score"} <= shown.keys()
+
+
+def test_the_data_commands_of_the_readme(built, tmp_path):
+    """Each line in its order: an import, a commit, what changed, back again, a remote."""
+    project, store = copied(built, tmp_path), tmp_path / "store"
+    before = sha256_tree(project / "data")
+    photos = project / "photos"
+    shutil.copytree(project / "data/train", photos / "train")
+    shutil.copytree(project / "data/test", photos / "public")
+    shutil.copyfile(project / "data/test_truth.csv", photos / "public_truth.csv")
+    shutil.rmtree(next((photos / "train").iterdir()))
+    (import_, *_), lines = (block.splitlines() for block in blocks("Your own images"))
+    said = [run(project, "sh", "-ec", line).stdout for line in (import_, *lines[:2])]
+    assert "recorded in data.dvc" in said[0]
+    assert "modified:" in said[2].lower()
+    assert sha256_tree(project / "data") != before
+    run(project, "sh", "-ec", lines[2])
+    assert sha256_tree(project / "data") == before
+    run(project, "sh", "-ec", lines[3].replace("/mnt/store", str(store)))
+    assert sum(path.is_file() for path in store.rglob("*")) > 100
+
+
+def blocks(title):
+    """Return the blocks of commands of a section, without their indent."""
+    section = README.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"(?:^    .+\n)+", section, re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
