@@ -6,7 +6,7 @@
     search.vs_plain_optuna  the same over the plain loop: `study.optimize` with Optuna's default
                             sampler in the first team's space, every network trained to the end
     search.two_workers      trials an hour of two workers over those of one: a generation of 16 of
-                            up to 8 epochs, once the workers have started
+                            up to 8 epochs, once every process has started
     search.overhead         share of the one worker's search that is not training: proposing,
                             counting MACs, sending and keeping what is found
 
@@ -118,10 +118,11 @@ def speed(workers: str, pack: str) -> dict[str, float]:
     params = parameters(1)
     knobs = replace(params.search, trials=TRIALS, generation=TRIALS)
     with tempfile.TemporaryDirectory() as scratch, Timed(int(workers)) as pool:
+        study = made(replace(params, search=knobs), Path(pack), pool, Path(scratch))
         list(pool.run(ready, range(int(workers))))
         spent.clear()
         began = time.perf_counter()
-        made(replace(params, search=knobs), Path(pack), pool, Path(scratch)).run()
+        study.run()
         seconds = time.perf_counter() - began
     return {"seconds": seconds, "training": sum(spent)}
 
