@@ -6,7 +6,7 @@
     search.vs_plain_optuna  the same over the plain loop: `study.optimize` with Optuna's default
                             sampler in the first team's space, every network trained to the end
     search.two_workers      trials an hour of two workers over those of one: a generation of 16 of
-                            up to 8 epochs, once every process has started
+                            up to 12 epochs, once every process has started
     search.overhead         share of the one worker's search that is not training: proposing,
                             counting MACs, sending and keeping what is found
 
@@ -42,7 +42,7 @@ from weighin.workers import cores
 
 COMMAND = "python -m bench.search"
 FRONTS = ROOT / "bench/search_fronts.json"
-TRIALS = 16  # of a timed search: one generation
+TRIALS, LONG = 16, 12  # of a timed search: one generation, epochs
 
 
 def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
@@ -116,7 +116,7 @@ def speed(workers: str, pack: str) -> dict[str, float]:
                 yield place, result
 
     params = parameters(1)
-    knobs = replace(params.search, trials=TRIALS, generation=TRIALS)
+    knobs = replace(params.search, trials=TRIALS, generation=TRIALS, epochs=LONG)
     with tempfile.TemporaryDirectory() as scratch, Timed(int(workers)) as pool:
         study = made(replace(params, search=knobs), Path(pack), pool, Path(scratch))
         list(pool.run(ready, range(int(workers))))
