@@ -1,0 +1,55 @@
+"""results/waste7 holds together: its files are those of its record, and grade to its figures."""
+
+import hashlib
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from weighin.commented import commented
+from weighin.files import read_json
+from weighin.grading.grade import grade
+from weighin.grading.recount import count_file
+from weighin.params import Params, load
+from weighin.schema import read_yaml
+
+RESULT = Path(__file__).parents[1] / "results/waste7"
+METRICS = read_json(RESULT / "submission/metrics.json")
+WASTE7 = Path(os.environ.get("WEIGHIN_DATA", "")) / "waste7"
+OUTPUTS = {
+    out["path"]: out["md5"]
+    for stage in read_yaml(RESULT / "dvc.lock")["stages"].values()
+    for out in stage["outs"]
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(p.name for p in (RESULT / "submission").iterdir() if p.is_file())
+)
+def test_files_are_those_of_the_record(path: str) -> None:
+    content = (RESULT / "submission" / path).read_bytes()
+    assert hashlib.md5(content, usedforsecurity=False).hexdigest() == OUTPUTS[f"submission/{path}"]
+
+
+def test_the_parameters_are_read_and_explained() -> None:
+    path = RESULT / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith(commented(Params, asdict(load(path))))
+
+
+def test_the_model_counts_what_the_metrics_say() -> None:
+    found = count_file(RESULT / "submission/model.onnx")
+    assert (found.macs, found.parameters) == (METRICS["macs"], METRICS["parameters"])
+
+
+@pytest.mark.skipif(not WASTE7.is_dir(), reason="WEIGHIN_DATA names no folder that holds waste7")
+def test_the_grader_gives_the_same_submission(tmp_path: Path) -> None:
+    model, contest = RESULT / "submission/model.onnx", load(RESULT / "params.yaml").contest
+    truth = WASTE7 / "public_truth.csv"
+    found = grade(model, WASTE7 / "public", tmp_path, truth=truth, contest=contest)
+    handed_in = RESULT / "submission/submission.csv"
+    assert (tmp_path / "submission.csv").read_bytes() == handed_in.read_bytes()
+    quality = found.facts["quality"]
+    assert round(quality["f1"], 6) == METRICS["test_f1"]
+    assert round(quality["score"]["value"], 6) == METRICS["test_score"]
