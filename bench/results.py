@@ -9,7 +9,8 @@
 
 The chain is `dvc repro` of a clone with results/waste7/params.yaml. For the table in
 docs/waste7.md it is built again with other seeds (another split, another search, other weights)
-and every stage on, and with each stage left out. Every choice is made on validation splits of the training data.
+and every stage on, and with each stage left out. Every choice is made on validation splits of the
+training data.
 
 Name a folder (`python -m bench.results FOLDER`) to go on there after an interruption: what is
 built is in its DVC cache.
@@ -188,7 +189,8 @@ def table(rows: list[Row]) -> str:
     for what in order:
         mine = [row for row in rows if row["what"] == what]
         cells = (spread([row[name] for row in mine if name in row]) for name in names)
-        lines.append(f"| {what} | {' | '.join(cells)} |")
+        shown = what.replace("without nothing", "every stage")
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
