@@ -53,3 +53,11 @@ def test_the_grader_gives_the_same_submission(tmp_path: Path) -> None:
     quality = found.facts["quality"]
     assert round(quality["f1"], 6) == METRICS["test_f1"]
     assert round(quality["score"]["value"], 6) == METRICS["test_score"]
+
+
+def test_the_readme_says_so() -> None:
+    text = (RESULT.parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = " ".join(text.split("<!-- waste7 -->")[1].split("<!-- end -->")[0].split())
+    low, high = (f"{METRICS[f'test_f1_{end}']:.4f}" for end in ("low", "high"))
+    assert f"macro F1 {METRICS['test_f1']:.4f} ({low} to {high})" in shown
+    assert f"with {METRICS['macs']:,} MACs: score {METRICS['test_score']:.4f}." in shown
