@@ -42,7 +42,7 @@ def record(found: Figures) -> None:
 def table(found: Figures) -> str:
     """Return the figures as a Markdown table, in the order of their names."""
     rows = [
-        f"| {name} | {figure["value"]:,} {figure['unit']} | {figure['target']} | "
+        f"| {name} | {figure['value']:,} {figure['unit']} | {figure['target']} | "
         f"`{figure['command']}` |"
         for name, figure in sorted(found.items())
     ]
