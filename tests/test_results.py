@@ -61,3 +61,9 @@ def test_the_readme_says_so() -> None:
     low, high = (f"{METRICS[f'test_f1_{end}']:.4f}" for end in ("low", "high"))
     assert f"macro F1 {METRICS['test_f1']:.4f} ({low} to {high})" in shown
     assert f"with {METRICS['macs']:,} MACs: score {METRICS['test_score']:.4f}." in shown
+
+
+def test_the_page_says_how_robust_it_is() -> None:
+    text = (RESULT.parents[1] / "docs/waste7.md").read_text(encoding="utf-8")
+    for figure in (*METRICS["robustness"].values(), METRICS["calibration_error"], METRICS["f1"]):
+        assert f" {figure:.4f} " in text
