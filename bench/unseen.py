@@ -15,8 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.figures import Figures, figure, told, without
 from bench.results import PHOTOGRAPHS, run, write_params
 from weighin.determinism import pin
@@ -68,6 +66,8 @@ def _changes(epochs: int) -> dict[str, Any]:
 
 def _auroc(clone: Path) -> float:
     """Return the share of pairs (known, unseen) where the known one has the larger margin."""
+    import numpy as np
+
     from weighin.grading.labels import read_labels
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
