@@ -1,7 +1,6 @@
 """The arms of `bench.search`: each a process that finds networks for the same CPU time."""
 
 import contextlib
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,15 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weighin.workers import cores
+from bench.waste7 import ROOT, packed
 
 if TYPE_CHECKING:
     from weighin.params import Params
     from weighin.search.generations import Study, Trial
     from weighin.search.workers import Workers
 
-ROOT = Path(__file__).parents[1]
-PHOTOGRAPHS = Path(os.environ.get("WEIGHIN_DATA", "data")) / "waste7" / "train"
 CPU_SECONDS = 150.0
 MAX_MACS = 2_000_000
 EPOCHS = 8
@@ -151,19 +148,13 @@ def parameters(seed: int) -> "Params":
         params.search, objective="front", epochs=EPOCHS, halving=2, trials=100_000, cluster=None
     )
     contest = replace(params.contest, max_macs=MAX_MACS)
-    recipe = replace(params.recipe, shards=2, shard_size=32)  # the same batch, a third faster
-    return replace(params, seed=seed, search=search, contest=contest, recipe=recipe)
+    return replace(params, seed=seed, search=search, contest=contest)
 
 
-def packed(folder: Path) -> Path:
+def packed_in_halves(folder: Path) -> Path:
     """Return the packed photographs."""
-    from weighin.data.prepare import prepare
-
     # half of them validate, so that a front is less of luck and a trial takes less time
-    chosen = replace(parameters(1).prepare, group="none", validation=0.5)
-    (folder / "train").symlink_to(PHOTOGRAPHS.absolute())
-    prepare(folder, folder / "pack", chosen, 1, cores())
-    return folder / "pack"
+    return packed(folder, replace(parameters(1).prepare, group="none", validation=0.5))
 
 
 ARMS: dict[str, Callable[[str, str], list[Point]]] = {f.__name__: f for f in (ours, chance, plain)}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.figures import Figures, told, without
+from bench.waste7 import ROOT, TRAIN, packed
 from weighin.determinism import pin
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from weighin.params import Params
 
 COMMAND = "python -m bench.compress"
-PHOTOGRAPHS = Path(os.environ.get("WEIGHIN_DATA", "data")) / "waste7" / "train"
 CURVES = Path("bench/compress_curves.json")
 BUDGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 CUTS = (2, 4)  # blocks
@@ -47,8 +47,8 @@ class Point:
 
 def figures(quick: bool = False) -> Figures:
     """Return this room's figures."""
-    if not PHOTOGRAPHS.is_dir():
-        return without(PHOTOGRAPHS)
+    if not TRAIN.is_dir():
+        return without(TRAIN)
     seeds = (1,) if quick else (1, 2, 3)
     shares, times = [], []
     with tempfile.TemporaryDirectory() as name:
@@ -140,21 +140,17 @@ def _trained(pack: Path, folder: Path, params: "Params") -> "Trained":
 def _params(seed: int, quick: bool) -> "Params":
     from weighin.params import load
 
-    params = load(Path(__file__).parents[1] / "params.yaml")
+    params = load(ROOT / "params.yaml")
     train = replace(params.train, epochs=10 if quick else 60)
     finetune = replace(params.finetune, epochs=4 if quick else 20)
     return replace(params, seed=seed, train=train, finetune=finetune)
 
 
 def _packed(folder: Path) -> Path:
-    from weighin.data.prepare import prepare
     from weighin.params import load
 
-    params = load(Path(__file__).parents[1] / "params.yaml").prepare
-    chosen = replace(params, sizes=((64, 64),), turn_tall=True, group="none")
-    (folder / "train").symlink_to(PHOTOGRAPHS.absolute())
-    prepare(folder, folder / "pack", chosen, 1, 1)
-    return folder / "pack"
+    params = load(ROOT / "params.yaml").prepare
+    return packed(folder, replace(params, sizes=((64, 64),), turn_tall=True, group="none"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ when it was started, which for a worker is the list of all names. VmHWM begins w
 Pages of mapped files count in it; prepare maps none, but for libraries, the same at any size.
 """
 
-import json
 import os
 import re
 import shutil
@@ -32,7 +31,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bench.figures import figure
+from bench.figures import Figures, figure, told
 from weighin.determinism import generator, pin
 
 COMMAND = "python -m bench.data"
@@ -41,7 +40,7 @@ CHUNK = 32
 WORKERS = len(os.sched_getaffinity(0))
 
 
-def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+def figures(quick: bool = False) -> Figures:
     """Return this room's figures."""
     photographs, few, many = (2_000, 300, 3_000) if quick else (10_000, 3_000, 100_000)
     with tempfile.TemporaryDirectory(prefix="weighin-bench-") as name:
@@ -196,4 +195,4 @@ if __name__ == "__main__":
         print(prepare_once(Path(sys.argv[-1])))
     else:
         quick = "--quick" in sys.argv or os.environ.get("QUICK") == "1"
-        print(json.dumps(figures(quick), indent=2))
+        print(told(figures(quick)))

@@ -7,13 +7,11 @@ face.stage_start_s its seconds
 face.noop_repro_s  `dvc repro` where nothing is out of date
 """
 
-import json
 import subprocess
 import sys
 import time
-from typing import Any
 
-from bench.figures import figure
+from bench.figures import Figures, figure, told
 from weighin.determinism import pin
 from weighin.schema import read_yaml
 from weighin.stage import PIPELINE
@@ -24,7 +22,7 @@ EMPTY_STAGE = (
 )
 
 
-def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+def figures(quick: bool = False) -> Figures:
     """Return this room's figures; the stage and `dvc repro` only where the pipeline was built."""
     runs = 3 if quick else 9
     help_s = seconds([sys.executable, "-m", "weighin", "--help"], runs)
@@ -63,4 +61,4 @@ def stage_starts(runs: int) -> tuple[list[float], list[float]]:
 
 if __name__ == "__main__":
     pin()
-    print(json.dumps(figures("--quick" in sys.argv), indent=2))
+    print(told(figures("--quick" in sys.argv)))

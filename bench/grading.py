@@ -23,9 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
-from bench.figures import figure
+from bench.figures import Figures, figure, told
 from weighin.determinism import pin
 
 COMMAND = "python -m bench.grading"
@@ -33,7 +32,7 @@ IMAGE = os.environ.get("WEIGHIN_GRADER", "weighin-grader")
 CLASSES = list("abcdefg")
 
 
-def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+def figures(quick: bool = False) -> Figures:
     """Return this room's figures; the cold start only where an engine has the grader's image."""
     with prepared() as place:
         found = {
@@ -154,4 +153,4 @@ def cold_start(place: Path, quick: bool) -> list[float]:
 
 if __name__ == "__main__":
     pin()
-    print(json.dumps(figures("--quick" in sys.argv), indent=2))
+    print(told(figures("--quick" in sys.argv)))

@@ -29,13 +29,12 @@ from statistics import mean
 from typing import Any
 
 from bench.figures import Figures, figure, told, without
+from bench.waste7 import ROOT, WASTE7
 from weighin.determinism import pin
 from weighin.files import read_json, write_json, write_text
 from weighin.workers import cores
 
-ROOT = Path(__file__).parents[1]
 COMMAND = "python -m bench.results"
-PHOTOGRAPHS = Path(os.environ.get("WEIGHIN_DATA", "data")).absolute() / "waste7"
 RECORD, PAGE = ROOT / "results/waste7", ROOT / "docs/waste7.md"
 TABLE = re.compile(r"(?<=<!-- stages -->\n).*?(?=<!-- end -->)", re.DOTALL)
 TRASHNET = ("Glass", "Metal", "Paper", "Plastic")
@@ -58,13 +57,12 @@ LEFT_OUT: dict[str, dict[str, Any]] = {
 Row = dict[str, Any]
 
 
-def figures(quick: bool = False) -> Figures:
+def figures(quick: bool = False, folder: Path | None = None) -> Figures:
     """Return this room's figures; quick ones are those of the first seed, without the table."""
-    if not PHOTOGRAPHS.is_dir():
-        return without(PHOTOGRAPHS)
+    if not WASTE7.is_dir():
+        return without(WASTE7)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(sys.argv[-1]) if Path(sys.argv[-1]).is_dir() else Path(name)
-        clone = cloned(folder / "clone")
+        clone = cloned((folder or Path(name)) / "clone")
         found = headline(clone)
         if not quick:
             write_table(clone, SEEDS)
@@ -75,7 +73,7 @@ def cloned(folder: Path) -> Path:
     """Return a clone of the last commit with the waste7 parameters and photographs."""
     if not folder.exists():
         run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
-        source = (PHOTOGRAPHS / name for name in ("train.csv", "public", "public_truth.csv"))
+        source = (WASTE7 / name for name in ("train.csv", "public", "public_truth.csv"))
         train, test, truth = map(str, source)
         weighin = (sys.executable, "-m", "weighin", "import", train)
         run(folder, *weighin, "--test", test, "--truth", truth)
@@ -212,4 +210,4 @@ def run(folder: Path, *command: str) -> None:
 
 if __name__ == "__main__":
     pin()
-    print(told(figures()))
+    print(told(figures(folder=Path(sys.argv[1]) if sys.argv[1:] else None)))

@@ -35,8 +35,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.arms import ARMS, PHOTOGRAPHS, ROOT, hypervolume, made, packed, parameters
-from bench.figures import figure
+from bench.arms import ARMS, hypervolume, made, packed_in_halves, parameters
+from bench.figures import Figures, figure, told, without
+from bench.waste7 import ROOT, TRAIN
 from weighin.determinism import pin
 from weighin.workers import cores
 
@@ -45,13 +46,13 @@ FRONTS = ROOT / "bench/search_fronts.json"
 TRIALS, LONG = 16, 12  # of a timed search: one generation, epochs
 
 
-def figures(quick: bool = False) -> dict[str, dict[str, Any]]:
+def figures(quick: bool = False) -> Figures:
     """Return this room's figures."""
-    if not PHOTOGRAPHS.is_dir():
-        sys.exit(f"{PHOTOGRAPHS} does not exist; name a folder that holds waste7 in WEIGHIN_DATA")
+    if not TRAIN.is_dir():
+        return without(TRAIN)
     seeds = (1,) if quick else (1, 2, 3)
     with tempfile.TemporaryDirectory() as name:
-        pack = packed(Path(name))
+        pack = packed_in_halves(Path(name))
         volumes = compared(pack, seeds)
         one, two = zip(*((timed(pack, 1), timed(pack, 2)) for _ in seeds), strict=True)
     over_random = [ours / chance for ours, chance, _ in volumes]
@@ -146,4 +147,4 @@ if __name__ == "__main__":
     if "--measure" in sys.argv:
         print(json.dumps(MEASURES[sys.argv[2]](*sys.argv[3:])))
     else:
-        print(json.dumps(figures("--quick" in sys.argv), indent=2))
+        print(told(figures("--quick" in sys.argv)))

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.figures import Figures, figure, told, without
+from bench.waste7 import ROOT, TRAIN, packed
 from weighin.determinism import PINS, pin
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from weighin.training.team import Team
 
 COMMAND = "python -m bench.training"
-PHOTOGRAPHS = Path(os.environ.get("WEIGHIN_DATA", "data")) / "waste7" / "train"
 NETWORKS = ("seed", "mobilenetv3")
 PLAIN = {"seed": "at least 5", "mobilenetv3": "at least 2"}
 PEAK = {"seed": "above 0.09", "mobilenetv3": "above 0.16"}
@@ -50,8 +50,8 @@ SEEDS, EPOCHS = (1, 2, 3), 12
 
 def figures(quick: bool = False) -> Figures:
     """Return this room's figures."""
-    if not PHOTOGRAPHS.is_dir():
-        return without(PHOTOGRAPHS)
+    if not TRAIN.is_dir():
+        return without(TRAIN)
     runs, networks = (1, NETWORKS[:1]) if quick else (5, NETWORKS)
     with tempfile.TemporaryDirectory() as name:
         pack = _packed(Path(name))
@@ -108,15 +108,11 @@ def _measure(what: str, *arguments: Any, pinned: bool = True) -> float:
 
 
 def _packed(folder: Path) -> Path:
-    from weighin.data.prepare import prepare
     from weighin.params import load
 
-    params = load(Path(__file__).parents[1] / "params.yaml").prepare
+    params = load(ROOT / "params.yaml").prepare
     sizes = ((46, 64), (96, 96))
-    chosen = replace(params, sizes=sizes, turn_tall=True, group="none", near_bits=-1)
-    (folder / "train").symlink_to(PHOTOGRAPHS.absolute())
-    prepare(folder, folder / "pack", chosen, 1, 1)
-    return folder / "pack"
+    return packed(folder, replace(params, sizes=sizes, turn_tall=True, group="none", near_bits=-1))
 
 
 def _spec(network: str) -> "NetworkSpec":
@@ -131,7 +127,7 @@ def _job(network: str, pack: Path, shards: int = 4, seed: int = 1) -> "Job":
     from weighin.params import load
     from weighin.training.job import Job
 
-    recipe = load(Path(__file__).parents[1] / "params.yaml").recipe
+    recipe = load(ROOT / "params.yaml").recipe
     off: dict[str, Any] = {knob.name: 0 for knob in fields(recipe.augment)}
     on = {"flip": 0.5, "translate": SHIFT, "colour": COLOUR, "crop": 1.0}
     plain = replace(
@@ -260,14 +256,14 @@ def plain(network: str, pack: str) -> float:
     """Return images/s of the ordinary loop."""
     from bench.plain_loop import PlainLoop
 
-    return PlainLoop(_spec(network), PHOTOGRAPHS, None, 1).speed()
+    return PlainLoop(_spec(network), TRAIN, None, 1).speed()
 
 
 def plain_f1(network: str, pack: str, seed: str) -> float:
     """Return macro F1 on the validation split at the end of the ordinary loop's training."""
     from bench.plain_loop import learned_f1
 
-    return learned_f1(_spec(network), PHOTOGRAPHS, Path(pack), EPOCHS, int(seed))
+    return learned_f1(_spec(network), TRAIN, Path(pack), EPOCHS, int(seed))
 
 
 MEASURES = {

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Figures, figure, told, without
-from bench.results import PHOTOGRAPHS, run, write_params
+from bench.results import run, write_params
+from bench.waste7 import ROOT, WASTE7
 from weighin.determinism import pin
 from weighin.files import write_csv
 
 COMMAND = "python -m bench.unseen"
-ROOT = Path(__file__).parents[1]
 UNSEEN = "Metal"
 
 
 def figures(quick: bool = False) -> Figures:
     """Return this room's figures."""
-    if not PHOTOGRAPHS.is_dir():
-        return without(PHOTOGRAPHS)
+    if not WASTE7.is_dir():
+        return without(WASTE7)
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         run(ROOT, "git", "clone", "--quiet", str(ROOT), str(clone))
@@ -40,11 +40,11 @@ def figures(quick: bool = False) -> Figures:
 
 
 def _import_known(clone: Path) -> None:
-    with (PHOTOGRAPHS / "train.csv").open(encoding="utf-8", newline="") as file:
+    with (WASTE7 / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["class"] != UNSEEN]
     names = ("filename", "class", "group")
     write_csv(clone / "known.csv", names, ([row[name] for name in names] for row in rows))
-    source = (clone / "known.csv", PHOTOGRAPHS, PHOTOGRAPHS / "public")
+    source = (clone / "known.csv", WASTE7, WASTE7 / "public")
     table, images, test = map(str, source)
     command = ("import", table, "--images", images, "--test", test)
     run(clone, sys.executable, "-m", "weighin", *command)
@@ -72,8 +72,8 @@ def _auroc(clone: Path) -> float:
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
 
-    truth = read_labels(PHOTOGRAPHS / "public_truth.csv")
-    found = predict(open_model(clone / "submission/model.onnx"), PHOTOGRAPHS / "public")
+    truth = read_labels(WASTE7 / "public_truth.csv")
+    found = predict(open_model(clone / "submission/model.onnx"), WASTE7 / "public")
     unseen = np.array([truth[name] == UNSEEN for name in found.names])
     known, never = found.margins[~unseen, None], found.margins[None, unseen]
     return float(np.mean((known > never) + 0.5 * (known == never)))
