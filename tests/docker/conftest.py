@@ -153,3 +153,38 @@ def builds(engine: Engine, wheels: Path, clones: tuple[Path, Path]) -> Iterator[
 @pytest.fixture(scope="session")
 def image(builds: Builds) -> Built:
     return builds(0)
+
+
+Rebuilds = Callable[[int], Built]
+
+
+@pytest.fixture(scope="session")
+def rebuilds(engine: Engine, clones: tuple[Path, Path], short: Path) -> Iterator[Rebuilds]:
+    """Build the rebuild image of clone 0 or 1."""
+    command = ("sh", ROOT / "docker/wheels.sh", "rebuild", short / "packages")
+    done = engine.run(*command, env={"PYTHON": sys.executable})
+    assert done.returncode == 0, done.stderr
+    tags = [f"weighin-rebuild-test:{os.getpid()}-{clone}" for clone in (0, 1)]
+    yield lambda clone: engine.build(clones[clone], short / "packages", "rebuild", tags[clone])
+    engine.run("docker", "rmi", "--force", *tags)
+
+
+@pytest.fixture(scope="session")
+def rebuilt(rebuilds: Rebuilds) -> Built:
+    return rebuilds(0)
+
+
+@pytest.fixture(scope="session")
+def rebuild(request: pytest.FixtureRequest) -> str:
+    """The rebuild image's name: that in WEIGHIN_REBUILD, else one that is built here."""
+    named = os.environ.get("WEIGHIN_REBUILD")
+    return named or str(request.getfixturevalue("rebuilt").tag)
+
+
+def handed_over(folder: Path) -> str:
+    """Return this user as user:group; in root's place one who then owns `folder` and no more."""
+    if os.geteuid() != 0:
+        return f"{os.geteuid()}:{os.getegid()}"
+    for path in (folder, *folder.rglob("*")):
+        os.lchown(path, NOBODY, NOBODY)
+    return f"{NOBODY}:{NOBODY}"

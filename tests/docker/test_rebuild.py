@@ -5,8 +5,7 @@ minutes and 10 GB.
 """
 
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,45 +13,10 @@ import pytest
 from tests.pipeline.project import IMAGES, SIDE, make_project, run
 from weighin.data.demo import draw_demo
 
-from .conftest import NOBODY, ROOT, Built, Engine
+from .conftest import ROOT, Built, Engine, Rebuilds, handed_over
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
 HARDENED = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
-
-
-@pytest.fixture(scope="module")
-def packages(engine: Engine, short: Path) -> Path:
-    command = ("sh", ROOT / "docker/wheels.sh", "rebuild", short / "packages")
-    done = engine.run(*command, env={"PYTHON": sys.executable})
-    assert done.returncode == 0, done.stderr
-    return short / "packages"
-
-
-@pytest.fixture(scope="module")
-def builds(
-    engine: Engine, clones: tuple[Path, Path], packages: Path
-) -> Iterator[Callable[[int], Built]]:
-    """Build the image of clone 0 or 1."""
-    tags = [f"weighin-rebuild-test:{os.getpid()}-{clone}" for clone in (0, 1)]
-    yield lambda clone: engine.build(clones[clone], packages, "rebuild", tags[clone])
-    engine.run("docker", "rmi", "--force", *tags)
-
-
-@pytest.fixture(scope="module")
-def built(builds: Callable[[int], Built]) -> Built:
-    return builds(0)
-
-
-@pytest.fixture(scope="module")
-def rebuild(request: pytest.FixtureRequest) -> str:
-    named = os.environ.get("WEIGHIN_REBUILD")
-    return named or str(request.getfixturevalue("built").tag)
-
-
-def own(folder: Path, user: int) -> None:
-    """Make `folder` and all in it a user's."""
-    for path in (folder, *folder.rglob("*")):
-        os.lchown(path, user, user)
 
 
 @pytest.fixture
@@ -60,14 +24,11 @@ def inside(engine: Engine, rebuild: str) -> Callable[[Path], None]:
     """Do what the image is for in a checkout, as a user who owns nothing else."""
 
     def run_inside(checkout: Path) -> None:
-        user, group = os.geteuid(), os.getegid()
-        if user == 0:
-            user = group = NOBODY
-            own(checkout, NOBODY)
-        place = ("--user", f"{user}:{group}", "-v", f"{checkout}:/project")
+        user = handed_over(checkout)
+        place = ("--user", user, "-v", f"{checkout}:/project")
         done = engine.run("docker", "run", "--rm", *HARDENED, *place, rebuild)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert (checkout / "submission/submission.csv").stat().st_uid == user
+        assert (checkout / "submission/submission.csv").stat().st_uid == int(user.partition(":")[0])
 
     return run_inside
 
@@ -100,6 +61,6 @@ def safe(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif("WEIGHIN_REBUILD" in os.environ, reason="WEIGHIN_REBUILD names an image")
-def test_two_builds_are_one_image(built: Built, builds: Callable[[int], Built]) -> None:
-    again = builds(1)
-    assert (again.id, again.tree) == (built.id, built.tree)
+def test_two_builds_are_one_image(rebuilt: Built, rebuilds: Rebuilds) -> None:
+    again = rebuilds(1)
+    assert (again.id, again.tree) == (rebuilt.id, rebuilt.tree)
