@@ -104,7 +104,9 @@ def _point(how: str, network: "Trained", pack: Path, params: "Params", folder: P
 
     path = folder / "model.onnx"
     entry = enter(network, pack, params, path)
-    return Point(how, entry.metrics.f1, entry.metrics.macs, _latency(path))
+    point = Point(how, entry.metrics.f1, entry.metrics.macs, _latency(path))
+    print(f"seed {params.seed}, {how}: F1 {point.f1:.4f}, {point.macs:,} MACs", flush=True)
+    return point
 
 
 def _latency(path: Path) -> float:
