@@ -144,9 +144,7 @@ def parameters(seed: int) -> "Params":
     from weighin.params import load
 
     params = load(ROOT / "results/waste7/params.yaml")
-    search = replace(
-        params.search, objective="front", epochs=EPOCHS, halving=2, trials=100_000, cluster=None
-    )
+    search = replace(params.search, objective="front", epochs=EPOCHS, trials=100_000, cluster=None)
     contest = replace(params.contest, max_macs=MAX_MACS)
     return replace(params, seed=seed, search=search, contest=contest)
 

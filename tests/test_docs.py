@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,12 @@ def test_the_record_is_that_of_this_code_and_data():
     outs = {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"]}
     metrics = (ROOT / "submission/metrics.json").read_bytes()
     assert outs["submission/metrics.json"] == hashlib.md5(metrics).hexdigest()
+
+
+def test_the_ways_to_compress_are_those_that_were_measured():
+    from bench.compress import CURVES, PICTURE, Point, drawn, table
+
+    points = [Point(**row) for row in json.loads(CURVES.read_text(encoding="utf-8"))]
+    curves = [list(curve) for _, curve in groupby(points, lambda point: point.seed)]
+    assert f"<!-- ways -->\n{table(curves)}<!-- end -->" in text("docs/waste7.md")
+    assert drawn(curves) == PICTURE.read_text(encoding="utf-8")
