@@ -12,15 +12,14 @@ bench/compress_curves.json gets every point, docs/waste7.md shows them.
 """
 
 import os
-import re
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.curves import ALLOWED, WAYS, WHOLE, Point, Way, show
 from bench.figures import Figures, figure, told, without
 from bench.waste7 import ROOT, TRAIN, packed
 from weighin.determinism import pin
@@ -30,50 +29,14 @@ if TYPE_CHECKING:
     from weighin.params import Params
 
 COMMAND = "python -m bench.compress"
-CURVES, PICTURE = ROOT / "bench/compress_curves.json", ROOT / "docs/compress.svg"
-PAGE, TABLE = ROOT / "docs/waste7.md", re.compile(r"(?<=<!-- ways -->\n).*?(?=<!-- end -->)", re.S)
-ALLOWED = 0.01  # of F1
+CURVES = ROOT / "bench/compress_curves.json"
 IMAGES = 500  # of a latency
 EPOCHS, QUICK_EPOCHS = (120, 30), (10, 4)  # of training and of finetuning
 
 
-@dataclass(frozen=True)
-class Way:
-    """What is cut at most, and the share of the MACs that factorising then leaves."""
-
-    blocks: int
-    channels: float
-    budget: float
-
-    def __str__(self) -> str:
-        parts = [f"{self.blocks} blocks"] if self.blocks else []
-        parts += [f"{self.channels:g} of the channels"] if self.channels else []
-        parts += [f"to {self.budget:g}"] if self.budget < 1 else []
-        return ", ".join(parts)
-
-
-WHOLE = "as trained"
-WAYS = {
-    "factorising": (Way(0, 0, 0.85), Way(0, 0, 0.7), Way(0, 0, 0.55)),
-    "cutting": (Way(2, 0, 1), Way(4, 0, 1), Way(4, 0.25, 1)),
-    "both": (Way(2, 0, 0.75), Way(4, 0, 0.75), Way(4, 0, 0.6)),
-}
-
-
-@dataclass(frozen=True)
-class Point:
-    """A network: how it became so small, its figures as graded, and milliseconds an image."""
-
-    seed: int
-    how: str
-    f1: float
-    macs: int
-    latency: float
-
-
 def figures(quick: bool = False) -> Figures:
     """Return this room's figures; quick ones are of one seed and few epochs, and are not kept."""
-    from weighin.files import write_json, write_text
+    from weighin.files import write_json
 
     if not TRAIN.is_dir():
         return without(TRAIN)
@@ -85,9 +48,7 @@ def figures(quick: bool = False) -> Figures:
         ]
     if not quick:
         write_json(CURVES, [asdict(point) for points in curves for point in points])
-        write_text(PICTURE, drawn(curves))
-        page = PAGE.read_text(encoding="utf-8")
-        write_text(PAGE, TABLE.sub(lambda _: table(curves), page))
+        show(curves)
     pairs = [(points[0], smallest(points)) for points in curves]
     macs = [best.macs / whole.macs for whole, best in pairs]
     latency = [best.latency / whole.latency for whole, best in pairs]
@@ -101,56 +62,6 @@ def smallest(points: Sequence[Point]) -> Point:
     """Return the smallest network that is hardly worse than the first, the one as trained."""
     near = [point for point in points if point.f1 >= points[0].f1 - ALLOWED]
     return min(near, key=lambda point: point.macs)
-
-
-def table(curves: Sequence[Sequence[Point]]) -> str:
-    """Return a Markdown table of the ways: the middle of the seeds, against the whole network."""
-    lines = ["| at most | MACs left | F1 | latency |", "|---|---|---|---|"]
-    ways = [f"{how}: {way}" for how, ways in WAYS.items() for way in ways]
-    for place, name in enumerate(ways, 1):
-        pairs = [(points[0], points[place]) for points in curves]
-        macs, f1, latency = (
-            statistics.median(values)
-            for values in zip(
-                *((b.macs / a.macs, b.f1 - a.f1, b.latency / a.latency) for a, b in pairs),
-                strict=True,
-            )
-        )
-        lines.append(f"| {name} | {macs:.2f} | {f1:+.3f} | {latency:.2f} |")
-    return "\n".join([*lines, ""])
-
-
-def drawn(curves: Sequence[Sequence[Point]]) -> str:
-    """Return an SVG of F1 against MACs: each way's points, and the median over the seeds."""
-    from weighin.report.svg import BLUE, GREEN, INK, MUTED, ORANGE, canvas, saved, style
-
-    colours = {WHOLE: INK, **dict(zip(WAYS, (BLUE, ORANGE, GREEN), strict=True))}
-    with style("compress"):
-        picture, axes = canvas(7.2, 4.2, left=0.6, bottom=1.0, right=0.1, top=0.1)
-        for how, colour in colours.items():
-            mine = [[point for point in points if point.how == how] for points in curves]
-            for points in mine:
-                axes.plot(*_axes(points), "o", color=colour, alpha=0.35, markersize=4)
-            middle = [statistics.median(column) for column in zip(*map(_f1, mine), strict=True)]
-            macs = [statistics.median(column) for column in zip(*map(_macs, mine), strict=True)]
-            axes.plot(macs, middle, "o-", color=colour, label=how)
-        level = statistics.median(points[0].f1 for points in curves) - ALLOWED
-        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="0.01 less")
-        axes.set(xlabel="million MACs", ylabel="validation F1")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4)
-        return saved(picture)
-
-
-def _axes(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return _macs(points), _f1(points)
-
-
-def _macs(points: Sequence[Point]) -> list[float]:
-    return [point.macs / 1e6 for point in points]
-
-
-def _f1(points: Sequence[Point]) -> list[float]:
-    return [point.f1 for point in points]
 
 
 def _curves(pack: Path, folder: Path, params: "Params") -> list[Point]:

@@ -92,7 +92,8 @@ def test_the_record_is_that_of_this_code_and_data():
 
 
 def test_the_ways_to_compress_are_those_that_were_measured():
-    from bench.compress import CURVES, PICTURE, Point, drawn, table
+    from bench.compress import CURVES
+    from bench.curves import PICTURE, Point, drawn, table
 
     points = [Point(**row) for row in json.loads(CURVES.read_text(encoding="utf-8"))]
     curves = [list(curve) for _, curve in groupby(points, lambda point: point.seed)]
