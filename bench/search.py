@@ -5,8 +5,8 @@
                             trains every network to the end
     search.vs_plain_optuna  the same over the plain loop: `study.optimize` with Optuna's default
                             sampler in the first team's space, every network trained to the end
-    search.two_workers      trials an hour of two workers over those of one: a generation of 16,
-                            once every process has started
+    search.two_workers      trials an hour of two workers over those of one: a generation of 16 of
+                            up to 12 epochs, once every process has started
     search.overhead         share of the one worker's search that is not training: proposing,
                             counting MACs, sending and keeping what is found
 
@@ -43,7 +43,8 @@ from weighin.workers import cores
 COMMAND = "python -m bench.search"
 FRONTS = ROOT / "bench/search_fronts.json"
 SEEDS = (4, 5, 6)  # 1 to 3 chose the settings
-TRIALS = 16  # of a timed search: one generation
+TRIALS, LONG = 16, 12  # of a timed search: one generation, epochs
+TIMES = 2
 
 
 def figures(quick: bool = False) -> Figures:
@@ -54,7 +55,7 @@ def figures(quick: bool = False) -> Figures:
     with tempfile.TemporaryDirectory() as name:
         pack = packed_in_halves(Path(name))
         volumes = compared(pack, seeds)
-        one, two = zip(*((timed(pack, 1), timed(pack, 2)) for _ in seeds), strict=True)
+        one, two = zip(*((timed(pack, 1), timed(pack, 2)) for _ in range(TIMES)), strict=True)
     over_random = [ours / chance for ours, chance, _ in volumes]
     over_plain = [ours / plain for ours, _, plain in volumes]
     faster = [a["seconds"] / b["seconds"] for a, b in zip(one, two, strict=True)]
@@ -117,10 +118,11 @@ def speed(workers: str, pack: str) -> dict[str, float]:
                 yield place, result
 
     params = parameters(1)
-    knobs = replace(params.search, trials=TRIALS, generation=TRIALS)
+    knobs = replace(params.search, trials=TRIALS, generation=TRIALS, epochs=LONG, halving=2)
     with tempfile.TemporaryDirectory() as scratch, Timed(int(workers)) as pool:
         study = made(replace(params, search=knobs), Path(pack), pool, Path(scratch))
         list(pool.run(ready, range(int(workers))))
+        ready(0)
         spent.clear()
         began = time.perf_counter()
         study.run()
@@ -129,8 +131,9 @@ def speed(workers: str, pack: str) -> dict[str, float]:
 
 
 def ready(_: int) -> None:
-    """Import what a worker needs to train."""
+    """Import what is needed to train, and to count MACs: two seconds, once a process."""
     importlib.import_module("weighin.training.loop")
+    importlib.import_module("torch._dynamo")  # torch needs it for tensors without values
 
 
 def clocked(function: Callable[[Any], Any], task: Any) -> tuple[float, Any]:
