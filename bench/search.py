@@ -6,7 +6,8 @@
     search.vs_plain_optuna  the same over the plain loop: `study.optimize` with Optuna's default
                             sampler in the first team's space, every network trained to the end
     search.two_workers      trials an hour of two workers over those of one: a generation of 16 of
-                            up to 12 epochs, once every process has started
+                            up to 12 epochs, once every process has started; the
+                            fastest of three runs each
     search.overhead         share of the one worker's search that is not training: proposing,
                             counting MACs, sending and keeping what is found
 
@@ -44,7 +45,7 @@ COMMAND = "python -m bench.search"
 FRONTS = ROOT / "bench/search_fronts.json"
 SEEDS = (4, 5, 6)  # 1 to 3 chose the settings
 TRIALS, LONG = 16, 12  # of a timed search: one generation, epochs
-TIMES = 2
+TIMES = 3
 
 
 def figures(quick: bool = False) -> Figures:
@@ -58,12 +59,13 @@ def figures(quick: bool = False) -> Figures:
         one, two = zip(*((timed(pack, 1), timed(pack, 2)) for _ in range(TIMES)), strict=True)
     over_random = [ours / chance for ours, chance, _ in volumes]
     over_plain = [ours / plain for ours, _, plain in volumes]
-    faster = [a["seconds"] / b["seconds"] for a, b in zip(one, two, strict=True)]
+    # a neighbour can only slow a run down: the fastest of some runs are compared
+    faster = min(run["seconds"] for run in one) / min(run["seconds"] for run in two)
     outside = [1 - run["training"] / run["seconds"] for run in one]
     return {
         "search.vs_random": figure(over_random, "ratio", "above 1.05", COMMAND),
         "search.vs_plain_optuna": figure(over_plain, "ratio", "above 1.3", COMMAND),
-        "search.two_workers": figure(faster, "ratio", "at least 1.85", COMMAND),
+        "search.two_workers": figure([faster], "ratio", "at least 1.85", COMMAND),
         "search.overhead": figure(outside, "share", "under 0.02", COMMAND),
     }
 
