@@ -6,27 +6,26 @@ project; one that was not measured (no photographs, no engine, QUICK) keeps its 
 """
 
 import importlib
-import os
-import re
 import sys
 from pathlib import Path
 
-from bench.figures import Figures, told
+from bench.figures import Figures, is_quick, told
+from bench.pages import markdown, put
 from weighin.determinism import pin
-from weighin.files import read_json, write_json, write_text
+from weighin.files import read_json, write_json
 
 QUICK_ROOMS = ("face", "data", "grading", "training")
 ROOMS = (*QUICK_ROOMS, "search", "compress", "unseen", "results")
 RESULTS, README = Path("bench/results.json"), Path("README.md")
-TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
     """Measure, room by room; what is measured is written at once."""
-    quick = os.environ.get("QUICK") == "1"
+    fewer = is_quick()
+    asked = [room for room in sys.argv[1:] if room != "--quick"]
     found: Figures = read_json(RESULTS) if RESULTS.exists() else {}
-    for room in sys.argv[1:] or (QUICK_ROOMS if quick else ROOMS):
-        measured: Figures = importlib.import_module(f"bench.{room}").figures(quick)
+    for room in asked or (QUICK_ROOMS if fewer else ROOMS):
+        measured: Figures = importlib.import_module(f"bench.{room}").figures(fewer)
         print(told(measured), flush=True)
         found |= measured
         record(found)
@@ -35,18 +34,16 @@ def main() -> None:
 def record(found: Figures) -> None:
     """Write the figures to the results and to the README's table."""
     write_json(RESULTS, found)
-    text = README.read_text(encoding="utf-8")
-    write_text(README, TABLE.sub(lambda _: table(found), text))
+    put(README, "figures", table(found))
 
 
 def table(found: Figures) -> str:
     """Return the figures as a Markdown table, in the order of their names."""
-    rows = [
-        f"| {name} | {figure['value']:,} {figure['unit']} | {figure['target']} | "
-        f"`{figure['command']}` |"
+    rows = (
+        (name, f"{figure['value']:,} {figure['unit']}", figure["target"], f"`{figure['command']}`")
         for name, figure in sorted(found.items())
-    ]
-    return "\n".join(["| figure | measured | target | command |", "|---|---|---|---|", *rows, ""])
+    )
+    return markdown(("figure", "measured", "target", "command"), rows)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ results/waste7/params.yaml; F1 is of its validation split, median of three seeds
 bench/compress_curves.json gets every point, docs/waste7.md shows them.
 """
 
-import os
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.curves import ALLOWED, WAYS, WHOLE, Point, Way, show
-from bench.figures import Figures, figure, told, without
+from bench.figures import Figures, figure, is_quick, seconds, told, without
 from bench.waste7 import ROOT, TRAIN, packed
 from weighin.determinism import pin
 
@@ -35,7 +33,7 @@ EPOCHS, QUICK_EPOCHS = (120, 30), (10, 4)  # of training and of finetuning
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures; quick ones are of one seed and few epochs, and are not kept."""
+    """Return this room's figures; quick ones leave the curves as they are."""
     from weighin.files import write_json
 
     if not TRAIN.is_dir():
@@ -121,14 +119,8 @@ def _latency(path: Path) -> float:
 
     model = open_model(path)
     runner, image = Runner(model), np.zeros((1, *model.size, 3), np.uint8)
-    runs = [_seconds(lambda: [runner.logits(image) for _ in range(IMAGES)]) for _ in range(5)]
+    runs = [seconds(lambda: [runner.logits(image) for _ in range(IMAGES)]) for _ in range(5)]
     return round(1000 * min(runs) / IMAGES, 4)
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
 
 
 def _trained(pack: Path, folder: Path, params: "Params") -> "Trained":
@@ -162,4 +154,4 @@ def _packed(folder: Path) -> Path:
 
 if __name__ == "__main__":
     pin()
-    print(told(figures(os.environ.get("QUICK") == "1")))
+    print(told(figures(is_quick())))

@@ -1,13 +1,13 @@
 """F1 against MACs of a network made smaller: the ways, their points, a table and a picture."""
 
-import re
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
+from bench.pages import markdown, put
 from bench.waste7 import ROOT
 
-PAGE, TABLE = ROOT / "docs/waste7.md", re.compile(r"(?<=<!-- ways -->\n).*?(?=<!-- end -->)", re.S)
+PAGE = ROOT / "docs/waste7.md"
 PICTURE = ROOT / "docs/compress.svg"
 ALLOWED = 0.01  # of F1
 
@@ -51,25 +51,20 @@ def show(curves: Sequence[Sequence[Point]]) -> None:
     from weighin.files import write_text
 
     write_text(PICTURE, drawn(curves))
-    page = PAGE.read_text(encoding="utf-8")
-    write_text(PAGE, TABLE.sub(lambda _: table(curves), page))
+    put(PAGE, "ways", table(curves))
 
 
 def table(curves: Sequence[Sequence[Point]]) -> str:
     """Return a Markdown table of the ways: the middle of the seeds, against the whole network."""
-    lines = ["| at most | MACs left | F1 | latency |", "|---|---|---|---|"]
-    ways = [f"{how}: {way}" for how, ways in WAYS.items() for way in ways]
-    for place, name in enumerate(ways, 1):
+    names = [f"{how}: {way}" for how, ways in WAYS.items() for way in ways]
+    rows = []
+    for place, name in enumerate(names, 1):
         pairs = [(points[0], points[place]) for points in curves]
-        macs, f1, latency = (
-            statistics.median(values)
-            for values in zip(
-                *((b.macs / a.macs, b.f1 - a.f1, b.latency / a.latency) for a, b in pairs),
-                strict=True,
-            )
-        )
-        lines.append(f"| {name} | {macs:.2f} | {f1:+.3f} | {latency:.2f} |")
-    return "\n".join([*lines, ""])
+        macs = median(small.macs / whole.macs for whole, small in pairs)
+        f1 = median(small.f1 - whole.f1 for whole, small in pairs)
+        latency = median(small.latency / whole.latency for whole, small in pairs)
+        rows.append((name, f"{macs:.2f}", f"{f1:+.3f}", f"{latency:.2f}"))
+    return markdown(("at most", "MACs left", "F1", "latency"), rows)
 
 
 def drawn(curves: Sequence[Sequence[Point]]) -> str:
@@ -81,25 +76,16 @@ def drawn(curves: Sequence[Sequence[Point]]) -> str:
         picture, axes = canvas(7.2, 4.2, left=0.6, bottom=1.0, right=0.1, top=0.1)
         for how, colour in colours.items():
             mine = [[point for point in points if point.how == how] for points in curves]
-            for points in mine:
-                axes.plot(*_axes(points), "o", color=colour, alpha=0.35, markersize=4)
-            middle = [statistics.median(column) for column in zip(*map(_f1, mine), strict=True)]
-            macs = [statistics.median(column) for column in zip(*map(_macs, mine), strict=True)]
-            axes.plot(macs, middle, "o-", color=colour, label=how)
-        level = statistics.median(points[0].f1 for points in curves) - ALLOWED
-        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="0.01 less")
+            macs = [[point.macs / 1e6 for point in points] for points in mine]
+            f1s = [[point.f1 for point in points] for points in mine]
+            for x, y in zip(macs, f1s, strict=True):
+                axes.plot(x, y, "o", color=colour, alpha=0.35, markersize=4)
+            middle = [list(map(median, zip(*of, strict=True))) for of in (macs, f1s)]
+            axes.plot(*middle, "o-", color=colour, label=how)
+        level = median(points[0].f1 for points in curves) - ALLOWED
+        axes.axhline(
+            level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"{ALLOWED:g} less"
+        )
         axes.set(xlabel="million MACs", ylabel="validation F1")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4)
         return saved(picture)
-
-
-def _axes(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return _macs(points), _f1(points)
-
-
-def _macs(points: Sequence[Point]) -> list[float]:
-    return [point.macs / 1e6 for point in points]
-
-
-def _f1(points: Sequence[Point]) -> list[float]:
-    return [point.f1 for point in points]

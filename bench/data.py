@@ -31,7 +31,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Figures, figure, told
+from bench.figures import Figures, figure, is_quick, seconds, told
 from weighin.determinism import generator, pin
 
 COMMAND = "python -m bench.data"
@@ -102,7 +102,7 @@ def vs_decode(root: Path, runs: int) -> tuple[list[float], list[float]]:
         spent = prepare_once(root)
         for work, found in zip((decode_whole, decode_scaled), ratios, strict=True):
             bare = partial(work, sizes)
-            found.append(seconds(lambda bare=bare: run(bare, names)) / spent)
+            found.append(seconds(partial(run, bare, names)) / spent)
     return ratios
 
 
@@ -136,13 +136,6 @@ def prepare_once(root: Path) -> float:
     spent = seconds(lambda: prepare(root, out, load().prepare, 0, WORKERS))
     shutil.rmtree(out)
     return spent
-
-
-def seconds(work: Any) -> float:
-    """Return how long `work` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def growth(place: Path, few: int, many: int, runs: int) -> tuple[list[float], list[float]]:
@@ -194,5 +187,4 @@ if __name__ == "__main__":
     if "--prepare" in sys.argv:
         print(prepare_once(Path(sys.argv[-1])))
     else:
-        quick = "--quick" in sys.argv or os.environ.get("QUICK") == "1"
-        print(told(figures(quick)))
+        print(told(figures(is_quick())))

@@ -9,9 +9,9 @@ face.noop_repro_s  `dvc repro` where nothing is out of date
 
 import subprocess
 import sys
-import time
+from functools import partial
 
-from bench.figures import Figures, figure, told
+from bench.figures import Figures, figure, is_quick, seconds, told
 from weighin.determinism import pin
 from weighin.schema import read_yaml
 from weighin.stage import PIPELINE
@@ -25,13 +25,13 @@ EMPTY_STAGE = (
 def figures(quick: bool = False) -> Figures:
     """Return this room's figures; the stage and `dvc repro` only where the pipeline was built."""
     runs = 3 if quick else 9
-    help_s = seconds([sys.executable, "-m", "weighin", "--help"], runs)
+    help_s = times([sys.executable, "-m", "weighin", "--help"], runs)
     found = {"face.help_s": figure(help_s, "s", "under 0.3", COMMAND)}
     if subprocess.run(NOOP, capture_output=True, text=True).stdout.endswith(UP_TO_DATE):
         ratios, starts = stage_starts(-(-runs // len(STAGES)))
         found["face.stage_start"] = figure(ratios, "ratio", "under 1.5", COMMAND)
         found["face.stage_start_s"] = figure(starts, "s", "under 3", COMMAND)
-        found["face.noop_repro_s"] = figure(seconds(NOOP, runs), "s", "under 5", COMMAND)
+        found["face.noop_repro_s"] = figure(times(NOOP, runs), "s", "under 5", COMMAND)
     return found
 
 
@@ -40,25 +40,21 @@ NOOP = [sys.executable, "-m", "dvc", "repro"]
 UP_TO_DATE = "Data and pipelines are up to date.\n"
 
 
-def seconds(command: list[str], runs: int) -> list[float]:
+def times(command: list[str], runs: int) -> list[float]:
     """Return how long a command took, each time."""
-    found = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        found.append(time.perf_counter() - start)
-    return found
+    run = partial(subprocess.run, command, check=True, capture_output=True)
+    return [seconds(run) for _ in range(runs)]
 
 
 def stage_starts(runs: int) -> tuple[list[float], list[float]]:
     """Return the ratios, each taken in a pair of neighbouring runs, and the stages' seconds."""
     ratios, starts = [], []
     for name in STAGES * runs:
-        starts += seconds([sys.executable, "-c", EMPTY_STAGE, name], 1)
-        ratios.append(starts[-1] / seconds([sys.executable, "-c", "import torch"], 1)[0])
+        starts += times([sys.executable, "-c", EMPTY_STAGE, name], 1)
+        ratios.append(starts[-1] / times([sys.executable, "-c", "import torch"], 1)[0])
     return ratios, starts
 
 
 if __name__ == "__main__":
     pin()
-    print(told(figures("--quick" in sys.argv)))
+    print(told(figures(is_quick())))

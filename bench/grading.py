@@ -17,14 +17,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
-from bench.figures import Figures, figure, told
+from bench.figures import Figures, figure, is_quick, seconds, told
 from weighin.determinism import pin
 
 COMMAND = "python -m bench.grading"
@@ -98,13 +97,6 @@ def vs_decode(place: Path, quick: bool) -> list[float]:
     return [seconds(decode_all) / seconds(label_all) for _ in range(3 if quick else 7)]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long `work` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def memory_growth(place: Path, quick: bool) -> list[float]:
     """Return the growth of the grader's largest resident size, in MB, of several runs."""
     few, many = (50, 500) if quick else (500, 5_000)
@@ -153,4 +145,4 @@ def cold_start(place: Path, quick: bool) -> list[float]:
 
 if __name__ == "__main__":
     pin()
-    print(told(figures("--quick" in sys.argv)))
+    print(told(figures(is_quick())))

@@ -17,7 +17,6 @@ built is in its DVC cache.
 """
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from statistics import mean
 from typing import Any
 
 from bench.figures import Figures, figure, told, without
+from bench.pages import markdown, put
 from bench.waste7 import ROOT, WASTE7
 from weighin.determinism import pin
 from weighin.files import read_json, write_json, write_text
@@ -36,7 +36,6 @@ from weighin.workers import cores
 
 COMMAND = "python -m bench.results"
 RECORD, PAGE = ROOT / "results/waste7", ROOT / "docs/waste7.md"
-TABLE = re.compile(r"(?<=<!-- stages -->\n).*?(?=<!-- end -->)", re.DOTALL)
 TRASHNET = ("Glass", "Metal", "Paper", "Plastic")
 SEEDS = (0, 1, 2)
 EVERYTHING = {
@@ -119,8 +118,7 @@ def write_table(clone: Path, seeds: tuple[int, ...]) -> None:
             rows += recovered_nothing(clone, seed) if what == "finetune" else []
             rows.append({"seed": seed, "what": f"without {what}", **exported(clone)})
             write_json(ROOT / "bench/stages.json", rows)
-    text = PAGE.read_text(encoding="utf-8")
-    write_text(PAGE, TABLE.sub(lambda _: table(rows), text))
+    put(PAGE, "stages", table(rows))
 
 
 def build(clone: Path, seed: int, changes: Mapping[str, Any]) -> None:
@@ -183,13 +181,12 @@ def table(rows: list[Row]) -> str:
     order = [f"after {stage}" for stage in ("search", "tune", "train", "decompose", "finetune")]
     order += [f"without {what}" for what in ("nothing", *LEFT_OUT)]
     names = ("f1", "macs", "score", "public_f1", "public_score")
-    lines = ["| | F1 | MACs | score | public F1 | public score |", "|---|---|---|---|---|---|"]
+    cells = []
     for what in order:
         mine = [row for row in rows if row["what"] == what]
-        cells = (spread([row[name] for row in mine if name in row]) for name in names)
         shown = what.replace("without nothing", "every stage")
-        lines.append(f"| {shown} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        cells.append([shown, *(spread([row[n] for row in mine if n in row]) for n in names)])
+    return markdown(["", "F1", "MACs", "score", "public F1", "public score"], cells)
 
 
 def spread(values: list[float]) -> str:

@@ -6,8 +6,8 @@
     search.vs_plain_optuna  the same over the plain loop: `study.optimize` with Optuna's default
                             sampler in the first team's space, every network trained to the end
     search.two_workers      trials an hour of two workers over those of one: a generation of 16 of
-                            up to 12 epochs, once every process has started; the
-                            fastest of three runs each
+                            up to 12 epochs, once every process has started, the fastest of three
+                            runs each
     search.overhead         share of the one worker's search that is not training: proposing,
                             counting MACs, sending and keeping what is found
 
@@ -35,8 +35,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.arms import ARMS, hypervolume, made, packed_in_halves, parameters
-from bench.figures import Figures, figure, told, without
+from bench.arms import ARMS, made, mean_f1, packed_in_halves, parameters
+from bench.figures import Figures, figure, is_quick, told, without
 from bench.waste7 import ROOT, TRAIN
 from weighin.determinism import pin
 from weighin.workers import cores
@@ -79,7 +79,7 @@ def compared(pack: Path, seeds: Sequence[int]) -> list[list[float]]:
     with ThreadPoolExecutor(cores()) as pool:
         found = pool.map(lambda run: measured(run[1], run[0], pack), runs)
         for (seed, arm), points in zip(runs, found, strict=True):
-            volume = round(hypervolume(points), 4)
+            volume = round(mean_f1(points), 4)
             best = min((point["score"] for point in points), default=float("nan"))
             print(
                 f"seed {seed} {arm:<7} {len(points):>3} networks, "
@@ -152,4 +152,4 @@ if __name__ == "__main__":
     if "--measure" in sys.argv:
         print(json.dumps(MEASURES[sys.argv[2]](*sys.argv[3:])))
     else:
-        print(told(figures("--quick" in sys.argv)))
+        print(told(figures(is_quick())))

@@ -30,7 +30,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.figures import Figures, figure, told, without
+from bench.figures import Figures, figure, is_quick, seconds, told, without
 from bench.waste7 import ROOT, TRAIN, packed
 from weighin.determinism import PINS, pin
 
@@ -165,7 +165,7 @@ def learned(network: str, pack: str, seed: str) -> float:
 def _timed_epochs(team: "Team", job: "Job") -> float:
     run = _run(team, job)
     run.train_epoch()
-    return run.images_per_epoch / _seconds(run.train_epoch, time.perf_counter)
+    return run.images_per_epoch / seconds(run.train_epoch, time.perf_counter)
 
 
 def _run(team: "Team", job: "Job") -> "Run":
@@ -177,12 +177,6 @@ def _run(team: "Team", job: "Job") -> "Run":
     torch.set_num_threads(1)
     keep_memory()
     return Run(team, job)
-
-
-def _seconds(function: Callable[[], Any], clock: Callable[[], float]) -> float:
-    began = clock()
-    function()
-    return clock() - began
 
 
 def _bare_step(run: "Run") -> Callable[[], None]:
@@ -210,8 +204,8 @@ def loop_vs_bare(network: str, pack: str) -> float:
     step, steps, times = _bare_step(run), run.batches.per_epoch, [0.0, 0.0]
     run.train_epoch()
     for _ in range(3):
-        times[0] += _seconds(lambda: [step() for _ in range(steps)], time.thread_time)
-        times[1] += _seconds(run.train_epoch, time.thread_time)
+        times[0] += seconds(lambda: [step() for _ in range(steps)], time.thread_time)
+        times[1] += seconds(run.train_epoch, time.thread_time)
     return times[0] / times[1]
 
 
@@ -225,7 +219,7 @@ def bare(network: str, pack: str) -> float:
     return (
         5
         * BATCH
-        / min(_seconds(lambda: [step() for _ in range(5)], time.thread_time) for _ in range(5))
+        / min(seconds(lambda: [step() for _ in range(5)], time.thread_time) for _ in range(5))
     )
 
 
@@ -238,7 +232,7 @@ def flops(network: str, pack: str) -> float:
     run = _run(Team(), _job(network, Path(pack)))
     run.train_epoch()
     macs = count_macs(structure(run.job.spec, run.batches.classes), run.job.spec.input)
-    best = min(_seconds(run.train_epoch, time.thread_time) for _ in range(2))
+    best = min(seconds(run.train_epoch, time.thread_time) for _ in range(2))
     return 6 * macs * run.images_per_epoch / best
 
 
@@ -249,7 +243,7 @@ def peak(network: str, pack: str) -> float:
     torch.set_num_threads(1)
     side = 2048
     square = torch.ones(side, side)
-    return 2 * side**3 / min(_seconds(lambda: square @ square, time.thread_time) for _ in range(8))
+    return 2 * side**3 / min(seconds(lambda: square @ square, time.thread_time) for _ in range(8))
 
 
 def plain(network: str, pack: str) -> float:
@@ -275,4 +269,4 @@ if __name__ == "__main__":
         print(MEASURES[sys.argv[2]](*sys.argv[3:]))
     else:
         pin()
-        print(told(figures("--quick" in sys.argv)))
+        print(told(figures(is_quick())))

@@ -9,13 +9,12 @@ those of three other classes, so that no background gives it away), and labels t
 """
 
 import csv
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Figures, figure, told, without
+from bench.figures import Figures, figure, is_quick, told, without
 from bench.results import run, write_params
 from bench.waste7 import ROOT, WASTE7
 from weighin.determinism import pin
@@ -81,4 +80,4 @@ def _auroc(clone: Path) -> float:
 
 if __name__ == "__main__":
     pin()
-    print(told(figures(os.environ.get("QUICK") == "1")))
+    print(told(figures(is_quick())))
