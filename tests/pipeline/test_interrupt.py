@@ -111,7 +111,7 @@ def test_a_stage_that_is_still_loading(seconds, built, tmp_path):
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_dvc_repro(shell, built, tmp_path):
-    """DVC runs a stage in the user's shell; dash dies of the interrupt before its stage has ended."""
+    """DVC runs a stage in the user's shell; dash dies of the interrupt before its stage ends."""
     project = copied(built, tmp_path)
     command = ("dvc", "repro", "--force", "--no-run-cache", "--single-item", "train")
     code, said = interrupted(project, command, trained, SHELL=shell)
