@@ -4,7 +4,7 @@
 # MEMORY (default 4g) is what it may use. Exit codes are the grader's (python -m weighin.grading).
 set -eu
 image=$1 model=$2 test=$3 out=$4 truth=${5:-} memory=${MEMORY:-4g}
-fail() { printf 'error: %s\n  to mend it: %s\n' "$2" "$3" >&2; exit "$1"; }
+fail() { printf 'error: %s\n  to fix: %s\n' "$2" "$3" >&2; exit "$1"; }
 [ -f "$model" ] || fail 8 "$model is not a file" "name an ONNX file that exists"
 [ -d "$test" ] || fail 5 "$test is not a folder" "name the folder of test images"
 [ -z "$truth" ] || [ -f "$truth" ] || fail 5 "$truth is not a file" "name a CSV of labels"

@@ -1,4 +1,4 @@
-"""The command line: help that teaches, errors that mend, exit codes, nothing printed twice."""
+"""The command line: help that teaches, errors that fix, exit codes, nothing printed twice."""
 
 import json
 import re
@@ -102,7 +102,7 @@ def test_score_of_labels_that_lack_a_file(tmp_path, model):
     assert done.returncode == 5
     assert done.stderr == (
         "error: the truth names 1 files that labels.csv lacks, such as 2.png\n"
-        "  to mend it: label the folder that truth.csv is about with `weighin predict`\n"
+        "  to fix: label the folder that truth.csv is about with `weighin predict`\n"
     )
 
 
@@ -138,7 +138,7 @@ def test_check_names_the_fault(tmp_path):
     assert done.returncode == 4
     assert done.stderr == (
         "error: params.yaml does not exist\n"
-        "  to mend it: run this in the project's folder, or name an existing file\n"
+        "  to fix: run this in the project's folder, or name an existing file\n"
     )
 
 
@@ -153,7 +153,7 @@ def test_fetch_without_a_record(tmp_path):
     assert done.returncode == 5
     assert done.stderr == (
         "error: there is no data.dvc\n"
-        "  to mend it: bring a data set in with `weighin import FOLDER|CSV|COCO`\n"
+        "  to fix: bring a data set in with `weighin import FOLDER|CSV|COCO`\n"
     )
 
 

@@ -30,7 +30,7 @@ def test_exit_codes_differ_and_keep_clear_of_bugs_and_wrong_usage():
 
 
 def test_text():
-    assert str(DataError("it is torn", "sew it")) == "it is torn\n  to mend it: sew it"
+    assert str(DataError("it is torn", "sew it")) == "it is torn\n  to fix: sew it"
 
 
 def test_hidden_work_is_a_fault_of_the_network():
@@ -48,4 +48,4 @@ def test_errors_cross_processes_whole():
             with pytest.raises(kind) as caught:
                 pool.submit(fail, kind).result()
             assert type(caught.value) is kind
-            assert (caught.value.problem, caught.value.mend) == ("it is torn", "sew it")
+            assert (caught.value.problem, caught.value.fix) == ("it is torn", "sew it")

@@ -12,7 +12,7 @@ import pytest
 from weighin import files
 from weighin.errors import OutputError
 
-MEND = "free some space or make its folder writable, then run the same command again"
+FIX = "free some space or make its folder writable, then run the same command again"
 SLOW_WRITER = """
 import sys, time
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_a_file_that_grows_too_large(tmp_path):
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
     )
-    expected = f"cannot write out.bin: File too large\n  to mend it: {MEND}\n"
+    expected = f"cannot write out.bin: File too large\n  to fix: {FIX}\n"
     assert (done.stdout, done.returncode) == (expected, OutputError.exit_code)
     assert (tmp_path / "out.bin").read_bytes() == b"old"
     assert names(tmp_path) == ["out.bin"]
@@ -141,7 +141,7 @@ def test_a_full_disk(tmp_path):
     writing = [*command, sys.executable, "-c", WRITER]
     done = subprocess.run(writing, cwd=tmp_path, capture_output=True, text=True)
     problem = "cannot write out.bin: No space left on device"
-    assert done.stdout == f"{problem}\n  to mend it: {MEND}\nold\nout.bin\n"
+    assert done.stdout == f"{problem}\n  to fix: {FIX}\nold\nout.bin\n"
     assert done.returncode == OutputError.exit_code
 
 
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     with pytest.raises(OutputError) as caught:
         files.write_text(path, "new")
     assert caught.value.problem == f"cannot write {path}: File exists"
-    assert caught.value.mend == MEND
+    assert caught.value.fix == FIX
 
 
 def test_a_folder_where_the_file_goes(tmp_path):

@@ -33,7 +33,7 @@ def faults(path: Path) -> list[str]:
     with pytest.raises(ParamsError) as caught:
         load(path)
     assert caught.value.exit_code == 4
-    assert caught.value.mend == f"edit {path}, or pass -S name=value to `dvc exp run`"
+    assert caught.value.fix == f"edit {path}, or pass -S name=value to `dvc exp run`"
     return [line.removeprefix(f"{path}: ") for line in caught.value.problem.split("\n")]
 
 
@@ -55,9 +55,9 @@ def test_shipped_comments_are_those_of_the_knobs():
 
 
 def test_shipped_json_schema_is_the_parameters():
-    mend = "write_json(Path('params.schema.json'), json_schema(Params)) writes it anew"
+    fix = "write_json(Path('params.schema.json'), json_schema(Params)) writes it anew"
     text = (ROOT / "params.schema.json").read_text(encoding="utf-8")
-    assert text == canonical_json(json_schema(Params)), mend
+    assert text == canonical_json(json_schema(Params)), fix
     jsonschema.Draft202012Validator(json_schema(Params)).validate(shipped_values())
 
 
@@ -128,7 +128,7 @@ def test_epochs_of_train():
         read(Params, values, "params.yaml")
     assert str(caught.value) == (
         'params.yaml: train.epochs is "banana"; it must be a whole number 1 to 100000 (epochs)\n'
-        "  to mend it: edit params.yaml, or pass -S name=value to `dvc exp run`"
+        "  to fix: edit params.yaml, or pass -S name=value to `dvc exp run`"
     )
 
 
@@ -181,5 +181,5 @@ def test_no_file(tmp_path, monkeypatch):
         load()
     assert str(caught.value) == (
         "params.yaml does not exist\n"
-        "  to mend it: run this in the project's folder, or name an existing file"
+        "  to fix: run this in the project's folder, or name an existing file"
     )

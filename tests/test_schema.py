@@ -70,7 +70,7 @@ def with_value(name: str, value: Any) -> dict[str, Any]:
 def problem(values: Any) -> list[str]:
     with pytest.raises(ParamsError) as caught:
         read(Machine, values, "m.yaml")
-    assert caught.value.mend == "edit m.yaml, or pass -S name=value to `dvc exp run`"
+    assert caught.value.fix == "edit m.yaml, or pass -S name=value to `dvc exp run`"
     return caught.value.problem.split("\n")
 
 
@@ -182,7 +182,7 @@ def test_what_is_not_yaml(tmp_path, text, words):
     assert caught.value.problem.startswith(f"{path} is not YAML: ")
     assert words in caught.value.problem
     assert "\n" not in caught.value.problem
-    assert caught.value.mend == f"edit {path}"
+    assert caught.value.fix == f"edit {path}"
 
 
 def test_bytes_that_are_no_text(tmp_path):
@@ -196,7 +196,7 @@ def test_files_that_cannot_be_read(tmp_path):
         read_yaml(tmp_path / "none.yaml")
     assert str(caught.value) == (
         f"{tmp_path / 'none.yaml'} does not exist\n"
-        "  to mend it: run this in the project's folder, or name an existing file"
+        "  to fix: run this in the project's folder, or name an existing file"
     )
     with pytest.raises(ParamsError) as caught:
         read_yaml(tmp_path)

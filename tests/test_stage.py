@@ -37,7 +37,7 @@ def scratch_of(project: Path) -> Path:
 
 
 def _fail() -> None:
-    raise DataError("it broke", "mend it")
+    raise DataError("it broke", "fix it")
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -92,7 +92,7 @@ def test_a_stage_that_is_not_declared(project):
 
 def test_a_problem_is_two_lines_and_an_exit_code(project, capsys):
     assert stage.exit_code(_fail) == 5
-    assert capsys.readouterr().err == "error: it broke\n  to mend it: mend it\n"
+    assert capsys.readouterr().err == "error: it broke\n  to fix: fix it\n"
 
 
 def test_an_interrupt_is_one_line(project, capsys):
@@ -115,5 +115,5 @@ def test_a_stage_file_stops_at_a_wrong_value_before_any_work(project):
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
         'error: params.yaml: seed is "banana"; it must be a whole number 0 to 2147483647\n'
-        "  to mend it: edit params.yaml, or pass -S name=value to `dvc exp run`\n"
+        "  to fix: edit params.yaml, or pass -S name=value to `dvc exp run`\n"
     )

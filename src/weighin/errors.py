@@ -1,6 +1,6 @@
-"""Every error a user can meet: what is wrong, then the command or edit that mends it.
+"""Every error a user can meet: what is wrong, then the command or edit that fixes it.
 
-    WeighinError            3  something is wrong and the message says how to mend it
+    WeighinError            3  something is wrong and the message says how to fix it
     ├── ParamsError         4  params.yaml, or a file that it names
     ├── DataError           5  images, labels, splits
     ├── NetworkError        6  rows, blocks, weights
@@ -15,17 +15,17 @@ The number is the process's exit code; 0 is success, 1 a bug, 2 wrong usage, 130
 
 
 class WeighinError(Exception):
-    """A problem with its mend; printed as two lines, never as a traceback."""
+    """A problem with its fix; printed as two lines, never as a traceback."""
 
     exit_code = 3
 
-    def __init__(self, problem: str, mend: str) -> None:
-        super().__init__(problem, mend)
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem, fix)
         self.problem = problem
-        self.mend = mend
+        self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.problem}\n  to mend it: {self.mend}"
+        return f"{self.problem}\n  to fix: {self.fix}"
 
 
 class ParamsError(WeighinError):

@@ -36,8 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     except OSError as error:
         problem = f"cannot write {path}: {error.strerror or error}"
-        mend = "free some space or make its folder writable, then run the same command again"
-        raise OutputError(problem, mend) from error
+        fix = "free some space or make its folder writable, then run the same command again"
+        raise OutputError(problem, fix) from error
     finally:
         if draft is not None:
             with contextlib.suppress(OSError):

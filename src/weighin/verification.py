@@ -107,8 +107,8 @@ def _committed_lock(project: Path) -> dict[str, Mapping[str, Any]]:
         ["git", "show", "HEAD:./dvc.lock"], cwd=project, capture_output=True, text=True
     )
     if done.returncode:
-        mend = "commit what `dvc repro` wrote: git add dvc.lock && git commit"
-        raise DataError("the last commit has no dvc.lock", mend)
+        fix = "commit what `dvc repro` wrote: git add dvc.lock && git commit"
+        raise DataError("the last commit has no dvc.lock", fix)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "dvc.lock"
         path.write_text(done.stdout, encoding="utf-8")
@@ -133,8 +133,8 @@ def _bring_data(project: Path, clone: Path) -> None:
     """Lay data/ into the clone as it lies in the project; nothing in it is ever written to."""
     source = project / "data"
     if not source.exists():
-        mend = "run `weighin fetch` first"
-        raise DataError("data/ is not there", mend)
+        fix = "run `weighin fetch` first"
+        raise DataError("data/ is not there", fix)
     _copy(source, clone / "data")
 
 

@@ -136,7 +136,7 @@ def test_a_fault_fails(source: Path, params: Prepare, fault: str) -> None:
     write(source / "train" / HURT, data)
     assert fails(source, with_policy(params, **{policy: "fail"})) == (
         f"1 fault must not pass:\n{fault}: {HURT}\n"
-        f"  to mend it: mend or remove the files, or change prepare.faults.{policy} in params.yaml"
+        f"  to fix: fix or remove the files, or change prepare.faults.{policy} in params.yaml"
     )
 
 
@@ -154,7 +154,7 @@ def test_all_failing_faults_are_told_at_once(source: Path, params: Prepare) -> N
     first = "\n".join(f"cmyk: a/cmyk{number}.jpg" for number in range(9))
     assert message == (
         f"12 faults must not pass:\n{first}\nzero-byte: b/empty0.jpg\nand 2 more\n"
-        "  to mend it: mend or remove the files, or change prepare.faults.cmyk, "
+        "  to fix: fix or remove the files, or change prepare.faults.cmyk, "
         "prepare.faults.unreadable in params.yaml"
     )
 
@@ -376,7 +376,7 @@ def test_a_folder_that_cannot_be_listed(
     monkeypatch.setattr("weighin.data.listing.os.scandir", refusing)
     assert fails(source, params) == (
         f"cannot list {source}/train/b: Permission denied\n"
-        "  to mend it: make the folder readable for this user (chmod -R a+rX), then run again"
+        "  to fix: make the folder readable for this user (chmod -R a+rX), then run again"
     )
 
 
@@ -411,7 +411,7 @@ def test_small_classes(source: Path, params: Prepare) -> None:
     assert fails(source, params) == (
         "4 faults must not pass:\n"
         + "".join(f"small-class: {name} (4 images in its class)\n" for name in mine)
-        + "  to mend it: mend or remove the files, or change prepare.faults.small_class in "
+        + "  to fix: fix or remove the files, or change prepare.faults.small_class in "
         "params.yaml"
     )
     report, out = run(source, with_policy(params, small_class="drop"))
@@ -443,7 +443,7 @@ def test_nothing_usable(tmp_path: Path, params: Prepare) -> None:
         write(tmp_path / "data/train" / name, b"x")
     assert fails(tmp_path / "data", params) == (
         "0 usable images of 0 classes are left of 2\n"
-        "  to mend it: bring in at least two classes with `weighin import`, or relax prepare.faults"
+        "  to fix: bring in at least two classes with `weighin import`, or relax prepare.faults"
     )
 
 

@@ -81,7 +81,7 @@ def test_a_tree_of_trees_names_the_one_to_take(tmp_path: Path) -> None:
     write(tmp_path / "src/train/Glass/a.jpg", b"x")
     assert fails(tmp_path / "src", tmp_path / "data") == (
         f"{tmp_path}/src holds a folder train, which is no class\n"
-        f"  to mend it: name {tmp_path}/src/train instead, and the test images with --test"
+        f"  to fix: name {tmp_path}/src/train instead, and the test images with --test"
     )
 
 
@@ -91,13 +91,13 @@ def test_what_is_no_source(tmp_path: Path) -> None:
     write(tmp_path / "notes.txt", b"x")
     assert fails(tmp_path / "empty", into) == (
         f"{tmp_path}/empty holds no image in a class folder\n"
-        "  to mend it: bring a data set in with `weighin import FOLDER|CSV|COCO`"
+        "  to fix: bring a data set in with `weighin import FOLDER|CSV|COCO`"
     )
     assert fails(tmp_path / "none", into) == (
-        f"{tmp_path}/none does not exist\n  to mend it: name a folder, a CSV file or a COCO file"
+        f"{tmp_path}/none does not exist\n  to fix: name a folder, a CSV file or a COCO file"
     )
     assert fails(tmp_path / "notes.txt", into) == (
-        f"{tmp_path}/notes.txt is no folder, .csv or .json\n  to mend it: name one of these"
+        f"{tmp_path}/notes.txt is no folder, .csv or .json\n  to fix: name one of these"
     )
 
 
@@ -144,32 +144,32 @@ def test_columns_are_given(tmp_path: Path) -> None:
             Options(),
             "{csv} has none of the columns filename, file_name, file, image, image_path, path, "
             "image_id, name; it has a, b\n"
-            "  to mend it: name the columns that hold file names and classes",
+            "  to fix: name the columns that hold file names and classes",
         ),
         (
             "filename,class\nx.jpg,Glass\n",
             Options(label="kind"),
             '{csv} has no column "kind"; it has filename, class\n'
-            "  to mend it: name the columns that hold file names and classes",
+            "  to fix: name the columns that hold file names and classes",
         ),
-        ("", Options(), "{csv} has no header\n  to mend it: give it one such as filename,class"),
+        ("", Options(), "{csv} has no header\n  to fix: give it one such as filename,class"),
         (
             "filename,class\nx.jpg,Glass\ny.jpg,Glass\n",
             Options(),
             "none of the 2 files that {csv} names is in {folder}\n"
-            "  to mend it: name the folder of the images with --images",
+            "  to fix: name the folder of the images with --images",
         ),
         (
             "filename,class\na.jpg,../Glass\n",
             Options(),
             'class "../Glass" cannot be the name of a folder\n'
-            "  to mend it: rename the class in the CSV, or map it with a mapping CSV",
+            "  to fix: rename the class in the CSV, or map it with a mapping CSV",
         ),
         (
             'filename,class\na.jpg,"' + "x" * 140_000 + '"\n',
             Options(),
             "{csv} is not CSV: field larger than field limit (131072)\n"
-            "  to mend it: save it as CSV in UTF-8",
+            "  to fix: save it as CSV in UTF-8",
         ),
     ],
 )
@@ -182,7 +182,7 @@ def test_csv_errors(tmp_path: Path, text: str, options: Options, message: str) -
 def test_a_csv_that_is_not_text(tmp_path: Path) -> None:
     source = write(tmp_path / "labels.csv", b"\xff\xfe\0")
     assert fails(source, tmp_path / "data") == (
-        f"{source} is not UTF-8 text\n  to mend it: save it as CSV in UTF-8"
+        f"{source} is not UTF-8 text\n  to fix: save it as CSV in UTF-8"
     )
 
 
@@ -273,7 +273,7 @@ def test_a_test_folder_without_files(tmp_path: Path) -> None:
     source = tree(tmp_path, {"A": 1}) / "train"
     (tmp_path / "none").mkdir()
     assert fails(source, tmp_path / "data", Options(test=tmp_path / "none")) == (
-        f"{tmp_path}/none holds no file\n  to mend it: name the flat folder of the test images"
+        f"{tmp_path}/none holds no file\n  to fix: name the flat folder of the test images"
     )
 
 
@@ -407,7 +407,7 @@ def test_a_mapping_of_other_categories(tmp_path: Path) -> None:
     source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9)])
     assert fails(source, tmp_path / "data", Options(mapping=path)) == (
         f"{path} maps no category to a class; its columns are category, class\n"
-        "  to mend it: give it the columns category,class with the COCO file's category names"
+        "  to fix: give it the columns category,class with the COCO file's category names"
     )
 
 
@@ -425,8 +425,8 @@ def test_what_is_no_coco_file(tmp_path: Path, text: str, problem: str) -> None:
     source = write(tmp_path / "coco.json", text.encode())
     found = fails(source, tmp_path / "data")
     assert found.startswith(f"{source} {problem}")
-    mend = "give a JSON file with images, annotations, categories"
-    assert found.endswith(f"\n  to mend it: {mend}")
+    fix = "give a JSON file with images, annotations, categories"
+    assert found.endswith(f"\n  to fix: {fix}")
 
 
 def test_images_that_are_all_missing(tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ def test_images_that_are_all_missing(tmp_path: Path) -> None:
     assert fails(source, tmp_path / "data") == (
         f"none of the 1 images that {source} annotates can be used, such as 2.jpg in {tmp_path}; "
         "annotations of a class: 2, Bottle 1, Can 1; 1 left out: its category has no class\n"
-        "  to mend it: name the folder of the images with --images"
+        "  to fix: name the folder of the images with --images"
     )
 
 
@@ -467,7 +467,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         import_data(tree(tmp_path / "other", {"C": 9}) / "train", tmp_path / "data")
     assert str(caught.value) == (
         f"cannot write {tmp_path}/data: No space left on device\n"
-        "  to mend it: free some space or make its folder writable, then run the same command again"
+        "  to fix: free some space or make its folder writable, then run the same command again"
     )
     assert sha256_tree(tmp_path / "data") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first", "other"]
@@ -598,7 +598,7 @@ def test_tacos_annotations_without_its_images(tmp_path: Path, real: Path) -> Non
         f"batch_1/000000.jpg in {real / 'taco'}; annotations of a class: 3,556, Battery 2, "
         "Clothing 7, Glass 254, Metal 544, Paper 452, Paperpack 45, Plastic 1,263, "
         "Plasticbag 849, Styrofoam 140; 1,228 left out: its category has no class\n"
-        "  to mend it: name the folder of the images with --images"
+        "  to fix: name the folder of the images with --images"
     )
 
 

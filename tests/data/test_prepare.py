@@ -144,13 +144,13 @@ def test_reading_a_pack_that_is_not_there(tmp_path: Path, params: Prepare) -> No
     with pytest.raises(DataError) as caught:
         read_table(out)
     assert str(caught.value) == (
-        f"{out}/images.csv does not exist\n  to mend it: run `dvc repro prepare`"
+        f"{out}/images.csv does not exist\n  to fix: run `dvc repro prepare`"
     )
     prepare(tree(tmp_path / "data", {"a": 8, "b": 8}), out, params, 0, 1)
     with pytest.raises(DataError) as caught:
         read_packed(out, "train", (48, 48))
     assert str(caught.value) == (
-        f"{out}/train_48x48.npy does not exist\n  to mend it: "
+        f"{out}/train_48x48.npy does not exist\n  to fix: "
         "add [48, 48] to prepare.sizes in params.yaml, then run `dvc repro prepare`"
     )
     lines = (out / "images.csv").read_text().splitlines(keepends=True)
@@ -160,7 +160,7 @@ def test_reading_a_pack_that_is_not_there(tmp_path: Path, params: Prepare) -> No
         read_packed(out, "validation", (16, 16))
     assert str(caught.value) == (
         f"{out}/validation_16x16.npy holds ({held}, 16, 16, 3) uint8, images.csv {held - 1} rows\n"
-        "  to mend it: run `dvc repro prepare`"
+        "  to fix: run `dvc repro prepare`"
     )
 
 
@@ -266,7 +266,7 @@ def test_a_column_needs_its_table(tmp_path: Path, params: Prepare) -> None:
         prepare(source, tmp_path / "work", column, 0, 1)
     assert str(caught.value) == (
         f"{source}/train.csv has no columns filename and group\n"
-        "  to mend it: add the column, or set prepare.group: none in params.yaml"
+        "  to fix: add the column, or set prepare.group: none in params.yaml"
     )
 
 
@@ -332,7 +332,7 @@ def test_a_full_disk(tmp_path: Path, params: Prepare, workers: int) -> None:
         with pytest.raises(OutputError) as caught:
             prepare(source, small / "work", replace(params, sizes=((64, 64),)), 0, workers)
         assert str(caught.value) == (
-            f"cannot write {small}/work: No space left on device\n  to mend it: "
+            f"cannot write {small}/work: No space left on device\n  to fix: "
             "free some space or make its folder writable, then run the same command again"
         )
         assert list(small.iterdir()) == []

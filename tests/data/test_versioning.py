@@ -110,7 +110,7 @@ def test_a_folder_is_a_remote(project: Path, tmp_path: Path) -> None:
     assert str(caught.value) == (
         "`dvc pull` failed: failed to pull data from the cloud - Checkout failed for following "
         "targets: data Is your cache up to date? <https://error.dvc.org/missing-files>\n"
-        "  to mend it: run `dvc pull -v` to see all of it"
+        "  to fix: run `dvc pull -v` to see all of it"
     )
 
 
@@ -160,7 +160,7 @@ def test_without_a_repository(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "`dvc add data` failed: you are not inside of a DVC repository "
         "(checked up to mount point '/')\n"
-        "  to mend it: run `git init` and `dvc init` in the project's folder first"
+        "  to fix: run `git init` and `dvc init` in the project's folder first"
     )
 
 
@@ -176,5 +176,5 @@ def test_what_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         recorded(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/data.dvc records no folder\n  to mend it: run `dvc add data` again"
+        f"{tmp_path}/data.dvc records no folder\n  to fix: run `dvc add data` again"
     )

@@ -18,8 +18,8 @@ from .conftest import NOBODY, ROOT, Built, Done, Engine
 
 pytestmark = pytest.mark.docker
 DATA = os.environ.get("WEIGHIN_DATA")
-MEND_OUT = (
-    "  to mend it: make the folder yourself (`mkdir -p OUT`) and run as its owner; "
+FIX_OUT = (
+    "  to fix: make the folder yourself (`mkdir -p OUT`) and run as its owner; "
     'in a container: `--user "$(id -u):$(id -g)" -v "$PWD/OUT":/output`'
 )
 
@@ -120,7 +120,7 @@ def test_an_out_that_the_user_cannot_write(contest: Contest) -> None:
     done = contest.grade()
     assert done.returncode == 9
     wrong = "error: cannot write to /output: Permission denied"
-    assert done.stderr.splitlines() == [wrong, MEND_OUT]
+    assert done.stderr.splitlines() == [wrong, FIX_OUT]
     assert list((contest.home / "out").iterdir()) == []
 
 
@@ -128,7 +128,7 @@ def test_an_out_that_the_engine_made(contest: Contest) -> None:
     done = contest.docker(f"{contest.home}/missing")
     assert done.returncode == 9
     wrong = "error: cannot write to /output: Permission denied"
-    assert done.stderr.splitlines() == [wrong, MEND_OUT]
+    assert done.stderr.splitlines() == [wrong, FIX_OUT]
 
 
 def test_an_out_that_is_full(contest: Contest) -> None:
@@ -155,7 +155,7 @@ def test_what_is_missing(
     done = contest.grade(**changed)
     assert done.returncode == code
     assert done.stderr.splitlines()[0] == f"error: {words}"
-    assert done.stderr.splitlines()[1].startswith("  to mend it: ")
+    assert done.stderr.splitlines()[1].startswith("  to fix: ")
 
 
 def test_stop_leaves_the_earlier_grade(contest: Contest) -> None:

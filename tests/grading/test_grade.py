@@ -126,7 +126,7 @@ def test_errors_are_two_lines_and_write_nothing(
     assert done.returncode == code, done.stderr
     lines = done.stderr.splitlines()
     assert lines[0] == words.format(tmp=tmp_path)
-    assert lines[1].startswith("  to mend it: ")
+    assert lines[1].startswith("  to fix: ")
     assert len(lines) == 2
     assert done.stdout == ""
     assert not out.exists() or list(out.iterdir()) == []
@@ -169,7 +169,7 @@ def test_a_disk_that_cannot_be_written(build: Build, pictures: Path) -> None:
     assert done.returncode == 9
     assert done.stderr.splitlines() == [
         "error: cannot write to /proc/out: No such file or directory",
-        "  to mend it: make the folder yourself (`mkdir -p OUT`) and run as its owner; "
+        "  to fix: make the folder yourself (`mkdir -p OUT`) and run as its owner; "
         'in a container: `--user "$(id -u):$(id -g)" -v "$PWD/OUT":/output`',
     ]
 

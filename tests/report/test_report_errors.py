@@ -41,7 +41,7 @@ def test_a_missing_file_names_the_stage_that_makes_it(
 ) -> None:
     Path(name).unlink()
     said = failure(report, DataError)
-    assert said == f"{name} does not exist\n  to mend it: run `dvc repro {stage}`"
+    assert said == f"{name} does not exist\n  to fix: run `dvc repro {stage}`"
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_a_garbled_file_says_what_is_wrong_with_it(
 ) -> None:
     Path(name).write_text(text, encoding="utf-8")
     stage = Path(name).parts[1]
-    first, _, mend = failure(report, DataError).partition("\n")
+    first, _, fix = failure(report, DataError).partition("\n")
     assert first.startswith(f"{name} is not what {stage} writes: {fault}")
-    assert mend == f"  to mend it: run `dvc repro --force {stage}`"
+    assert fix == f"  to fix: run `dvc repro --force {stage}`"
 
 
 @pytest.mark.parametrize(
@@ -96,16 +96,16 @@ def test_a_garbled_table_of_images(
     table.write_bytes(table.read_bytes().replace(old, new))
     said = failure(report, DataError)
     assert said.startswith(f"{table} is not what prepare writes: {fault}")
-    assert said.endswith("\n  to mend it: run `dvc repro --force prepare`")
+    assert said.endswith("\n  to fix: run `dvc repro --force prepare`")
 
 
-MEND = "\n  to mend it: run `dvc repro --force finetune`"
+FIX = "\n  to fix: run `dvc repro --force finetune`"
 
 
 def test_logits_of_another_split(project: Path, report: Write) -> None:
     np.save(LOGITS, np.zeros((9, 3), np.float32))
     assert failure(report, DataError) == (
-        f"{LOGITS} holds (9, 3) numbers, the data 10 validation images of 3 classes{MEND}"
+        f"{LOGITS} holds (9, 3) numbers, the data 10 validation images of 3 classes{FIX}"
     )
 
 
@@ -113,21 +113,20 @@ def test_logits_that_are_not_numbers(project: Path, report: Write) -> None:
     logits = np.zeros((10, 3), np.float32)
     logits[4, 1] = np.nan
     np.save(LOGITS, logits)
-    assert failure(report, DataError) == f"{LOGITS} holds numbers that are not finite{MEND}"
+    assert failure(report, DataError) == f"{LOGITS} holds numbers that are not finite{FIX}"
 
 
 def test_torn_logits(project: Path, report: Write) -> None:
     Path(LOGITS).write_bytes(Path(LOGITS).read_bytes()[:150])
     said = failure(report, DataError)
     assert said.startswith(f"{LOGITS} is not a NumPy file: ")
-    assert said.endswith(MEND)
+    assert said.endswith(FIX)
 
 
 def test_logits_are_never_unpickled(project: Path, report: Write) -> None:
     np.save(LOGITS, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     assert failure(report, DataError) == (
-        f"{LOGITS} is not a NumPy file: Object arrays cannot be loaded when allow_pickle=False"
-        f"{MEND}"
+        f"{LOGITS} is not a NumPy file: Object arrays cannot be loaded when allow_pickle=False{FIX}"
     )
 
 
@@ -136,7 +135,7 @@ def test_a_truth_that_the_submission_does_not_cover(project: Path, report: Write
         file.write("u.png,Metal\nv.png,Metal\n")
     assert failure(report, DataError) == (
         "the truth names 2 files that submission/submission.csv lacks, such as u.png\n"
-        "  to mend it: run `dvc repro infer`, or mend the truth; "
+        "  to fix: run `dvc repro infer`, or fix the truth; "
         "filenames are paths below data/test"
     )
 
@@ -147,7 +146,7 @@ def test_a_model_of_other_classes(project: Path, report: Write) -> None:
     said = failure(report, DataError)
     assert said == (
         "submission/model.onnx and work/prepare/classes.json name different classes\n"
-        "  to mend it: run `dvc repro finetune`"
+        "  to fix: run `dvc repro finetune`"
     )
 
 
@@ -161,7 +160,7 @@ def test_a_folder_that_cannot_be_written(project: Path, report: Write) -> None:
     with pytest.raises(OutputError) as caught:
         report()
     assert str(caught.value) == (
-        "cannot write submission/metrics.json: Is a directory\n  to mend it: free some space or "
+        "cannot write submission/metrics.json: Is a directory\n  to fix: free some space or "
         "make its folder writable, then run the same command again"
     )
 

@@ -138,17 +138,17 @@ def drop_signatures(submission: Path) -> None:
 
 UNSIGNED = (
     "submission/provenance.dsse.json was not signed by the key public.pem, or was changed since\n"
-    "  to mend it: use the signer's public key; to sign again: `weighin sign`"
+    "  to fix: use the signer's public key; to sign again: `weighin sign`"
 )
 NO_ENVELOPE = (
     "submission/provenance.dsse.json is no DSSE envelope of a statement\n"
-    "  to mend it: sign the provenance first: `weighin sign`"
+    "  to fix: sign the provenance first: `weighin sign`"
 )
 
 
 def changed(name: str, what: str = "has changed since it was signed") -> str:
-    mend = "rebuild it with `dvc repro`, or sign again"
-    return f"submission/{name} {what}\n  to mend it: {mend}"
+    fix = "rebuild it with `dvc repro`, or sign again"
+    return f"submission/{name} {what}\n  to fix: {fix}"
 
 
 def append(name: str) -> Callable[[Path], None]:
@@ -180,7 +180,7 @@ def append(name: str) -> Callable[[Path], None]:
             lambda s: (s / "provenance.dsse.json").unlink(),
             DataError,
             "cannot read submission/provenance.dsse.json: No such file or directory\n"
-            "  to mend it: sign the provenance first: `weighin sign`",
+            "  to fix: sign the provenance first: `weighin sign`",
         ),
     ],
 )
@@ -195,7 +195,7 @@ def test_what_was_changed_is_named(
     assert str(caught.value) == said
 
 
-MAKE_KEY = "\n  to mend it: make one: openssl genpkey -algorithm ed25519 -out key.pem"
+MAKE_KEY = "\n  to fix: make one: openssl genpkey -algorithm ed25519 -out key.pem"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_an_encrypted_key(submission: Path) -> None:
         signed(submission)
     assert str(caught.value) == (
         "key.pem is encrypted\n"
-        "  to mend it: give a key without a passphrase: openssl pkey -in key.pem -out plain.pem"
+        "  to fix: give a key without a passphrase: openssl pkey -in key.pem -out plain.pem"
     )
 
 
@@ -251,7 +251,7 @@ def test_a_public_key_that_is_none(submission: Path) -> None:
     with pytest.raises(DataError) as caught:
         verify(envelope, "key.pem")
     assert str(caught.value) == (
-        "key.pem is no public key\n  to mend it: make it from the key: "
+        "key.pem is no public key\n  to fix: make it from the key: "
         "openssl pkey -in key.pem -pubout -out public.pem"
     )
 
@@ -275,7 +275,7 @@ def test_only_a_provenance_is_signed(submission: Path, spoil: Callable[[Any], An
         signed(submission)
     assert str(caught.value) == (
         "submission/provenance.json holds no provenance\n"
-        "  to mend it: run `dvc repro report`, then sign"
+        "  to fix: run `dvc repro report`, then sign"
     )
     assert not (submission / "provenance.dsse.json").exists()
 
@@ -284,12 +284,12 @@ def test_a_witness_says_hashes_only() -> None:
     with pytest.raises(ParamsError) as caught:
         Witness(commit="main")
     assert str(caught.value) == (
-        '"main" is no commit\n  to mend it: give the output of git rev-parse HEAD'
+        '"main" is no commit\n  to fix: give the output of git rev-parse HEAD'
     )
     with pytest.raises(ParamsError) as caught:
         Witness(image="weighin:latest")
     assert str(caught.value) == (
-        '"weighin:latest" is no image ID\n  to mend it: give sha256: and 64 hexadecimal digits'
+        '"weighin:latest" is no image ID\n  to fix: give sha256: and 64 hexadecimal digits'
     )
 
 

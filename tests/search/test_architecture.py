@@ -157,7 +157,7 @@ def test_nothing_under_the_gate(packed: Path, params: Params, tmp_path: Path) ->
     assert caught.value.problem.startswith(
         "the space tiny has nothing under contest.max_macs = 1,000: of "
     )
-    assert caught.value.mend == "raise contest.max_macs, or name a space of smaller networks"
+    assert caught.value.fix == "raise contest.max_macs, or name a space of smaller networks"
     assert not (tmp_path / "out").exists()
 
 
@@ -186,7 +186,7 @@ class TestSwitchedOff:
         assert caught.value.problem == (
             "small takes [64, 64] pixels; prepare.sizes has [24, 32], [32, 32]"
         )
-        assert caught.value.mend == "add [64, 64] to prepare.sizes in params.yaml"
+        assert caught.value.fix == "add [64, 64] to prepare.sizes in params.yaml"
         assert shipped("small").exists()
 
     def test_over_the_gate(self, packed: Path, off: Params, brought: Path) -> None:
@@ -205,5 +205,5 @@ class TestSwitchedOff:
             search(packed, tmp_path, with_search(off, network=None), tmp_path)
         assert str(caught.value) == (
             "search.enabled is false and search.network is null\n"
-            "  to mend it: name a rows file, such as network: small"
+            "  to fix: name a rows file, such as network: small"
         )

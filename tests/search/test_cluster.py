@@ -126,7 +126,7 @@ def test_an_unpinned_worker_is_refused(
         study(packed, tmp_path / "out", params, cluster.address)
     assert str(caught.value) == (
         "a worker runs without the pins of weighin.determinism\n"
-        "  to mend it: start it by `weighin worker`, or as docker/cluster.yaml does"
+        "  to fix: start it by `weighin worker`, or as docker/cluster.yaml does"
     )
 
 
@@ -135,9 +135,7 @@ def test_no_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WorkerError) as caught:
         ClusterWorkers("tcp://127.0.0.1:9")
     assert caught.value.problem.startswith("no Dask scheduler answers at tcp://127.0.0.1:9 (")
-    assert caught.value.mend == (
-        "start one by `dask scheduler`, or set the stage's cluster to null"
-    )
+    assert caught.value.fix == ("start one by `dask scheduler`, or set the stage's cluster to null")
 
 
 def test_a_scheduler_without_this_package(tmp_path: Path) -> None:
@@ -150,7 +148,7 @@ def test_a_scheduler_without_this_package(tmp_path: Path) -> None:
         elsewhere.stop()
     assert str(caught.value) == (
         f"the Dask scheduler at {elsewhere.address} does not find weighin (not here)\n"
-        "  to mend it: start it by the project's own `dask scheduler`, in the project's folder"
+        "  to fix: start it by the project's own `dask scheduler`, in the project's folder"
     )
 
 
@@ -176,7 +174,7 @@ def test_a_scheduler_that_goes_away(cluster: Cluster, monkeypatch: pytest.Monkey
             list(evaluations)
     assert str(caught.value) == (
         f"the Dask scheduler at {cluster.address} went away\n"
-        "  to mend it: start it again, then run the same command again: finished evaluations "
+        "  to fix: start it again, then run the same command again: finished evaluations "
         "are kept"
     )
 

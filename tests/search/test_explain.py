@@ -45,7 +45,7 @@ def test_a_folder_without_a_study(tmp_path: Path) -> None:
         explain(folder)
     assert str(caught.value) == (
         f"{folder}/trials.json does not exist\n"
-        "  to mend it: run `dvc repro search` with search.enabled: true"
+        "  to fix: run `dvc repro search` with search.enabled: true"
     )
 
 
@@ -58,4 +58,4 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError) as caught:
         explain(tmp_path / "tune")
     assert "trials.json is not what tune writes" in caught.value.problem
-    assert caught.value.mend == "run `dvc repro --force tune`"
+    assert caught.value.fix == "run `dvc repro --force tune`"

@@ -44,6 +44,6 @@ def test_a_file_that_exists_is_left_alone(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         write_journal(folder, tmp_path / "study.log")
     assert str(caught.value) == (
-        f"{tmp_path / 'study.log'} exists\n  to mend it: name a new file, or remove it first"
+        f"{tmp_path / 'study.log'} exists\n  to fix: name a new file, or remove it first"
     )
     assert (tmp_path / "study.log").read_text() == "mine"

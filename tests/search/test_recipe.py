@@ -48,7 +48,7 @@ def test_faults_of_the_space_name_the_knob(space: dict[str, list[float]], fault:
     with pytest.raises(ParamsError) as caught:
         check_space(space)
     assert caught.value.problem.startswith(f"tune.space: {fault}")
-    assert caught.value.mend == "edit tune.space in params.yaml"
+    assert caught.value.fix == "edit tune.space in params.yaml"
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -57,7 +57,7 @@ def test_workers_that_always_die_are_an_error() -> None:
         list(pool.run(die, [1]))
     assert str(caught.value) == (
         f"the workers of one evaluation went away {RETRIES + 1} times (killed, or no memory)\n"
-        "  to mend it: lower `workers` or `recipe.shard_size`, then run the same command again: "
+        "  to fix: lower `workers` or `recipe.shard_size`, then run the same command again: "
         "finished evaluations are kept"
     )
 

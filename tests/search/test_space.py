@@ -164,7 +164,7 @@ def test_a_size_that_is_not_packed(tmp_path: Path) -> None:
         read_space(name, SIZES)
     assert str(caught.value) == (
         f"{name}: input [80, 80] is not packed\n"
-        "  to mend it: add [80, 80] to prepare.sizes in params.yaml"
+        "  to fix: add [80, 80] to prepare.sizes in params.yaml"
     )
 
 
@@ -173,5 +173,5 @@ def test_an_unknown_space_lists_the_shipped_ones() -> None:
         read_space("smal", SIZES)
     assert str(caught.value) == (
         "search.space is smal: neither a file nor a shipped space\n"
-        "  to mend it: name a YAML file, or one of seed, small, tiny"
+        "  to fix: name a YAML file, or one of seed, small, tiny"
     )

@@ -79,8 +79,7 @@ def test_a_full_disk_keeps_the_last_good_state(
     path = tmp_path / "scratch" / "train.state"
     assert said.splitlines()[-2:] == [
         f"cannot write {path}: File too large",
-        "  to mend it: free some space or make its folder writable, "
-        "then run the same command again",
+        "  to fix: free some space or make its folder writable, then run the same command again",
     ]
     kept = checkpoint.unpack(path.read_bytes())
     assert kept is not None

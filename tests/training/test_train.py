@@ -74,7 +74,7 @@ def test_a_teacher_nobody_listens_to_is_an_error(packed: Path, tmp_path: Path) -
         train(packed, make_job(packed).spec, RECIPE, params(teacher=2.0), tmp_path, tmp_path)
     assert str(caught.value) == (
         "train.teacher is 2, but nothing is learned from it\n"
-        "  to mend it: set recipe.loss.distillation above 0 (1 is usual), or train.teacher to 0"
+        "  to fix: set recipe.loss.distillation above 0 (1 is usual), or train.teacher to 0"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -137,7 +137,7 @@ def test_a_lost_worker_ends_the_run_at_once(how: str, said: str) -> None:
     with pytest.raises(WorkerError) as caught:
         work(_fails, 2, how)
     assert caught.value.problem == said
-    assert caught.value.mend == (
+    assert caught.value.fix == (
         "run the same command again: it goes on from the last finished epoch"
     )
     assert time.monotonic() - began < 60

@@ -46,8 +46,8 @@ def score(submission: Path, truth: Path, model: Path, contest: Path | None) -> N
     from weighin.grading.score import score as value_of
 
     labels, answers = read_labels(submission), read_labels(truth)
-    mend = f"label the folder that {truth} is about with `weighin predict`"
-    table = compared(labels, answers, str(submission), mend)
+    fix = f"label the folder that {truth} is about with `weighin predict`"
+    table = compared(labels, answers, str(submission), fix)
     count = count_file(model)
     rules = read_contest(contest) if contest else WASTE
     found = value_of(rules, Metrics(table.f1, table.accuracy, count.macs, count.parameters))

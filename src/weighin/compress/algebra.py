@@ -35,7 +35,7 @@ PRODUCTS: dict[Method, str] = {
     "spatial": "rihu,orvw->oihw",
 }
 SWEEPS, TOLERANCE = 100, 1e-7  # of the alternating least squares of cp
-MEND = "lower the rank in the ranks file, or run the decompose stage again"
+FIX = "lower the rank in the ranks file, or run the decompose stage again"
 
 
 def factorised(
@@ -56,7 +56,7 @@ def factorised(
     most = largest_ranks(weight, how.method)
     if any(rank > limit for rank, limit in zip(how.ranks, most, strict=True)):
         problem = f"{path}: {how.method} ranks {list(how.ranks)} are over {list(most)}"
-        raise NetworkError(f"{problem}, which is exact", MEND)
+        raise NetworkError(f"{problem}, which is exact", FIX)
     given = factors(weight, how) if weights is None else weights
     for piece, factor in zip(pieces, given, strict=True):
         _put(piece.weight, torch.from_numpy(factor))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from weighin.compress.algebra import Array, factorised
 from weighin.compress.store import Ranks, Trained
 from weighin.errors import NetworkError
-from weighin.network.factorised import MEND
+from weighin.network.factorised import FIX
 from weighin.training.weights import module_weights
 
 
@@ -26,7 +26,7 @@ def factorise_network(
     known = dict(module.named_modules())
     for path, how in sorted(ranks.items()):
         if path not in known:
-            raise NetworkError(f"the network has no layer {path}, which the ranks name", MEND)
+            raise NetworkError(f"the network has no layer {path}, which the ranks name", FIX)
         pieces = factorised(known[path], how, path, (factors or {}).get(path))
         module.set_submodule(path, pieces)
     return Trained(trained.spec, module_weights(module), ranks)

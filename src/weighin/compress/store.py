@@ -81,7 +81,7 @@ def read_ranks(path: Path) -> dict[str, Factorisation]:
     try:
         values = read_yaml(path)
     except ParamsError as error:
-        raise NetworkError(error.problem, error.mend) from None
+        raise NetworkError(error.problem, error.fix) from None
     return ranks_from_dict(values, str(path))
 
 

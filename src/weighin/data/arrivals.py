@@ -71,6 +71,6 @@ def checked_class(label: str) -> str:
         DataError: it is empty, hidden or has a path in it.
     """
     if not label.strip() or label[0] == "." or any(c in label for c in "/\\\0\n"):
-        mend = "rename the class in the CSV, or map it with a mapping CSV"
-        raise DataError(f'class "{label}" cannot be the name of a folder', mend)
+        fix = "rename the class in the CSV, or map it with a mapping CSV"
+        raise DataError(f'class "{label}" cannot be the name of a folder', fix)
     return label

@@ -143,8 +143,8 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", "name an existing COCO file") from None
     except (ValueError, RecursionError) as error:
-        mend = "give a JSON file with images, annotations, categories"
-        raise DataError(f"{path} is not JSON: {error}", mend) from None
+        fix = "give a JSON file with images, annotations, categories"
+        raise DataError(f"{path} is not JSON: {error}", fix) from None
     return data if isinstance(data, dict) else {}
 
 

@@ -28,8 +28,8 @@ def drafting(target: Path) -> Iterator[Path]:
         _swap(draft, target)
     except OSError as error:
         problem = f"cannot write {target}: {error.strerror or error}"
-        mend = "free some space or make its folder writable, then run the same command again"
-        raise OutputError(problem, mend) from error
+        fix = "free some space or make its folder writable, then run the same command again"
+        raise OutputError(problem, fix) from error
     finally:
         _clear(draft, target)
 

@@ -89,7 +89,7 @@ def _fail(failed: list[Row]) -> None:
     policies = ", ".join(sorted({f"prepare.faults.{POLICY_OF[row[0]]}" for row in failed}))
     raise DataError(
         f"{len(failed):,} fault{'s' * (len(failed) > 1)} must not pass:\n{shown}{more}",
-        f"mend or remove the files, or change {policies} in params.yaml",
+        f"fix or remove the files, or change {policies} in params.yaml",
     )
 
 

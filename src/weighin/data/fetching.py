@@ -16,8 +16,8 @@ def fetch(project: Path, workers: int) -> str:
     """
     wanted, folder = recorded(project), project / "data"
     if wanted is None:
-        mend = "bring a data set in with `weighin import FOLDER|CSV|COCO`"
-        raise DataError("there is no data.dvc", mend)
+        fix = "bring a data set in with `weighin import FOLDER|CSV|COCO`"
+        raise DataError("there is no data.dvc", fix)
     if folder.exists() and any(folder.iterdir()):
         return "data/ is there"
     if _checkout(project):

@@ -88,8 +88,8 @@ def _read(source: Path, arrivals: Arrivals, options: Options) -> str:
 def _tree(source: Path, arrivals: Arrivals) -> None:
     listing = list_images(source)
     if "train" in listing.classes():
-        mend = f"name {source / 'train'} instead, and the test images with --test"
-        raise DataError(f"{source} holds a folder train, which is no class", mend)
+        fix = f"name {source / 'train'} instead, and the test images with --test"
+        raise DataError(f"{source} holds a folder train, which is no class", fix)
     arrivals.missing += [f"{name}: {why}" for f, name, why in listing.faults if f != "alike-names"]
     for name in listing.names:
         parts = name.split("/")

@@ -119,8 +119,8 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        mend = "make the folder readable for this user (chmod -R a+rX), then run again"
-        raise DataError(f"cannot list {folder}: {error.strerror}", mend) from None
+        fix = "make the folder readable for this user (chmod -R a+rX), then run again"
+        raise DataError(f"cannot list {folder}: {error.strerror}", fix) from None
     while found:  # what an entry remembers of its file goes with it
         entry = found.pop()
         if entry.is_dir(follow_symlinks=False):

@@ -53,8 +53,8 @@ def read_packed(folder: Path, split: str, size: Size) -> Packed:
     """
     path = array_path(folder, split, size)
     if not path.exists():
-        mend = f"add [{size[0]}, {size[1]}] to prepare.sizes in params.yaml, then {REMAKE}"
-        raise DataError(f"{path} does not exist", mend)
+        fix = f"add [{size[0]}, {size[1]}] to prepare.sizes in params.yaml, then {REMAKE}"
+        raise DataError(f"{path} does not exist", fix)
     classes = tuple(read_json(folder / "classes.json"))
     label = {name: index for index, name in enumerate(classes)}
     rows = [row for row in read_table(folder) if row["split"] == split]

@@ -38,5 +38,5 @@ def readers(workers: int) -> Iterator[Executor]:
             yield pool
     except BrokenProcessPool:
         problem = "a worker process went away while it read images"
-        mend = "free some memory or use fewer workers, then run the same command again"
-        raise WorkerError(problem, mend) from None
+        fix = "free some memory or use fewer workers, then run the same command again"
+        raise WorkerError(problem, fix) from None

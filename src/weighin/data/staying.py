@@ -42,8 +42,8 @@ def read_groups(source: Path, kind: str) -> Groups:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if not {"filename", "group"} <= set(reader.fieldnames or ()):
-            mend = "add the column, or set prepare.group: none in params.yaml"
-            raise DataError(f"{path} has no columns filename and group", mend)
+            fix = "add the column, or set prepare.group: none in params.yaml"
+            raise DataError(f"{path} has no columns filename and group", fix)
         return {row["filename"]: row["group"] or "" for row in reader}
 
 

@@ -23,12 +23,12 @@ def dvc(project: Path, *arguments: str) -> str:
     )
     if done.returncode:
         words = " ".join(done.stderr.rpartition("ERROR: ")[2].split())
-        mend = (
+        fix = (
             "run `git init` and `dvc init` in the project's folder first"
             if "not inside of a DVC repository" in done.stderr
             else f"run `dvc {' '.join(arguments)} -v` to see all of it"
         )
-        raise DataError(f"`dvc {' '.join(arguments)}` failed: {words}", mend)
+        raise DataError(f"`dvc {' '.join(arguments)}` failed: {words}", fix)
     return done.stdout
 
 

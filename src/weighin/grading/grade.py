@@ -125,8 +125,8 @@ def quality(
         DataError: the truth names files that the folder lacks.
     """
     labels = dict(zip(found.names, found.labels, strict=True))
-    mend = "name the folder that the truth is about; filenames are paths relative to it"
-    table = compared(labels, truth, "the folder", mend)
+    fix = "name the folder that the truth is about; filenames are paths relative to it"
+    table = compared(labels, truth, "the folder", fix)
     metrics = Metrics(table.f1, table.accuracy, count.macs, count.parameters)
     result = score(contest, metrics)
     return {

@@ -38,14 +38,14 @@ def read_labels(path: Path, needed: bool = True) -> dict[str, str]:
     return labels
 
 
-def compared(labels: dict[str, str], truth: dict[str, str], where: str, mend: str) -> Confusion:
+def compared(labels: dict[str, str], truth: dict[str, str], where: str, fix: str) -> Confusion:
     """Return the confusion of {filename: class} with the truth, over the files of the truth.
 
     Raises:
-        DataError: the truth names files that have no label; names `where` they lack and the `mend`.
+        DataError: the truth names files that have no label; names `where` they lack and the `fix`.
     """
     absent = [name for name in truth if name not in labels]
     if absent:
         files = f"{len(absent)} files that {where} lacks, such as {printable(absent[0])}"
-        raise DataError(f"the truth names {files}", mend)
+        raise DataError(f"the truth names {files}", fix)
     return confusion(list(truth.values()), [labels[name] for name in truth])

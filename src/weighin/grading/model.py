@@ -28,7 +28,7 @@ MAX_SIDE = 1024  # pixels
 MAX_CLASSES = 100_000
 OPSETS = range(13, 22)
 TENSOR_TYPES = {TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32}
-MEND = "export the model again with `weighin` (finetune stage), or mend its exporter"
+FIX = "export the model again with `weighin` (finetune stage), or fix its exporter"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def open_model(path: Path) -> Model:
     try:
         return _checked(data)
     except ModelError as error:
-        raise ModelError(f"{path}: {error.problem}", error.mend) from None
+        raise ModelError(f"{path}: {error.problem}", error.fix) from None
 
 
 def _read(path: Path) -> bytes:
@@ -98,7 +98,7 @@ def _checked(data: bytes) -> Model:
 
 def refuse(problem: str) -> ModelError:
     """Return the error for a model that is not gradable."""
-    return ModelError(problem, MEND)
+    return ModelError(problem, FIX)
 
 
 def _check_model(proto: Any) -> None:

@@ -127,7 +127,7 @@ def predict(
     for batch in ordered(task, chunks, workers or min(cores(), MAX_WORKERS)):
         if strict and batch.faults:
             name, fault = next(iter(batch.faults.items()))
-            raise DataError(f"{name}: {fault}", "mend or remove the file, or leave out --strict")
+            raise DataError(f"{name}: {fault}", "fix or remove the file, or leave out --strict")
         labels += batch.labels
         margins.append(batch.margins)
         unreadable |= batch.faults

@@ -115,7 +115,7 @@ def counted(model: Model, path: Path) -> Count:
     try:
         return recount(model)
     except WeighinError as error:
-        raise type(error)(f"{path}: {error.problem}", error.mend) from None
+        raise type(error)(f"{path}: {error.problem}", error.fix) from None
 
 
 def parameters(model: Model) -> int:

@@ -23,7 +23,7 @@ from weighin.network.macs import count_parameters, shaping
 from weighin.network.spec import NetworkSpec, Row, nearest
 from weighin.schema import check_value
 
-MEND = "edit that row of the rows file"
+FIX = "edit that row of the rows file"
 TOO_SMALL = ("too small", "greater than actual input size")  # what torch says of such maps
 LINEAR_STD = 0.01
 MAX_PARAMETERS = 10**9  # 4 GB of float32, before gradients
@@ -116,7 +116,7 @@ def _row(name: str, row: Row, args: Arguments, x: torch.Tensor) -> tuple[nn.Modu
             with torch.device("meta"):
                 repeat = block(x.shape[1], **given)
         except ValueError as error:
-            raise NetworkError(f"{name}: {error}", MEND) from None
+            raise NetworkError(f"{name}: {error}", FIX) from None
         try:
             with shaping(repeat):
                 y: torch.Tensor = repeat(x)
@@ -125,7 +125,7 @@ def _row(name: str, row: Row, args: Arguments, x: torch.Tensor) -> tuple[nn.Modu
             fault = (
                 f"shrinks {_shape(x)} below one pixel" if shrinks else f"cannot take {_shape(x)}"
             )
-            raise NetworkError(f"{name} {fault}", MEND) from None
+            raise NetworkError(f"{name} {fault}", FIX) from None
         part.append(repeat)
         x = y
     return part, x

@@ -36,7 +36,7 @@ NAMES = """
 CHEAP = frozenset(NAMES.split())
 NORMS = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training"})
 PRODUCTS = frozenset({"mul", "mul_", "div", "div_", "addcmul", "addcmul_", "addcdiv", "lerp"})
-MEND = "use plain nn.Conv2d and nn.Linear modules for all weighted sums, so that they are counted"
+FIX = "use plain nn.Conv2d and nn.Linear modules for all weighted sums, so that they are counted"
 Key = tuple[str, str]  # module path, operator
 
 
@@ -55,7 +55,7 @@ def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None
         module(image)
     if watch.strange:
         where = ", ".join(f"{op} in {_name(path)}" for path, op in sorted(watch.strange))
-        raise HiddenWorkError(f"the MAC rule has no price for {where}", MEND)
+        raise HiddenWorkError(f"the MAC rule has no price for {where}", FIX)
     done: Counter[str] = Counter()
     for (path, _), products in watch.products.items():
         done[path] += products
@@ -64,7 +64,7 @@ def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None
         ops = {path: sorted(op for where, op in watch.products if where == path) for path in hidden}
         where = "; ".join(f"{hidden[p]:,} by {', '.join(ops[p])} in {_name(p)}" for p in hidden)
         total = sum(hidden.values())
-        raise HiddenWorkError(f"{total:,} MACs are hidden from the rule: {where}", MEND)
+        raise HiddenWorkError(f"{total:,} MACs are hidden from the rule: {where}", FIX)
 
 
 def _name(path: str) -> str:

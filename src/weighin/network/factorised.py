@@ -22,7 +22,7 @@ from weighin.errors import NetworkError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Method = Literal["tucker", "cp", "svd", "spatial"]
-MEND = "run the decompose stage again, or edit the ranks file"
+FIX = "run the decompose stage again, or edit the ranks file"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def factorise(layer: nn.Module, how: Factorisation, path: str = "layer") -> nn.S
     """
     fault = _fault(layer, how)
     if fault:
-        raise NetworkError(f"{path} cannot be factorised by {how.method}: {fault}", MEND)
+        raise NetworkError(f"{path} cannot be factorised by {how.method}: {fault}", FIX)
     with torch.device("meta"):
         pieces = _linear(layer, how) if isinstance(layer, nn.Linear) else _conv(layer, how)
     return blank(nn.Sequential(*pieces), next(layer.parameters()).device)
@@ -56,7 +56,7 @@ def apply_ranks(module: nn.Module, ranks: Mapping[str, Factorisation]) -> None:
     layers = dict(module.named_modules())
     for path in sorted(ranks):
         if path not in layers:
-            raise NetworkError(f"the network has no layer {path}, which the ranks name", MEND)
+            raise NetworkError(f"the network has no layer {path}, which the ranks name", FIX)
         pieces = factorise(layers[path], ranks[path], path)
         module.set_submodule(path, pieces)
 
@@ -73,7 +73,7 @@ def ranks_from_dict(values: Any, source: str = "the ranks") -> dict[str, Factori
         NetworkError: the values are of another form; the message names the layer.
     """
     if not isinstance(values, Mapping):
-        raise NetworkError(f"{source}: must be a mapping of layers", MEND)
+        raise NetworkError(f"{source}: must be a mapping of layers", FIX)
     return {str(path): _entry(str(path), values[path], source) for path in values}
 
 
@@ -94,7 +94,7 @@ def _entry(path: str, value: Any, source: str) -> Factorisation:
     if not well or value["method"] not in get_args(Method) or not _are_ranks(value["ranks"]):
         known = " | ".join(get_args(Method))
         problem = f"{source}: {path} is {value}; it must be {{method: {known}, ranks: [r, ...]}}"
-        raise NetworkError(problem, MEND)
+        raise NetworkError(problem, FIX)
     return Factorisation(value["method"], tuple(value["ranks"]))
 
 

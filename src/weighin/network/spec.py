@@ -55,7 +55,7 @@ class NetworkSpec:
         """
         faults = _faults(values)
         if faults:
-            raise NetworkError("\n".join(f"{source}: {fault}" for fault in faults), _mend(source))
+            raise NetworkError("\n".join(f"{source}: {fault}" for fault in faults), _fix(source))
         height, width = values["input"]
         rows = (Row(repeats, block, _frozen(args)) for repeats, block, args in values["rows"])
         return cls((height, width), float(values["width"]), tuple(rows))
@@ -80,7 +80,7 @@ def read_spec(path: Path) -> NetworkSpec:
     try:
         values = read_yaml(path)
     except ParamsError as error:
-        raise NetworkError(error.problem, error.mend) from None
+        raise NetworkError(error.problem, error.fix) from None
     return NetworkSpec.from_dict(values, str(path))
 
 
@@ -95,7 +95,7 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
 
 
-def _mend(source: str) -> str:
+def _fix(source: str) -> str:
     return f"edit {source}; a row is [repeats, Block, [arguments]]"
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from weighin.errors import HiddenWorkError
 from weighin.images import Size
 from weighin.network.build import build
-from weighin.network.crosscheck import MEND, reject_hidden_work
+from weighin.network.crosscheck import FIX, reject_hidden_work
 from weighin.network.folding import fold_batch_norms
 from weighin.network.macs import count_macs, count_parameters, layer_macs
 from weighin.network.spec import read_spec
@@ -30,7 +30,7 @@ def vet(module: nn.Module, size: Size) -> int:
     rule = sum(c.macs for c in layer_macs(module, size) if c.kind in ("Conv2d", "Linear"))
     if counted > rule * (1 + TOLERANCE):
         problem = f"ptflops counts {counted:,} MACs in convolutions and linear layers, the rule"
-        raise HiddenWorkError(f"{problem} {rule:,}", MEND)
+        raise HiddenWorkError(f"{problem} {rule:,}", FIX)
     return counted
 
 

@@ -186,16 +186,16 @@ def _answers(inputs: Inputs, classes: tuple[str, ...]) -> Answers | None:
     names, truth = _validation(inputs, classes)
     if not names:
         return None
-    mend = "run `dvc repro --force finetune`"
+    fix = "run `dvc repro --force finetune`"
     try:
         logits = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path} is not a NumPy file: {error}", mend) from None
+        raise DataError(f"{path} is not a NumPy file: {error}", fix) from None
     if logits.shape != (len(names), len(classes)):
         wanted = f"{len(names)} validation images of {len(classes)} classes"
-        raise DataError(f"{path} holds {logits.shape} numbers, the data {wanted}", mend)
+        raise DataError(f"{path} holds {logits.shape} numbers, the data {wanted}", fix)
     if not np.isfinite(logits).all():
-        raise DataError(f"{path} holds numbers that are not finite", mend)
+        raise DataError(f"{path} holds numbers that are not finite", fix)
     return Answers(classes, names, truth, logits)
 
 
@@ -218,5 +218,5 @@ def _validation(
 def _test(inputs: Inputs, labels: dict[str, str]) -> Confusion | None:
     if not inputs.truth.exists():
         return None
-    mend = "run `dvc repro infer`, or mend the truth; filenames are paths below data/test"
-    return compared(labels, read_labels(inputs.truth), str(inputs.submission), mend)
+    fix = "run `dvc repro infer`, or fix the truth; filenames are paths below data/test"
+    return compared(labels, read_labels(inputs.truth), str(inputs.submission), fix)

@@ -107,8 +107,8 @@ def _statement(text: bytes, source: Path) -> Json:
 
 
 def _opened(envelope: Path) -> tuple[bytes, list[bytes]]:
-    mend = "sign the provenance first: `weighin sign`"
-    text = _text(envelope, mend)
+    fix = "sign the provenance first: `weighin sign`"
+    text = _text(envelope, fix)
     try:
         facts = json.loads(text)
         if facts["payloadType"] != PAYLOAD:
@@ -116,7 +116,7 @@ def _opened(envelope: Path) -> tuple[bytes, list[bytes]]:
         signatures = [base64.b64decode(row["sig"], validate=True) for row in facts["signatures"]]
         return base64.b64decode(facts["payload"], validate=True), signatures
     except (ValueError, TypeError, KeyError, binascii.Error):
-        raise DataError(f"{envelope} is no DSSE envelope of a statement", mend) from None
+        raise DataError(f"{envelope} is no DSSE envelope of a statement", fix) from None
 
 
 def _signed_by(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:
@@ -174,8 +174,8 @@ def _public(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _text(path: Path, mend: str) -> bytes:
+def _text(path: Path, fix: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", mend) from None
+        raise DataError(f"cannot read {path}: {error.strerror}", fix) from None

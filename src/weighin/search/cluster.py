@@ -14,7 +14,7 @@ from distributed.scheduler import KilledWorker
 from weighin.determinism import pinned
 from weighin.errors import WorkerError
 from weighin.progress import say
-from weighin.search.workers import MEND, Workers
+from weighin.search.workers import FIX, Workers
 
 CONNECT = 10.0  # seconds for the scheduler to answer
 PATIENCE = 60.0  # seconds without a single worker
@@ -65,7 +65,7 @@ class ClusterWorkers(Workers):
         """
         if self._client.status != "running":
             problem = f"the Dask scheduler at {self._address} went away"
-            raise WorkerError(problem, f"start it again, then {MEND}")
+            raise WorkerError(problem, f"start it again, then {FIX}")
         return slot
 
     def look(self) -> None:
@@ -81,9 +81,7 @@ class ClusterWorkers(Workers):
         waited = time.monotonic() - self._seen
         if waited > PATIENCE:
             problem = f"the cluster at {self._address} has had no worker for {waited:.0f} s"
-            raise WorkerError(
-                problem, f"start one by `weighin worker {self._address}`, then {MEND}"
-            )
+            raise WorkerError(problem, f"start one by `weighin worker {self._address}`, then {FIX}")
         say(f"the cluster at {self._address} has no worker: waiting for one")
 
 
@@ -93,13 +91,13 @@ def _connected(address: str) -> Client:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         problem = f"no Dask scheduler answers at {address} ({reason})"
-        mend = "start one by `dask scheduler`, or set the stage's cluster to null"
-        raise WorkerError(problem, mend) from None
+        fix = "start one by `dask scheduler`, or set the stage's cluster to null"
+        raise WorkerError(problem, fix) from None
     try:
         client.run_on_scheduler(pinned)  # type: ignore[no-untyped-call]
     except ImportError as error:  # it reads each task before it gives it out
         client.close()  # type: ignore[no-untyped-call]
         problem = f"the Dask scheduler at {address} does not find weighin ({error})"
-        mend = "start it by the project's own `dask scheduler`, in the project's folder"
-        raise WorkerError(problem, mend) from None
+        fix = "start it by the project's own `dask scheduler`, in the project's folder"
+        raise WorkerError(problem, fix) from None
     return client

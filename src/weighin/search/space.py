@@ -85,7 +85,7 @@ def read_space(name: str, sizes: list[Size]) -> Space:
     names = [row.name for row in rows if row is not None]
     faults += [f"two rows are called {n}" for n in sorted(set(names)) if names.count(n) > 1]
     if faults:
-        raise ParamsError("\n".join(f"{path}: {fault}" for fault in faults), _mend(path))
+        raise ParamsError("\n".join(f"{path}: {fault}" for fault in faults), _fix(path))
     inputs = _inputs(values["input"], sizes, path)
     return Space(inputs, _choices(values["width"]), tuple(r for r in rows if r is not None))
 
@@ -103,7 +103,7 @@ def _path(name: str) -> Path:
     return Path(name)
 
 
-def _mend(path: Path) -> str:
+def _fix(path: Path) -> str:
     return f"edit {path}; the form is explained at the top of weighin/search/space.py"
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 RETRIES = 3  # times that the worker of one evaluation may go away
 LOOK = 5.0  # seconds between looks at the workers
-MEND = "run the same command again: finished evaluations are kept"
+FIX = "run the same command again: finished evaluations are kept"
 
 
 class Workers(ABC):
@@ -92,5 +92,5 @@ class Workers(ABC):
 def _complain(failures: int) -> None:
     if failures > RETRIES:
         problem = f"the workers of one evaluation went away {failures} times (killed, or no memory)"
-        raise WorkerError(problem, f"lower `workers` or `recipe.shard_size`, then {MEND}")
+        raise WorkerError(problem, f"lower `workers` or `recipe.shard_size`, then {FIX}")
     say("a worker went away: its evaluation is run again")

@@ -29,7 +29,7 @@ from weighin.processes import undisturbed
 
 R = TypeVar("R")
 PATIENCE = timedelta(minutes=5)  # with a worker whose host fell silent; a killed one shows at once
-MEND = "run the same command again: it goes on from the last finished epoch"
+FIX = "run the same command again: it goes on from the last finished epoch"
 
 
 class Team:
@@ -76,7 +76,7 @@ class Team:
             exchange()
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:120]
-            raise WorkerError(f"a training worker went away ({reason})", MEND) from None
+            raise WorkerError(f"a training worker went away ({reason})", FIX) from None
 
 
 def under_torchrun() -> bool:
@@ -132,7 +132,7 @@ def _others(
             other.process.join(PATIENCE.total_seconds())
     except WorkerError as error:
         ends = [end for other in started if (end := other.end())]
-        raise WorkerError(ends[0] if ends else error.problem, error.mend) from None
+        raise WorkerError(ends[0] if ends else error.problem, error.fix) from None
     finally:
         for other in started:
             other.process.kill()
@@ -151,7 +151,7 @@ class _Other:
             self.ear.recv_bytes()
         except EOFError:
             self.process.join()
-            raise WorkerError("a training worker did not start", MEND) from None
+            raise WorkerError("a training worker did not start", FIX) from None
 
     def end(self) -> str:
         """Return how the worker failed, in words; empty where it did not, or only followed."""

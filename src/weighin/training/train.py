@@ -68,8 +68,8 @@ def judged(fitted: Fitted, job: Job, params: Params) -> list[Epoch]:
 def _check(recipe: Recipe, params: Params) -> None:
     if params.train.teacher and not recipe.loss.distillation:
         problem = f"train.teacher is {params.train.teacher:g}, but nothing is learned from it"
-        mend = "set recipe.loss.distillation above 0 (1 is usual), or train.teacher to 0"
-        raise ParamsError(problem, mend)
+        fix = "set recipe.loss.distillation above 0 (1 is usual), or train.teacher to 0"
+        raise ParamsError(problem, fix)
 
 
 def _teacher(

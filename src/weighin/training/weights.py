@@ -18,7 +18,7 @@ from weighin.errors import NetworkError
 from weighin.files import write_bytes
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
-MEND = "rebuild the stage that wrote the weights: dvc repro"
+FIX = "rebuild the stage that wrote the weights: dvc repro"
 
 
 def write_weights(path: Path, weights: Weights) -> None:
@@ -39,12 +39,12 @@ def read_weights(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     try:
         arrays = safetensors.numpy.load(Path(path).read_bytes())
     except FileNotFoundError:
-        raise NetworkError(f"{path} does not exist", MEND) from None
+        raise NetworkError(f"{path} does not exist", FIX) from None
     except SafetensorError as error:
-        raise NetworkError(f"{path} is not a safetensors file: {error}", MEND) from None
+        raise NetworkError(f"{path} is not a safetensors file: {error}", FIX) from None
     odd = sorted(name for name, array in arrays.items() if array.dtype != np.float32)
     if odd:
-        raise NetworkError(f"{path}: {odd[0]} is {arrays[odd[0]].dtype}, not float32", MEND)
+        raise NetworkError(f"{path}: {odd[0]} is {arrays[odd[0]].dtype}, not float32", FIX)
     return arrays
 
 
@@ -62,11 +62,11 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
     own = _named(module)
     if own.keys() != weights.keys():
         odd = sorted(own.keys() ^ weights.keys())[0]
-        raise NetworkError(f"weights and network differ: {odd} is in one only", MEND)
+        raise NetworkError(f"weights and network differ: {odd} is in one only", FIX)
     for name, target in own.items():
         if tuple(target.shape) != weights[name].shape:
             shapes = f"{tuple(target.shape)} in the network, {weights[name].shape} in the weights"
-            raise NetworkError(f"weights and network differ: {name} is {shapes}", MEND)
+            raise NetworkError(f"weights and network differ: {name} is {shapes}", FIX)
         target.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
 
 

@@ -24,7 +24,7 @@ CLASSES = [
     *("Battery", "Clothing", "Glass", "Metal", "Paper", "Paperpack", "Plastic", "Plasticbag"),
     "Styrofoam",
 ]
-MEND = "free some space or make its folder writable, then run the same command again"
+FIX = "free some space or make its folder writable, then run the same command again"
 DRAW = """
 import sys
 from pathlib import Path
@@ -140,8 +140,8 @@ def test_what_was_drawn_is_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((59,), "59 images are too few\n  to mend it: draw 60 or more"),
-        ((60, 15), "size is 15\n  to mend it: draw images of 16 pixels or more"),
+        ((59,), "59 images are too few\n  to fix: draw 60 or more"),
+        ((60, 15), "size is 15\n  to fix: draw images of 16 pixels or more"),
     ],
 )
 def test_too_few_or_too_small(tmp_path, arguments, message):
@@ -155,7 +155,7 @@ def refused(folder: Path) -> str:
     before = sha256_tree(folder)
     with pytest.raises(DataError) as caught:
         draw_demo(folder, 60, 16)
-    assert caught.value.mend == f"name a new or empty folder, or move {folder} away"
+    assert caught.value.fix == f"name a new or empty folder, or move {folder} away"
     assert sha256_tree(folder) == before
     return caught.value.problem
 
@@ -211,9 +211,9 @@ def test_a_full_disk_leaves_what_was_drawn(tmp_path):
     done = subprocess.run(
         [*command, script, sys.executable], cwd=tmp_path, capture_output=True, text=True
     )
-    before, problem, mend, after, listed = done.stdout.splitlines()
+    before, problem, fix, after, listed = done.stdout.splitlines()
     assert problem == "cannot draw into data: No space left on device"
-    assert mend == f"  to mend it: {MEND}"
+    assert fix == f"  to fix: {FIX}"
     assert before == after
     assert listed == "data"
     assert done.returncode == OutputError.exit_code
@@ -246,7 +246,7 @@ def test_a_killed_worker_is_told(tmp_path):
     assert process.returncode == WorkerError.exit_code
     assert told == (
         "a drawing process went away; data is as it was\n"
-        "  to mend it: run the same command again with fewer workers\n"
+        "  to fix: run the same command again with fewer workers\n"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["draw.py"]
 

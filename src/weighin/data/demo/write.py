@@ -70,8 +70,8 @@ def draw_demo(
             _swap(draft, folder, Path(name) / "old")
     except OSError as error:
         problem = f"cannot draw into {folder}: {error.strerror or error}"
-        mend = "free some space or make its folder writable, then run the same command again"
-        raise OutputError(problem, mend) from error
+        fix = "free some space or make its folder writable, then run the same command again"
+        raise OutputError(problem, fix) from error
     except BrokenProcessPool:
         problem = f"a drawing process went away; {folder} is as it was"
         raise WorkerError(problem, "run the same command again with fewer workers") from None
@@ -105,16 +105,16 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         DataError: `folder` is a file, has no mark of ours, or was changed since.
     """
-    mend = f"name a new or empty folder, or move {folder} away"
+    fix = f"name a new or empty folder, or move {folder} away"
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder", mend)
+        raise DataError(f"{folder} is not a folder", fix)
     held = {path.name for path in folder.iterdir()}
     if held and MARK not in held:
-        raise DataError(f"{folder} holds data that was not drawn here", mend)
+        raise DataError(f"{folder} holds data that was not drawn here", fix)
     if held and not _unchanged(folder):
-        raise DataError(f"{folder} was changed after it was drawn", mend)
+        raise DataError(f"{folder} was changed after it was drawn", fix)
 
 
 def _unchanged(folder: Path) -> bool:
