@@ -24,7 +24,7 @@ from weighin.images import (
     UnreadableImageError,
     decode,
     load,
-    normalise,
+    normalize,
 )
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -301,10 +301,10 @@ def test_a_jpeg_with_an_error_in_it_is_kept_and_said() -> None:
     assert load(bytes(data), (46, 64)).notes == ("damaged",)
 
 
-def test_normalise() -> None:
+def test_normalize() -> None:
     batch = np.array([[[[0, 51, 255]], [[255, 255, 0]]]], np.uint8)
     wanted = np.array([[[[-1.0], [1.0]], [[-0.6], [1.0]], [[1.0], [-1.0]]]], np.float32)
-    found = normalise(batch)
+    found = normalize(batch)
     assert (found.dtype, found.shape) == (np.float32, (1, 3, 2, 1))
     assert np.allclose(found, wanted, atol=1e-7)
 

@@ -162,7 +162,7 @@ def load(data: bytes, size: Size, turn: bool = False) -> Picture:
     return Picture(source.fitted(size, turn), source.notes)
 
 
-def normalise(batch: Pixels) -> npt.NDArray[np.float32]:
+def normalize(batch: Pixels) -> npt.NDArray[np.float32]:
     """Return uint8 (B, H, W, 3) as the network's float32 input (B, 3, H, W), from -1 to 1."""
     scaled = batch.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
     return scaled.transpose(0, 3, 1, 2)

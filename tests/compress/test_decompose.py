@@ -17,7 +17,7 @@ from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.files import canonical_json
 from weighin.grading.f1 import agreement
-from weighin.images import normalise
+from weighin.images import normalize
 from weighin.network.factorised import Factorisation, ranks_from_dict, ranks_to_dict
 from weighin.network.folding import folded_macs
 from weighin.report.trials import read_layers
@@ -63,7 +63,7 @@ def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
     alone = Trained(SPEC, others | mine, {row.path: small.ranks[row.path]})
     held = read_packed(packed, "validation", SPEC.input)
     with torch.no_grad():
-        logits = alone.module(len(CLASSES))(torch.from_numpy(normalise(held.images)))
+        logits = alone.module(len(CLASSES))(torch.from_numpy(normalize(held.images)))
     f1 = agreement(held.labels, logits.argmax(1).numpy(), CLASSES).f1
     assert row.sensitivity == pytest.approx(probe.agreement({})[0] - f1, abs=1e-6)
     assert row.sensitivity > 0
@@ -96,7 +96,7 @@ def test_a_network_is_rebuilt_from_its_files_alone(packed, network, tmp_path):
     run(packed, network, tmp_path, tmp_path / "scratch", ranks="energy", energy=1.0)
     small = read_network(tmp_path)
     assert small.spec == SPEC
-    x = torch.from_numpy(normalise(read_packed(packed, "validation", SPEC.input).images))
+    x = torch.from_numpy(normalize(read_packed(packed, "validation", SPEC.input).images))
     with torch.no_grad():
         got, wanted = small.module(3)(x), network.module(3)(x)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
@@ -110,7 +110,7 @@ def test_factorised_exactly_it_is_the_same_network(packed, network):
         "6.0.conv.0": Factorisation("svd", (3,)),
     }
     same = factorise_network(network, full, 3)
-    x = torch.from_numpy(normalise(read_packed(packed, "validation", SPEC.input).images))
+    x = torch.from_numpy(normalize(read_packed(packed, "validation", SPEC.input).images))
     with torch.no_grad():
         torch.testing.assert_close(same.module(3)(x), network.module(3)(x), rtol=1e-4, atol=1e-4)
     untouched = set(same.weights) & set(network.weights)
@@ -158,7 +158,7 @@ def test_divergence_is_zero_for_no_change_and_the_kl_for_one(packed, network):
     weight = network.weights[f"{path}.weight"].astype(np.float64)
     assert probe.divergence({path: weight}) == 0
     changed = probe.divergence({path: weight * 0.5})
-    x = torch.from_numpy(normalise(probe.sample))
+    x = torch.from_numpy(normalize(probe.sample))
     with torch.no_grad():
         own = network.module(3)(x).double()
         bias = torch.from_numpy(network.weights[f"{path}.bias"]).double()

@@ -25,7 +25,7 @@ from weighin.grading.model import open_model
 from weighin.grading.predict import Runner
 from weighin.grading.recount import recount
 from weighin.grading.score import Metrics, score
-from weighin.images import normalise
+from weighin.images import normalize
 from weighin.network.factorised import Factorisation
 from weighin.report.trials import read_history
 
@@ -71,7 +71,7 @@ def test_the_exported_file_is_what_the_files_say(packed, network, small, tmp_pat
     exported = read_network(tmp_path / "out")
     assert exported.ranks == RANKS
     with torch.no_grad():
-        own = exported.module(3)(torch.from_numpy(normalise(held.images))).numpy()
+        own = exported.module(3)(torch.from_numpy(normalize(held.images))).numpy()
     np.testing.assert_allclose(logits, own, rtol=0, atol=1e-5 * np.abs(own).max())
     assert (logits.argmax(1) == own.argmax(1)).all()
     found, count = agreement(held.labels, logits.argmax(1), CLASSES), recount(model)

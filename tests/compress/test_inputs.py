@@ -11,7 +11,7 @@ from weighin.compress.inputs import RIDGE, along_inputs, input_metrics, metric_o
 from weighin.compress.ladder import candidate
 from weighin.compress.probe import Probe
 from weighin.compress.sites import find_sites
-from weighin.images import normalise
+from weighin.images import normalize
 from weighin.network.factorised import Factorisation
 
 SITES = {site.path: site for site in find_sites(SPEC, len(CLASSES))}
@@ -75,13 +75,13 @@ def test_moments_are_those_of_what_comes_in(packed, network):
     paths = ["0.0.conv.0", "1.0.conv.3", "6.0.conv.0"]
     metrics = input_metrics(probe.module, probe.sample, paths)
     assert list(metrics) == paths
-    images = torch.from_numpy(normalise(probe.sample)).double()
+    images = torch.from_numpy(normalize(probe.sample)).double()
     pixels = images.movedim(1, -1).flatten(0, -2)
     wanted = metric_of((pixels.T @ pixels).numpy())
     np.testing.assert_allclose(metrics["0.0.conv.0"].root, wanted.root, rtol=1e-9)
     features = nn.Sequential(*network.module(3)[:6])
     with torch.no_grad():
-        x = features(torch.from_numpy(normalise(probe.sample))).double()
+        x = features(torch.from_numpy(normalize(probe.sample))).double()
     wanted = metric_of((x.T @ x).numpy())
     np.testing.assert_allclose(metrics["6.0.conv.0"].root, wanted.root, rtol=1e-3, atol=1e-4)
     assert not probe.module[0][0].conv[0]._forward_pre_hooks  # nothing is left behind

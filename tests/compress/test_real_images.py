@@ -14,7 +14,7 @@ from weighin.determinism import generator
 from weighin.grading.model import open_model
 from weighin.grading.predict import Runner
 from weighin.grading.recount import recount
-from weighin.images import load, normalise
+from weighin.images import load, normalize
 from weighin.network.build import build, initialise
 from weighin.network.export import export_onnx
 from weighin.network.factorised import Factorisation
@@ -50,7 +50,7 @@ def test_the_file_computes_what_the_module_does(name, tmp_path):
     model = open_model(tmp_path / "model.onnx")
     got = Runner(model).logits(pixels)
     with torch.no_grad():
-        wanted = module(torch.from_numpy(normalise(pixels))).numpy()
+        wanted = module(torch.from_numpy(normalize(pixels))).numpy()
     assert np.abs(got - wanted).max() < 1e-5 * max(1.0, np.abs(wanted).max())
     assert (got.argmax(1) == wanted.argmax(1)).all()
     assert len(set(got.argmax(1))) > 1  # they do not all get one label
@@ -78,5 +78,5 @@ def settled(network: Trained, pixels: np.ndarray) -> Trained:
     module = network.module(len(CLASSES)).train()
     with torch.no_grad():
         for _ in range(30):
-            module(torch.from_numpy(normalise(pixels)))
+            module(torch.from_numpy(normalize(pixels)))
     return Trained(network.spec, module_weights(module))

@@ -16,7 +16,7 @@ from weighin.data.readers import Here
 from weighin.data.scan import Scan, scan
 from weighin.grading.model import open_model
 from weighin.grading.predict import Runner, predict
-from weighin.images import Pixels, Size, load, normalise
+from weighin.images import Pixels, Size, load, normalize
 from weighin.params import Prepare
 
 SIZES: tuple[Size, ...] = ((24, 32), (32, 24), (64, 64), (80, 96), (200, 300))
@@ -88,7 +88,7 @@ def test_the_network_sees_the_same_numbers_in_training_and_in_grading(
     run = Runner.logits
 
     def spied(self: Runner, batch: Pixels) -> Any:
-        seen.append(normalise(batch))
+        seen.append(normalize(batch))
         return run(self, batch)
 
     monkeypatch.setattr(Runner, "logits", spied)
@@ -96,5 +96,5 @@ def test_the_network_sees_the_same_numbers_in_training_and_in_grading(
     graded = dict(zip(found.names, np.concatenate(seen), strict=True))
     for split in ("train", "validation"):
         packed = read_packed(tmp_path / "pack", split, (24, 32))
-        assert np.array_equal(normalise(packed.images), [graded[name] for name in packed.names])
+        assert np.array_equal(normalize(packed.images), [graded[name] for name in packed.names])
     assert len(graded) == 40

@@ -14,7 +14,7 @@ import torch
 from weighin.grading.folder import list_files, read
 from weighin.grading.model import open_model
 from weighin.grading.predict import predict
-from weighin.images import load, normalise
+from weighin.images import load, normalize
 from weighin.network.build import build as build_network
 from weighin.network.build import initialise
 from weighin.network.export import export_onnx
@@ -75,7 +75,7 @@ def test_the_labels_are_torchs(tmp_path: Path, network: str) -> None:
     pixels = np.stack([load(read(folder, n), spec.input, True).pixels for n in list_files(folder)])
     with torch.inference_mode():
         logits = torch.cat(
-            [module(torch.from_numpy(normalise(part))) for part in np.array_split(pixels, 8)]
+            [module(torch.from_numpy(normalize(part))) for part in np.array_split(pixels, 8)]
         )
     assert [classes[k] for k in logits.argmax(1).tolist()] == list(found.labels)
     assert len(set(found.labels)) > 1

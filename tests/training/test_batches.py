@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_job import AUGMENT, RECIPE, picture
 
-from weighin.images import normalise
+from weighin.images import normalize
 from weighin.training.batches import Batches, Examples
 
 OFF = replace(AUGMENT, flip=0.0, translate=0.0, colour=0.0)
@@ -63,12 +63,12 @@ def test_balanced_images_of_a_class_come_evenly() -> None:
     assert min(of_small) >= 2 and max(of_small) <= 3  # 8 images share 21.3 places
 
 
-def test_a_shard_is_its_images_normalised_channels_last() -> None:
+def test_a_shard_is_its_images_normalized_channels_last() -> None:
     made = batches()
     order = made.order(0)
     inputs, targets = made.shard(order, 0, 2, 1, (12, 12))
     chosen = order[2 * 16 + 4 : 2 * 16 + 8]
-    np.testing.assert_array_equal(inputs.numpy(), normalise(IMAGES[chosen]))
+    np.testing.assert_array_equal(inputs.numpy(), normalize(IMAGES[chosen]))
     assert inputs.is_contiguous(memory_format=torch.channels_last)
     assert targets.argmax(1).tolist() == LABELS[chosen].tolist()
     assert targets.sum().item() == 4

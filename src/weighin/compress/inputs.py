@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from weighin.compress.algebra import Array
-from weighin.images import normalise
+from weighin.images import normalize
 from weighin.training.run import CHUNK
 
 RIDGE = 1e-3  # of the mean variance, added to each channel: one that never fires keeps its weights
@@ -52,7 +52,7 @@ def input_metrics(
             stack.callback(layer.register_forward_pre_hook(watch(path)).remove)
         with torch.inference_mode():
             for at in range(0, len(images), CHUNK):
-                module(torch.from_numpy(normalise(images[at : at + CHUNK])))
+                module(torch.from_numpy(normalize(images[at : at + CHUNK])))
     return {path: metric_of(total.numpy()) for path, total in sums.items()}
 
 

@@ -17,7 +17,7 @@ from weighin.compress.algebra import Array
 from weighin.data.pack import read_packed
 from weighin.determinism import generator
 from weighin.grading.f1 import agreement
-from weighin.images import normalise
+from weighin.images import normalize
 from weighin.network.build import build
 from weighin.network.spec import NetworkSpec
 from weighin.training.job import Logits
@@ -44,12 +44,12 @@ class Probe:
     @cached_property
     def own(self) -> Array:
         """The unchanged network's log-probabilities (N, K) on the sample."""
-        return self._answers(0, normalised(self.sample))
+        return self._answers(0, normalized(self.sample))
 
     @cached_property
     def entering(self) -> dict[int, torch.Tensor]:
         """What enters each row of the unchanged network for the sample, where it is small."""
-        x = normalised(self.sample)
+        x = normalized(self.sample)
         found = {0: x}
         with torch.inference_mode():
             for number, row in enumerate(self.module, 1):
@@ -102,9 +102,9 @@ class Probe:
         return weight.detach()
 
 
-def normalised(images: npt.NDArray[np.uint8]) -> torch.Tensor:
+def normalized(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     """Return uint8 images (N, H, W, 3) as a network's input (N, 3, H, W)."""
-    return torch.from_numpy(normalise(images))
+    return torch.from_numpy(normalize(images))
 
 
 def _log_softmax(logits: Logits) -> Array:

@@ -1,4 +1,4 @@
-"""Labels a folder of images with an ONNX model: decode, fit, normalise, run, in bounded memory.
+"""Labels a folder of images with an ONNX model: decode, fit, normalize, run, in bounded memory.
 
 Each worker thread takes a whole batch from file to label, so that two cores are used without
 queues between them; the codecs and ONNX Runtime release Python's lock. At most two batches a worker
@@ -21,7 +21,7 @@ from weighin.errors import DataError, ModelError
 from weighin.grading.folder import list_files, printable, read
 from weighin.grading.graph import walk
 from weighin.grading.model import Model
-from weighin.images import Pixels, Source, UnreadableImageError, normalise
+from weighin.images import Pixels, Source, UnreadableImageError, normalize
 from weighin.workers import cores
 
 BATCH = 32  # images
@@ -80,7 +80,7 @@ class Runner:
     def logits(self, batch: Pixels) -> Logits:
         """Return the (B, K) logits of uint8 images (B, H, W, 3)."""
         try:
-            (out,) = self._session.run(["logits"], {"images": normalise(batch)})
+            (out,) = self._session.run(["logits"], {"images": normalize(batch)})
         except Exception as error:
             raise _refused(error) from None
         if not np.isfinite(out).all():

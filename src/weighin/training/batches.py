@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from weighin.determinism import generator
-from weighin.images import Pixels, normalise
+from weighin.images import Pixels, normalize
 from weighin.params import Recipe
 from weighin.training.augment import augment
 
@@ -72,4 +72,4 @@ class Batches:
         targets = np.eye(self.classes, dtype=np.float32)[examples.labels[chosen]]
         rng = generator(*self.address, "augment", epoch, step, shard)
         batch, targets = augment(examples.images[chosen], targets, rng, self.recipe.augment)
-        return torch.from_numpy(normalise(batch)), torch.from_numpy(targets)
+        return torch.from_numpy(normalize(batch)), torch.from_numpy(targets)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from weighin.data.pack import packed_sizes, read_packed
 from weighin.grading.f1 import agreement
-from weighin.images import Size, normalise
+from weighin.images import Size, normalize
 from weighin.network.build import build, initialise
 from weighin.training import checkpoint
 from weighin.training.batches import Batches, Examples
@@ -193,7 +193,7 @@ def predict_logits(module: nn.Module, images: npt.NDArray[np.uint8], team: Team)
         rows = torch.zeros(len(mine), CHUNK, classes)
         for row, chunk in zip(rows, mine, strict=True):
             part = np.asarray(images[chunk * CHUNK : (chunk + 1) * CHUNK])
-            row[: len(part)] = module(torch.from_numpy(normalise(part)))
+            row[: len(part)] = module(torch.from_numpy(normalize(part)))
     gathered = team.gather(rows.flatten(1), chunks)
     return gathered.view(-1, classes)[: len(images)].clone().numpy()
 
