@@ -8,7 +8,7 @@
                             same image
 
 The photographs are those under WEIGHIN_DATA, else under data/; the network is the shipped `seed`,
-1.8 million MACs on 46 x 64 pixels, its weights as initialised.
+1.8 million MACs on 46 x 64 pixels, its weights as initialized.
 """
 
 import json
@@ -48,13 +48,13 @@ def figures(quick: bool = False) -> Figures:
 @contextmanager
 def prepared() -> Iterator[Path]:
     """Yield a folder that holds a model."""
-    from weighin.network.build import build, initialise
+    from weighin.network.build import build, initialize
     from weighin.network.export import export_onnx
     from weighin.network.spec import read_spec, shipped
 
     spec = read_spec(shipped("seed"))
     network = build(spec, len(CLASSES))
-    initialise(network, 0)
+    initialize(network, 0)
     facts = {"classes": json.dumps(CLASSES), "fallback": "a", "turn_tall": "true"}
     with tempfile.TemporaryDirectory() as name:
         export_onnx(network.eval(), spec.input, Path(name, "model.onnx"), facts)

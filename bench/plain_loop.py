@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 
 BATCH = 128
@@ -33,7 +33,7 @@ class PlainLoop:
         chosen = _subset(images, photographs, names) if names else images
         self.batches: Any = DataLoader(chosen, BATCH, shuffle=True, num_workers=2, drop_last=True)
         self.module: nn.Module = build(spec, len(images.classes))
-        initialise(self.module, seed)
+        initialize(self.module, seed)
         parameters = self.module.parameters()
         self.optimizer = torch.optim.SGD(parameters, LR, MOMENTUM, nesterov=True)
 

@@ -12,7 +12,7 @@ from weighin.data.pack import COLUMNS, array_path, write_array, write_table
 from weighin.determinism import generator
 from weighin.files import write_json
 from weighin.images import Pixels
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.params import Augment, Loss, Params, Recipe, load
 from weighin.training.job import Job
@@ -120,7 +120,7 @@ def picture(split: str, number: int, label: int) -> Pixels:
 
 def untrained(spec: NetworkSpec = SPEC, seed: int = 0) -> Trained:
     module = build(spec, len(CLASSES))
-    initialise(module, seed)
+    initialize(module, seed)
     return Trained(spec, module_weights(module))
 
 

@@ -15,7 +15,7 @@ from weighin.compress.cutting import Shears, cut
 from weighin.compress.decompose import decompose
 from weighin.compress.store import Trained, read_network
 from weighin.network.build import structure
-from weighin.network.folding import folded_macs
+from weighin.network.cost import folded_macs
 from weighin.network.spec import NetworkSpec
 from weighin.training.weights import load_weights, module_weights
 

@@ -18,8 +18,8 @@ from weighin.errors import NetworkError
 from weighin.files import canonical_json
 from weighin.grading.f1 import agreement
 from weighin.images import normalize
+from weighin.network.cost import folded_macs
 from weighin.network.factorised import Factorisation, ranks_from_dict, ranks_to_dict
-from weighin.network.folding import folded_macs
 from weighin.report.trials import read_layers
 
 FILES = ("layers.json", "network.yaml", "ranks.yaml", "weights.safetensors")

@@ -11,8 +11,8 @@ from weighin.compress.ladder import by_energy, by_ratio, candidate, ladder
 from weighin.compress.memo import Memo
 from weighin.compress.sensitivity import Rung, cheapest_damage, hull
 from weighin.compress.sites import find_sites
+from weighin.network.cost import folded_macs
 from weighin.network.factorised import Factorisation
-from weighin.network.folding import folded_macs
 from weighin.network.spec import NetworkSpec
 
 SITES = {site.path: site for site in find_sites(SPEC, len(CLASSES))}

@@ -15,10 +15,10 @@ from weighin.grading.model import open_model
 from weighin.grading.predict import Runner
 from weighin.grading.recount import recount
 from weighin.images import load, normalize
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
+from weighin.network.cost import folded_macs
 from weighin.network.export import export_onnx
 from weighin.network.factorised import Factorisation
-from weighin.network.folding import folded_macs
 from weighin.network.spec import read_spec, shipped
 from weighin.training.weights import module_weights
 
@@ -65,7 +65,7 @@ def photographs(size: tuple[int, int]) -> np.ndarray:
 
 def initial(spec):
     module = build(spec, len(CLASSES))
-    initialise(module, 3)
+    initialize(module, 3)
     weights = module_weights(module)
     head = [name for name, array in weights.items() if array.ndim == 2]
     for name in head:

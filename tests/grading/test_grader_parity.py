@@ -16,7 +16,7 @@ from weighin.grading.model import open_model
 from weighin.grading.predict import predict
 from weighin.images import load, normalize
 from weighin.network.build import build as build_network
-from weighin.network.build import initialise
+from weighin.network.build import initialize
 from weighin.network.export import export_onnx
 from weighin.network.spec import read_spec, shipped
 
@@ -67,7 +67,7 @@ def test_the_labels_are_torchs(tmp_path: Path, network: str) -> None:
     spec = read_spec(shipped(network))
     classes = [f"c{k}" for k in range(9)]
     module = build_network(spec, len(classes))
-    initialise(module, 1)
+    initialize(module, 1)
     facts = {"classes": json.dumps(classes), "fallback": "c0", "turn_tall": "true"}
     export_onnx(module.eval(), spec.input, tmp_path / "model.onnx", facts)
     folder = Path(str(DATA), "waste7/public")

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from weighin.network.block import Chain
-from weighin.network.blocks import BLOCKS
-from weighin.network.build import build, initialise, structure
+from weighin.network.blocks import BLOCKS, Chain
+from weighin.network.build import build, initialize, structure
 from weighin.network.layers import SqueezeExcitation, interleave, make_divisible
 from weighin.network.macs import count_parameters
 from weighin.network.spec import NetworkSpec, Row
@@ -66,7 +65,7 @@ def row_module(block, args, repeats=3, channels=16):
         for r in (*rows, *head, *tail)
     )
     module = build(NetworkSpec((12, 12), 1.0, frozen), 5).eval()
-    initialise(module, 0)
+    initialize(module, 0)
     return module[1]
 
 

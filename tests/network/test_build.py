@@ -10,16 +10,16 @@ from torch import nn
 
 from weighin.determinism import PINS, generator
 from weighin.errors import NetworkError
-from weighin.network.build import build, initialise, structure
+from weighin.network.build import build, initialize, structure
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 HASH = """
 import hashlib, sys, torch
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.network.spec import read_spec, shipped
 torch.manual_seed(int(sys.argv[1]))
 module = build(read_spec(shipped("small")), 9)
-initialise(module, int(sys.argv[2]), "train")
+initialize(module, int(sys.argv[2]), "train")
 state = b"".join(t.numpy().tobytes() for t in module.state_dict().values())
 print(hashlib.sha256(state).hexdigest())
 """
@@ -43,7 +43,7 @@ HEAD = [(1, "GlobalAvgPool", []), (1, "Flatten", []), (1, "Linear", ["classes"])
 def test_shipped_networks_give_logits(name, classes):
     net = read_spec(shipped(name))
     module = build(net, classes).eval()
-    initialise(module, 0)
+    initialize(module, 0)
     with torch.no_grad():
         assert module(torch.rand(2, 3, *net.input)).shape == (2, classes)
 
@@ -52,7 +52,7 @@ def test_building_draws_no_random_number_and_leaves_no_garbage():
     torch.manual_seed(3)
     before = torch.get_rng_state()
     module = build(read_spec(shipped("seed")), 9)
-    initialise(module, 1)
+    initialize(module, 1)
     assert torch.equal(torch.get_rng_state(), before)
     blank = build(read_spec(shipped("seed")), 9)
     norms = [part for part in blank.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -73,7 +73,7 @@ def test_first_weights_are_the_same_bytes_in_every_process():
 
 def test_first_weights_are_he_normal_by_address():
     module = build(spec((1, "Conv", [64, 3]), (1, "DWConv", [64, 3]), *HEAD), 9)
-    initialise(module, 5, "train")
+    initialize(module, 5, "train")
     conv, depthwise, linear = module[0][0].conv[0], module[1][0].conv[0], module[4][0].conv[0]
     drawn = generator(5, "train", "0.0.conv.0.weight").standard_normal((64, 3, 3, 3))
     expected = (drawn * math.sqrt(2 / (9 * 64))).astype(np.float32)
@@ -87,7 +87,7 @@ def test_a_weight_does_not_depend_on_the_other_rows():
     short = build(spec((1, "Conv", [8, 3]), *HEAD), 9)
     deep = build(spec((1, "Conv", [8, 3]), (2, "Conv", [8, 3]), *HEAD), 9)
     for module in (short, deep):
-        initialise(module, 1)
+        initialize(module, 1)
     assert torch.equal(short[0][0].conv[0].weight, deep[0][0].conv[0].weight)
 
 

@@ -13,18 +13,18 @@ import torch
 
 from weighin.determinism import PINS
 from weighin.errors import OutputError
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.network.export import export_onnx, onnx_bytes
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 SCRIPT = """
 import hashlib, sys
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.network.export import onnx_bytes
 from weighin.network.spec import read_spec, shipped
 spec = read_spec(shipped("seed"))
 module = build(spec, 9)
-initialise(module, int(sys.argv[1]))
+initialize(module, int(sys.argv[1]))
 print(hashlib.sha256(onnx_bytes(module, spec.input, {"b": "2", "a": "1", "c": "3"})).hexdigest())
 """
 
@@ -80,7 +80,7 @@ OPERATORS = {
 def network(*rows, size=(16, 16)):
     head = (Row(1, "Flatten"), Row(1, "Linear", ("classes",)))
     module = build(NetworkSpec(size, 1.0, (Row(1, "FixedConv", (8,)), *rows, *head)), 4)
-    initialise(module, 0)
+    initialize(module, 0)
     return module
 
 
@@ -96,7 +96,7 @@ def test_operators_of_a_block(block, args):
 def test_outputs_are_torchs(name, batch):
     spec = read_spec(shipped(name))
     module = build(spec, 9).eval()
-    initialise(module, 3)
+    initialize(module, 3)
     images = np.random.Generator(np.random.Philox(1)).random((batch, 3, *spec.input), np.float32)
     session = onnxruntime.InferenceSession(onnx_bytes(module, spec.input, {}))
     (logits,) = session.run(["logits"], {"images": images})

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from weighin.errors import NetworkError
-from weighin.network.build import build, initialise, structure
+from weighin.network.build import build, initialize, structure
 from weighin.network.factorised import (
     Factorisation,
     apply_ranks,
@@ -135,7 +135,7 @@ def test_a_network_is_built_with_ranks():
 def test_apply_ranks_leaves_the_other_weights():
     spec = read_spec(shipped("small"))
     module = build(spec, 9)
-    initialise(module, 0)
+    initialize(module, 0)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     apply_ranks(module, {"0.0.conv.0": Factorisation("tucker", (2, 4))})
     after = module.state_dict()

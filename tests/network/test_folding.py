@@ -6,16 +6,17 @@ import torch
 from torch import nn
 
 from weighin.determinism import generator
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
+from weighin.network.cost import folded_macs
 from weighin.network.factorised import Factorisation
-from weighin.network.folding import fold_batch_norms, folded_macs
+from weighin.network.folding import fold_batch_norms
 from weighin.network.macs import count_macs, layer_macs
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 
 def trained(module):
     """Give the module weights and statistics as a training would leave them."""
-    initialise(module, 0)
+    initialize(module, 0)
     for name, part in module.named_modules():
         if isinstance(part, nn.BatchNorm2d):
             rng = generator("norm", name)

@@ -10,11 +10,11 @@ import pytest
 
 from weighin.errors import ParamsError
 from weighin.files import read_json, write_json
+from weighin.network.cost import cost
 from weighin.network.spec import read_spec, shipped
 from weighin.params import Params
 from weighin.report.trials import read_trials
 from weighin.search.architecture import rungs, search
-from weighin.search.gate import cost
 
 LONG = {"trials": 6, "generation": 3, "epochs": 2, "halving": 2}
 

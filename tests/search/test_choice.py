@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from weighin.grading.score import WASTE
+from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.report.trials import read_trials
 from weighin.search.choice import choose, record, worth
 from weighin.search.evaluation import Measured
-from weighin.search.gate import Cost
 from weighin.search.generations import Proposal, Trial
 
 SPEC = NetworkSpec((8, 8), 1.0, (Row(1, "Linear", ("classes",)),))

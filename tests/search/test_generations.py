@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from weighin.grading.score import WASTE
+from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.evaluation import Measured
-from weighin.search.gate import Cost
 from weighin.search.generations import IN_VAIN, Plan, Proposal, Study, Trial
 
 CLASSES = ("a", "b")

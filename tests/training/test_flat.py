@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from small_job import RECIPE, ROWS
 from torch import nn
 
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
 from weighin.training.flat import FlatModule
@@ -29,7 +29,7 @@ Groups = list[dict[str, object]]
 
 def network() -> nn.Module:
     module = build(SPEC, 3)
-    initialise(module, "flat")
+    initialize(module, "flat")
     return module.to(memory_format=torch.channels_last).train()
 
 

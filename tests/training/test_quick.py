@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.network.layers import Mean
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.training import quick
@@ -85,7 +85,7 @@ def test_other_layers_stay_what_they_are() -> None:
 def test_whole_networks(name: str) -> None:
     spec: NetworkSpec = read_spec(shipped(name))
     module = build(spec, 5)
-    initialise(module, "quick")
+    initialize(module, "quick")
     x = values(8, 3, *spec.input)
     for plain, fast in both(module.train(), x):
         torch.testing.assert_close(fast, plain, rtol=2e-3, atol=2e-3)

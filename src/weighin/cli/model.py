@@ -73,7 +73,7 @@ def count(network: Path, classes: int, layers: bool) -> None:
             click.echo(f"{layer.macs:>12,}  {layer.op:<18} {layer.name}")
         click.echo(f"{found.macs:,} MACs, {found.parameters:,} parameters")
         return
-    from weighin.network.vetting import tally
+    from weighin.network.cost import cost_table
 
-    for line in tally(network, classes, layers):
+    for line in cost_table(network, classes, layers):
         click.echo(line)

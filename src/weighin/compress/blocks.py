@@ -12,7 +12,7 @@ from torch import nn
 
 from weighin.compress.store import Trained
 from weighin.network.build import structure
-from weighin.network.folding import folded_macs
+from weighin.network.cost import folded_macs
 from weighin.network.macs import blank_image, evaluating
 from weighin.network.spec import NetworkSpec
 

@@ -17,8 +17,7 @@ from torch import nn
 
 from weighin.compress.store import Trained
 from weighin.errors import NetworkError
-from weighin.network.block import Chain
-from weighin.network.blocks import BLOCKS
+from weighin.network.blocks import BLOCKS, Chain
 from weighin.network.build import build
 from weighin.network.layers import SqueezeExcitation
 from weighin.network.spec import NetworkSpec, Row

@@ -18,7 +18,7 @@ from weighin.compress.store import Trained
 from weighin.compress.worth import worth
 from weighin.data.pack import read_packed
 from weighin.grading.f1 import agreement
-from weighin.network.folding import folded_macs
+from weighin.network.cost import folded_macs
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say

@@ -16,8 +16,8 @@ from weighin.compress.sites import Site, find_sites
 from weighin.compress.store import Trained, write_network
 from weighin.compress.table import LayerRow, layer_table, untouched
 from weighin.files import read_json, write_json
+from weighin.network.cost import folded_macs
 from weighin.network.factorised import Method
-from weighin.network.folding import folded_macs
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say

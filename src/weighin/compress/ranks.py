@@ -13,8 +13,8 @@ from weighin.compress.sensitivity import cheapest_damage
 from weighin.compress.store import Trained
 from weighin.compress.worth import worth
 from weighin.files import canonical_json
+from weighin.network.cost import folded_macs
 from weighin.network.factorised import Factorisation, ranks_to_dict
-from weighin.network.folding import folded_macs
 from weighin.params import Params
 from weighin.progress import say
 

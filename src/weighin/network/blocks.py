@@ -1,37 +1,71 @@
 """Every block that a row can name. A new one is a class like these and a line in `BLOCKS`.
 
-Blocks and argument order are those of the course that the contest came with; counts of whole
-networks made of them are pinned in tests/network/test_macs.py.
+A block's `__init__` is its row's signature: the input's channels first, then the row's arguments,
+whose annotations carry type and range. `Channels` are scaled by the network's width, and a stride
+called `s` belongs to one repeat (`stride_on`). Blocks and argument order are those of the course
+that the contest came with; counts of whole networks are pinned in tests/network/test_macs.py.
 """
 
 import math
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, fx, nn
 
-from weighin.network.block import (
-    Activation,
-    Block,
-    Chain,
-    Channels,
-    FixedChannels,
-    Flag,
-    Groups,
-    Kernel,
-    OptionalStride,
-    Padding,
-    Ratio,
-    WideStride,
+from weighin.network.layers import (
+    ACTIVATIONS,
+    Mean,
+    SqueezeExcitation,
+    activation,
+    conv_bn,
+    interleave,
+    make_divisible,
 )
-from weighin.network.layers import Mean, activation, conv_bn
-from weighin.network.residual import (
-    FusedMBConv,
-    InvertedResidualv2,
-    InvertedResidualv3,
-    MBConv,
-    MixNetBlock,
-    ShuffleNetV2,
-)
+from weighin.schema import Knob
+
+fx.wrap("interleave")  # its sizes are integers, which torch.fx has none of
+
+Channels = Annotated[int, Knob("output channels, times the width, to a multiple of 8", "", 1, 8192)]
+FixedChannels = Annotated[int, Knob("outputs, whatever the width", "", 1, 100_000)]
+Kernel = Annotated[int, Knob("side of the kernel", "pixels", 1, 31)]
+Kernels = Annotated[tuple[int, ...], Knob("sides of the kernels, one a group", "pixels", 1, 31)]
+Stride = Annotated[int, Knob("", "pixels", 1, 2)]
+WideStride = Annotated[int, Knob("", "pixels", 1, 8)]
+OptionalStride = Annotated[int | None, Knob("null: the kernel's side", "pixels", 1, 8)]
+Padding = Annotated[int | None, Knob("null: half the kernel", "pixels", 0, 15)]
+Groups = Annotated[int, Knob("", "groups", 1, 8192)]
+Ratio = Annotated[float, Knob("hidden channels over input channels", "times", 0.1, 32)]
+Switch = Annotated[int, Knob("0: off, 1: on", "", 0, 1)]
+Flag = Annotated[bool, Knob("")]
+Activation = Annotated[str | None, Knob("", choices=tuple(ACTIVATIONS))]
+
+
+class Block(nn.Module):
+    """Maps (B, C, H, W) to maps, or to features (B, F)."""
+
+    stride_on: ClassVar[Literal["first", "last"]] = "first"
+
+    @classmethod
+    def repeats(cls, channels: int, args: dict[str, Any], count: int) -> list[dict[str, Any]]:
+        """Return the arguments of each of `count` repeats: only one of them has the stride."""
+        if "s" not in args:
+            return [args] * count
+        plain = [args | {"s": 1}] * (count - 1)
+        return [args, *plain] if cls.stride_on == "first" else [*plain, args]
+
+
+class Chain(Block):
+    """A block that is a sequence of layers, with the input added where `identity` is set."""
+
+    def __init__(self, *layers: nn.Module, identity: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(*layers)
+        self.identity = identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layers' output, plus x for an identity block."""
+        y: Tensor = self.conv(x)
+        return x + y if self.identity else y
 
 
 class Conv(Chain):
@@ -148,6 +182,134 @@ class GlobalAvgPool(Chain):
 
     def __init__(self, channels: int) -> None:
         super().__init__(Mean())
+
+
+class InvertedResidualv2(Chain):
+    """Expand, 3 x 3 depthwise, project (Sandler et al., MobileNetV2, CVPR 2018)."""
+
+    def __init__(self, channels: int, c: Channels, t: Ratio, s: Stride = 1) -> None:
+        hidden = max(1, round(channels * t))
+        expand = conv_bn(channels, hidden, act="ReLU6") if t != 1 else []
+        depthwise = conv_bn(hidden, hidden, 3, s, groups=hidden, act="ReLU6")
+        project = conv_bn(hidden, c)
+        super().__init__(*expand, *depthwise, *project, identity=s == 1 and channels == c)
+
+
+class InvertedResidualv3(Chain):
+    """The same with squeeze-excite and h-swish (Howard et al., MobileNetV3, ICCV 2019)."""
+
+    def __init__(
+        self,
+        channels: int,
+        k: Kernel,
+        t: Ratio,
+        c: Channels,
+        se: Switch,
+        hs: Switch,
+        s: Stride = 1,
+    ) -> None:
+        hidden, act = make_divisible(channels * t), "HardSwish" if hs else "ReLU"
+        squeeze = make_divisible(hidden // 4)
+        gate = [SqueezeExcitation(hidden, squeeze, "ReLU", "HardSigmoid", pool=False)] if se else []
+        expand = conv_bn(channels, hidden, act=act) if channels != hidden else []
+        depthwise = conv_bn(hidden, hidden, k, s, (k - 1) // 2, groups=hidden)
+        middle = [*gate, *activation(act)] if expand else [*activation(act), *gate]
+        layers = [*expand, *depthwise, *middle, *conv_bn(hidden, c)]
+        super().__init__(*layers, identity=s == 1 and channels == c)
+
+
+class MBConv(Chain):
+    """The same with SiLU and a gate on every block (Tan and Le, EfficientNet, ICML 2019).
+
+    Padding is TensorFlow's "same": with stride 2 the odd pixel goes right and below, which on odd
+    maps gives a smaller output than k // 2 on each side.
+    """
+
+    def __init__(self, channels: int, t: Ratio, c: Channels, s: Stride = 1, k: Kernel = 3) -> None:
+        hidden, total = max(1, int(channels * t)), max(k - s, 0)
+        before, after = total // 2, total - total // 2
+        even = before == after
+        pad = [] if even else [nn.ZeroPad2d((before, after, before, after))]
+        expand = conv_bn(channels, hidden, act="SiLU") if hidden != channels else []
+        depthwise = conv_bn(hidden, hidden, k, s, before if even else 0, hidden, "SiLU")
+        gate = SqueezeExcitation(hidden, max(1, channels // 4), "SiLU", "Sigmoid", pool=True)
+        layers = [*expand, *pad, *depthwise, gate, *conv_bn(hidden, c)]
+        super().__init__(*layers, identity=s == 1 and channels == c)
+
+
+class FusedMBConv(Chain):
+    """One k x k convolution expands, one 1 x 1 projects (Tan and Le, EfficientNetV2, ICML 2021)."""
+
+    def __init__(self, channels: int, t: Ratio, c: Channels, s: Stride = 1, k: Kernel = 3) -> None:
+        hidden = max(1, int(channels * t))
+        single = conv_bn(channels, c, k, s, act="SiLU")
+        double = [*conv_bn(channels, hidden, k, s, act="SiLU"), *conv_bn(hidden, c)]
+        super().__init__(*(single if t == 1 else double), identity=s == 1 and channels == c)
+
+
+class ShuffleNetV2(Block):
+    """Half the channels pass, half are convolved, both interleaved; stride 2 doubles the channels.
+
+    Ma et al., "ShuffleNet V2" (ECCV 2018).
+    """
+
+    def __init__(self, channels: int, s: Stride = 1) -> None:
+        super().__init__()
+        if s == 1 and channels % 2:
+            raise ValueError(f"its {channels} input channels do not halve")
+        self.halve, half = s == 1, channels // 2 if s == 1 else channels
+        self.sizes = [half, half]
+        down = [*conv_bn(half, half, 3, s, groups=half), *conv_bn(half, half, act="ReLU")]
+        self.branch1 = nn.Sequential(*([] if self.halve else down))
+        expand, depthwise = conv_bn(half, half, act="ReLU"), conv_bn(half, half, 3, s, groups=half)
+        self.branch2 = nn.Sequential(*expand, *depthwise, *conv_bn(half, half, act="ReLU"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C * s, H / s, W / s)."""
+        a, b = torch.split(x, self.sizes, dim=1) if self.halve else (self.branch1(x), x)
+        return interleave(a, self.branch2(b))
+
+
+class MixedDepthwise(nn.Module):
+    """A depthwise convolution and batch norm whose channel groups have kernels of several sides."""
+
+    def __init__(self, c: int, kernels: tuple[int, ...], s: int) -> None:
+        super().__init__()
+        small = c // len(kernels)
+        self.sizes = [c - small * (len(kernels) - 1), *[small] * (len(kernels) - 1)]
+        groups = zip(self.sizes, kernels, strict=True)
+        self.groups = nn.ModuleList(
+            nn.Sequential(*conv_bn(n, n, k, s, groups=n)) for n, k in groups
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C, H / s, W / s)."""
+        parts = torch.split(x, self.sizes, dim=1)
+        return torch.cat([group(parts[i]) for i, group in enumerate(self.groups)], 1)
+
+
+class MixNetBlock(Chain):
+    """Expand, mixed depthwise, gate, project (Tan and Le, MixConv, BMVC 2019)."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernels: Kernels,
+        t: Ratio,
+        c: Channels,
+        se: Switch,
+        s: Stride = 1,
+        act: Activation = "ReLU",
+    ) -> None:
+        hidden = max(1, int(channels * t))
+        if not 1 <= len(kernels) <= hidden:
+            raise ValueError(f"{len(kernels)} kernels do not share {hidden} channels")
+        expand = conv_bn(channels, hidden, act=act) if t != 1 else []
+        squeezed = make_divisible(channels // 4)
+        gate = [SqueezeExcitation(hidden, squeezed, "SiLU", "Sigmoid", pool=False)] if se else []
+        middle = [MixedDepthwise(hidden, kernels, s), *activation(act), *gate]
+        layers = [*expand, *middle, *conv_bn(hidden, c)]
+        super().__init__(*layers, identity=s == 1 and channels == c)
 
 
 BLOCKS: dict[str, type[Block]] = {

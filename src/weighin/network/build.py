@@ -15,8 +15,7 @@ from torch import nn
 
 from weighin.determinism import generator
 from weighin.errors import NetworkError
-from weighin.network.block import Block, Channels
-from weighin.network.blocks import BLOCKS
+from weighin.network.blocks import BLOCKS, Block, Channels
 from weighin.network.factorised import Factorisation, apply_ranks, blank
 from weighin.network.layers import make_divisible
 from weighin.network.macs import count_parameters, shaping
@@ -35,7 +34,7 @@ def build(
 ) -> nn.Sequential:
     """Return the network: float32 images (B, 3, H, W) to logits (B, classes).
 
-    Weights are zero and batch norms fresh; `initialise` or a weights file fills them.
+    Weights are zero and batch norms fresh; `initialize` or a weights file fills them.
 
     Raises:
         NetworkError: a row or a rank that does not make a network; the message names it.
@@ -83,7 +82,7 @@ def check(spec: NetworkSpec, classes: int) -> list[Arguments]:
     return result
 
 
-def initialise(module: nn.Module, *address: int | str) -> None:
+def initialize(module: nn.Module, *address: int | str) -> None:
     """Draw the first weights of `module` in place, each from its own address.
 
     Convolutions: normal with variance 2 / fan-out (He et al., ICCV 2015), fan-out being

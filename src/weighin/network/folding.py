@@ -5,17 +5,11 @@ A norm over n numbers counts 2n by the rule; the bias that replaces it counts n.
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 from torch.fx import symbolic_trace
-
-from weighin.network.build import structure
-from weighin.network.factorised import Factorisation
-from weighin.network.macs import count_macs
-from weighin.network.spec import NetworkSpec
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
@@ -32,17 +26,6 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
         _fold(conv, norm)
         folded.set_submodule(norm_path, nn.Identity())
     return folded
-
-
-def folded_macs(
-    spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorisation] | None = None
-) -> int:
-    """Return the MACs of the exported network, known before it is trained.
-
-    Raises:
-        NetworkError: the rows or ranks do not make a network.
-    """
-    return count_macs(fold_batch_norms(structure(spec, classes, ranks)), spec.input)
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:

@@ -9,13 +9,13 @@ from weighin.data.pack import packed_sizes
 from weighin.errors import NetworkError, ParamsError
 from weighin.files import read_json, write_json, write_text
 from weighin.network.build import build
-from weighin.network.crosscheck import reject_hidden_work
+from weighin.network.cost import Cost, cost
+from weighin.network.mac_check import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, record
 from weighin.search.draw import Draws, draw
-from weighin.search.gate import Cost, cost
 from weighin.search.generations import Plan, Proposal, Propose, Study, Trial
 from weighin.search.space import Space, read_space
 from weighin.search.trainer import Trainer, workers

@@ -21,10 +21,10 @@ from optuna.trial import TrialState
 
 from weighin.determinism import generator
 from weighin.grading.score import Metrics
+from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec
 from weighin.params import Contest, Recipe
 from weighin.search.evaluation import Measured
-from weighin.search.gate import Cost
 from weighin.search.halving import better_half, by_gain, promise
 
 IN_VAIN = 200  # asks in a row that may come to nothing

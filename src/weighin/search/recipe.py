@@ -12,12 +12,12 @@ import optuna
 
 from weighin.errors import ParamsError
 from weighin.files import read_json, write_json
+from weighin.network.cost import cost
 from weighin.network.spec import NetworkSpec, nearest
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.schema import Knob, check_value, knobs, with_values
 from weighin.search.choice import choose, record
-from weighin.search.gate import cost
 from weighin.search.generations import Plan, Proposal, Study
 from weighin.search.trainer import Trainer, workers
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from weighin.data.pack import packed_sizes, read_packed
 from weighin.grading.f1 import agreement
 from weighin.images import Size, normalize
-from weighin.network.build import build, initialise
+from weighin.network.build import build, initialize
 from weighin.training import checkpoint
 from weighin.training.batches import Batches, Examples
 from weighin.training.flat import FlatModule
@@ -46,7 +46,7 @@ class Run:
         self.validation = read_packed(job.packed, "validation", job.spec.input)
         self.module = build(job.spec, self.batches.classes, job.ranks)
         if job.start is None:
-            initialise(self.module, *job.address)
+            initialize(self.module, *job.address)
         else:
             load_weights(self.module, job.start)
         self.flat = FlatModule(self.module, job.freeze)

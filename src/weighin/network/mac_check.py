@@ -1,11 +1,15 @@
-"""Catches work that the MAC rule does not see, by watching the operators that really run.
+"""Three counts of one network: the contest's rule, torch's operators, ptflops; they must agree.
 
-Every product of a convolution or matrix multiplication must be one that the rule counted, in the
-same module: both are integers from the same shapes, so nothing is tolerated. Operators are counted
-by torch's own formulas (`torch.utils.flop_counter.flop_registry`, in FLOPs: two a product), which
-see F.conv2d, matmul, einsum and subclasses alike. Three gaps are closed here: a plain product with
-a weight or a constant counts one a result, a batch norm counts as the rule would, and an operator
-that is not on the list of cheap ones is refused, whatever it does.
+The rule alone can be fooled (a subclass of nn.Conv2d counts nothing), so a network is accepted only
+if neither of the others sees more work than the rule.
+
+`reject_hidden_work` watches the operators that really run. Every product of a convolution or matrix
+multiplication must be one that the rule counted, in the same module: both are integers from the
+same shapes, so nothing is tolerated. Operators are counted by torch's own formulas
+(`torch.utils.flop_counter.flop_registry`, in FLOPs: two a product), which see F.conv2d, matmul,
+einsum and subclasses alike. Three gaps are closed here: a plain product with a weight or a constant
+counts one a result, a batch norm counts as the rule would, and an operator that is not on the list
+of cheap ones is refused, whatever it does.
 """
 
 import contextlib
@@ -37,7 +41,39 @@ CHEAP = frozenset(NAMES.split())
 NORMS = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training"})
 PRODUCTS = frozenset({"mul", "mul_", "div", "div_", "addcmul", "addcmul_", "addcdiv", "lerp"})
 FIX = "use plain nn.Conv2d and nn.Linear modules for all weighted sums, so that they are counted"
+TOLERANCE = 0.02  # ptflops prices biases in its own way
 Key = tuple[str, str]  # module path, operator
+
+
+def check_macs(module: nn.Module, size: Size) -> int:
+    """Return what ptflops counts of an honest network (operators of ATen, multiply-accumulates).
+
+    Raises:
+        HiddenWorkError: the operators that ran, or ptflops, see work that the rule does not.
+    """
+    reject_hidden_work(module, size)
+    counted = ptflops_macs(module, size)
+    rule = sum(c.macs for c in layer_macs(module, size) if c.kind in ("Conv2d", "Linear"))
+    if counted > rule * (1 + TOLERANCE):
+        problem = f"ptflops counts {counted:,} MACs in convolutions and linear layers, the rule"
+        raise HiddenWorkError(f"{problem} {rule:,}", FIX)
+    return counted
+
+
+def ptflops_macs(module: nn.Module, size: Size) -> int:
+    """Return ptflops' count of convolutions and linear layers, whatever runs them."""
+    from ptflops import get_model_complexity_info
+
+    with evaluating(module):
+        counted, _ = get_model_complexity_info(
+            module,
+            (3, *size),
+            backend="aten",
+            as_strings=False,
+            print_per_layer_stat=False,
+            verbose=False,
+        )
+    return int(counted)
 
 
 def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None:

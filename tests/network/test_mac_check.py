@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from weighin.errors import HiddenWorkError
 from weighin.network.build import build
-from weighin.network.crosscheck import reject_hidden_work
+from weighin.network.mac_check import reject_hidden_work
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 MAP = (8, 6)
