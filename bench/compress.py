@@ -87,7 +87,7 @@ def _knobs(params: "Params", way: Way) -> "Params":
 
 
 def _compressed(pack: Path, trained: "Trained", params: "Params", out: Path) -> "Trained":
-    """Return the network cut, factorised down to a budget and finetuned."""
+    """Return the network cut, factorized down to a budget and finetuned."""
     from weighin.compress.decompose import decompose
     from weighin.compress.finetune import recovered
     from weighin.compress.store import read_network

@@ -14,7 +14,7 @@ ALLOWED = 0.01  # of F1
 
 @dataclass(frozen=True)
 class Way:
-    """What is cut at most, and the share of the MACs that factorising then leaves."""
+    """What is cut at most, and the share of the MACs that factorizing then leaves."""
 
     blocks: int
     channels: float
@@ -29,7 +29,7 @@ class Way:
 
 WHOLE = "as trained"
 WAYS = {
-    "factorising": (Way(0, 0, 0.85), Way(0, 0, 0.7), Way(0, 0, 0.55)),
+    "factorizing": (Way(0, 0, 0.85), Way(0, 0, 0.7), Way(0, 0, 0.55)),
     "cutting": (Way(2, 0, 1), Way(4, 0, 1), Way(4, 0.25, 1)),
     "both": (Way(2, 0, 0.75), Way(4, 0, 0.75), Way(4, 0, 0.6)),
 }

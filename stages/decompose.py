@@ -1,4 +1,4 @@
-"""work/train -> work/decompose: the trained network cut and factorised, never with more MACs."""
+"""work/train -> work/decompose: the trained network cut and factorized, never with more MACs."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from weighin.stage import Stage, main
 
 
 def decompose(stage: Stage) -> None:
-    """Factorise the trained network's convolutions."""
+    """Factorize the trained network's convolutions."""
     from weighin.compress.decompose import decompose
     from weighin.network.spec import read_spec
     from weighin.params import load_recipe

@@ -6,7 +6,7 @@ from weighin.stage import Stage, main
 
 
 def finetune(stage: Stage) -> None:
-    """Train the factorised network on, with the one as it was trained for a teacher."""
+    """Train the factorized network on, with the one as it was trained for a teacher."""
     from weighin.compress.finetune import finetune
     from weighin.compress.store import Trained, read_network
     from weighin.network.spec import read_spec

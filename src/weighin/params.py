@@ -204,7 +204,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Decompose:
-    """The factorisation of convolutions."""
+    """The factorization of convolutions."""
 
     enabled: Annotated[bool, Knob("false passes the trained network on")]
     method: Annotated[
@@ -235,9 +235,9 @@ class Decompose:
 
 @dataclass(frozen=True)
 class Finetune:
-    """Recovery after the factorisation, and the export."""
+    """Recovery after the factorization, and the export."""
 
-    enabled: Annotated[bool, Knob("false exports the factorised network as it is")]
+    enabled: Annotated[bool, Knob("false exports the factorized network as it is")]
     epochs: Annotated[int, Knob("", "epochs", 1, 100_000)]
     lr: Annotated[float, Knob("the schedule's peak", "", 1e-8, 100)]
     freeze: Annotated[

@@ -12,7 +12,7 @@ from torch import nn
 
 from weighin.compress.algebra import (
     canonical,
-    factorised,
+    factorized,
     factors,
     largest_ranks,
     product,
@@ -22,7 +22,7 @@ from weighin.compress.algebra import (
 )
 from weighin.determinism import PINS
 from weighin.errors import NetworkError
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 
 STRIDED = {"stride": (2, 1), "padding": (2, 1), "dilation": (2, 1), "bias": True}
 FULL = [
@@ -55,19 +55,19 @@ def outputs(layer: nn.Module, *modules: nn.Module) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("layer", "method"), FULL)
 def test_full_rank_is_the_dense_layer(layer, method):
     weight = weight_of(fill(layer))
-    how = Factorisation(method, largest_ranks(weight, method))
-    dense, pieces = outputs(layer, layer, factorised(layer, how))
+    how = Factorization(method, largest_ranks(weight, method))
+    dense, pieces = outputs(layer, layer, factorized(layer, how))
     torch.testing.assert_close(pieces, dense, rtol=0, atol=2e-5)
     assert relative_error(weight, product(factors(weight, how), method)) < 1e-14
 
 
 @pytest.mark.parametrize(("layer", "method"), FULL)
 def test_the_pieces_compute_the_dense_product(layer, method):
-    """What Probe measures is what the factorised network does, bias, stride and all."""
-    how = Factorisation(method, (2, 2) if method == "tucker" else (2,))
+    """What Probe measures is what the factorized network does, bias, stride and all."""
+    how = Factorization(method, (2, 2) if method == "tucker" else (2,))
     approximate = copy.deepcopy(fill(layer))
     approximate.weight.data = torch.from_numpy(product(factors(weight_of(layer), how), method))
-    dense, small, exact = outputs(layer, approximate, factorised(layer, how), layer)
+    dense, small, exact = outputs(layer, approximate, factorized(layer, how), layer)
     torch.testing.assert_close(small, dense, rtol=0, atol=2e-5)
     assert not torch.allclose(small, exact, atol=1e-2)
 
@@ -76,18 +76,18 @@ def test_cp_finds_the_terms_that_a_weight_is_made_of():
     rng = np.random.default_rng(0)
     modes = [rng.standard_normal((side, 3)) for side in (8, 7, 3, 5)]
     weight = np.einsum("or,ir,hr,wr->oihw", *modes)
-    how = Factorisation("cp", (3,))
+    how = Factorization("cp", (3,))
     assert relative_error(weight, product(factors(weight, how), "cp")) < 1e-6
     layer = nn.Conv2d(7, 8, (3, 5), **STRIDED)
     layer.weight.data = torch.from_numpy(weight.astype("float32"))
     x = torch.from_numpy(rng.standard_normal((2, 7, 11, 10)).astype("float32"))
-    torch.testing.assert_close(factorised(layer, how)(x), layer(x), rtol=0, atol=1e-4)
+    torch.testing.assert_close(factorized(layer, how)(x), layer(x), rtol=0, atol=1e-4)
 
 
 def test_cp_errors_fall_with_the_rank():
     weight = np.random.default_rng(0).standard_normal((6, 5, 3, 3))
     errors = [
-        relative_error(weight, product(factors(weight, Factorisation("cp", (rank,))), "cp"))
+        relative_error(weight, product(factors(weight, Factorization("cp", (rank,))), "cp"))
         for rank in (1, 4, 12, 30)
     ]
     assert errors == sorted(errors, reverse=True)
@@ -100,7 +100,7 @@ def test_svd_error_is_that_of_the_cut_values(shape, method, rank):
     weight = np.random.default_rng(0).standard_normal(shape)
     (values,) = spectra(weight, method)
     error = np.linalg.norm(
-        weight - product(factors(weight, Factorisation(method, (rank,))), method)
+        weight - product(factors(weight, Factorization(method, (rank,))), method)
     )
     assert error == pytest.approx(np.linalg.norm(values[rank:]), rel=1e-10)
 
@@ -110,7 +110,7 @@ def test_tucker_error_is_within_the_hosvd_bound(ranks):
     weight = np.random.default_rng(0).standard_normal((6, 9, 3, 3))
     inputs, outputs = spectra(weight, "tucker")
     cut = np.sum(inputs[ranks[0] :] ** 2) + np.sum(outputs[ranks[1] :] ** 2)
-    how = Factorisation("tucker", ranks)
+    how = Factorization("tucker", ranks)
     error = np.linalg.norm(weight - product(factors(weight, how), "tucker"))
     assert error**2 <= cut + 1e-12
     # and no approximation of these ranks beats one mode's own cut
@@ -122,11 +122,11 @@ def test_tucker_error_is_within_the_hosvd_bound(ranks):
 def test_order_and_signs_are_canonical():
     weight = np.random.default_rng(0).standard_normal((6, 9, 3, 3))
     for method, ranks in (("tucker", (4, 4)), ("spatial", (4,)), ("cp", (4,))):
-        pieces = factors(weight, Factorisation(method, ranks))
+        pieces = factors(weight, Factorization(method, ranks))
         norms = [np.linalg.norm(row) for row in pieces[1 if method == "tucker" else 0]]
         if method != "tucker":
             assert norms == sorted(norms, reverse=True)
-    left = factors(weight[:, :, :1, :1], Factorisation("svd", (4,)))[1][:, :, 0, 0]
+    left = factors(weight[:, :, :1, :1], Factorization("svd", (4,)))[1][:, :, 0, 0]
     assert (left[np.abs(left).argmax(0), range(4)] > 0).all()
 
 
@@ -143,26 +143,26 @@ def test_canonical_forgets_signs_scales_and_order():
 
 def test_ranks_over_the_exact_ones_are_refused():
     with pytest.raises(NetworkError) as error:
-        factorised(nn.Conv2d(8, 4, 1), Factorisation("svd", (5,)), "3.0.conv.0")
+        factorized(nn.Conv2d(8, 4, 1), Factorization("svd", (5,)), "3.0.conv.0")
     assert error.value.problem == "3.0.conv.0: svd ranks [5] are over [4], which is exact"
 
 
 def test_depthwise_is_refused_by_name():
     with pytest.raises(
-        NetworkError, match=r"^3\.0\.conv\.3 cannot be factorised by tucker: it has 8"
+        NetworkError, match=r"^3\.0\.conv\.3 cannot be factorized by tucker: it has 8"
     ):
-        factorised(nn.Conv2d(8, 8, 3, groups=8), Factorisation("tucker", (2, 2)), "3.0.conv.3")
+        factorized(nn.Conv2d(8, 8, 3, groups=8), Factorization("tucker", (2, 2)), "3.0.conv.3")
 
 
 SCRIPT = """
 import hashlib, sys
 import numpy as np
 from weighin.compress.algebra import factors
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 weight = np.random.default_rng(int(sys.argv[1])).standard_normal((12, 10, 3, 3))
 digest = hashlib.sha256()
 for method, ranks in (("tucker", (4, 5)), ("cp", (14,)), ("spatial", (6,))):
-    for piece in factors(weight, Factorisation(method, ranks)):
+    for piece in factors(weight, Factorization(method, ranks)):
         digest.update(piece.astype("float32").tobytes())
 print(digest.hexdigest())
 """

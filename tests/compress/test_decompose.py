@@ -9,7 +9,7 @@ import torch
 from small import CLASSES, RECIPE, SPEC, make_params
 
 from weighin.compress.decompose import decompose
-from weighin.compress.factorise import factorise_network
+from weighin.compress.factorize import factorize_network
 from weighin.compress.probe import Probe
 from weighin.compress.store import Trained, read_network, read_ranks
 from weighin.compress.worth import worth
@@ -19,7 +19,7 @@ from weighin.files import canonical_json
 from weighin.grading.f1 import agreement
 from weighin.images import normalize
 from weighin.network.cost import folded_macs
-from weighin.network.factorised import Factorisation, ranks_from_dict, ranks_to_dict
+from weighin.network.factorized import Factorization, ranks_from_dict, ranks_to_dict
 from weighin.report.trials import read_layers
 
 FILES = ("layers.json", "network.yaml", "ranks.yaml", "weights.safetensors")
@@ -36,7 +36,7 @@ def run(packed, network, out, scratch, price=13_865_375, **knobs):
 
 @pytest.mark.parametrize("method", ["tucker", "cp", "spatial"])
 @pytest.mark.parametrize("ranks", ["ratio", "energy"])
-def test_every_factorised_layer_costs_less(packed, network, tmp_path, method, ranks):
+def test_every_factorized_layer_costs_less(packed, network, tmp_path, method, ranks):
     run(packed, network, tmp_path / "out", tmp_path / "scratch", method=method, ranks=ranks)
     small = read_network(tmp_path / "out")
     layers = read_layers(json.loads((tmp_path / "out/layers.json").read_text()))
@@ -88,7 +88,7 @@ def test_sensitivity_meets_the_budget_and_resumes(packed, network, tmp_path, cap
     assert "decompose.budget is" not in capsys.readouterr().err
     run(packed, network, tmp_path / "four", tmp_path / "a", ranks="sensitivity", budget=0.05)
     least = folded_macs(SPEC, 3, read_ranks(tmp_path / "four/ranks.yaml")) / folded_macs(SPEC, 3)
-    told = f"decompose.budget is 0.05, but factorising leaves {least:.3f} of the MACs at least"
+    told = f"decompose.budget is 0.05, but factorizing leaves {least:.3f} of the MACs at least"
     assert told in capsys.readouterr().err
 
 
@@ -102,14 +102,14 @@ def test_a_network_is_rebuilt_from_its_files_alone(packed, network, tmp_path):
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_factorised_exactly_it_is_the_same_network(packed, network):
+def test_factorized_exactly_it_is_the_same_network(packed, network):
     full = {
-        "0.0.conv.0": Factorisation("tucker", (3, 16)),
-        "1.0.conv.0": Factorisation("spatial", (48,)),
-        "1.0.conv.3": Factorisation("svd", (16,)),
-        "6.0.conv.0": Factorisation("svd", (3,)),
+        "0.0.conv.0": Factorization("tucker", (3, 16)),
+        "1.0.conv.0": Factorization("spatial", (48,)),
+        "1.0.conv.3": Factorization("svd", (16,)),
+        "6.0.conv.0": Factorization("svd", (3,)),
     }
-    same = factorise_network(network, full, 3)
+    same = factorize_network(network, full, 3)
     x = torch.from_numpy(normalize(read_packed(packed, "validation", SPEC.input).images))
     with torch.no_grad():
         torch.testing.assert_close(same.module(3)(x), network.module(3)(x), rtol=1e-4, atol=1e-4)
@@ -144,7 +144,7 @@ def test_edited_ranks_that_do_not_fit_are_named(network, tmp_path):
     with pytest.raises(NetworkError) as error:
         Trained(SPEC, network.weights, read_ranks(path)).module(3)
     assert error.value.problem == (
-        "1.0.conv.0 cannot be factorised by tucker: its ranks [99, 4] exceed its channels [16, 32]"
+        "1.0.conv.0 cannot be factorized by tucker: its ranks [99, 4] exceed its channels [16, 32]"
     )
     path.write_text("1.0.conv.0: [")
     with pytest.raises(NetworkError, match=r"ranks\.yaml is not YAML"):

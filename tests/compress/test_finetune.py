@@ -14,7 +14,7 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params, untrained
 
-from weighin.compress.factorise import factorise_network
+from weighin.compress.factorize import factorize_network
 from weighin.compress.finetune import finetune
 from weighin.compress.store import Trained, read_network, read_ranks, write_network
 from weighin.data.pack import read_packed
@@ -26,13 +26,13 @@ from weighin.grading.predict import Runner
 from weighin.grading.recount import recount
 from weighin.grading.score import Metrics, score
 from weighin.images import normalize
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.report.trials import read_history
 
 RANKS = {
-    "1.0.conv.0": Factorisation("tucker", (6, 12)),
-    "1.1.conv.0": Factorisation("tucker", (4, 8)),
-    "2.0.conv.0": Factorisation("svd", (4,)),
+    "1.0.conv.0": Factorization("tucker", (6, 12)),
+    "1.1.conv.0": Factorization("tucker", (4, 8)),
+    "2.0.conv.0": Factorization("svd", (4,)),
 }
 DEAR, CHEAP = 200_000, 13_865_375  # MACs that cost a point: where they are dear, fewer win
 FILES = ("choice.json", "history.json", "network.yaml", "ranks.yaml", "validation_logits.npy")
@@ -41,8 +41,8 @@ FILES += ("weights.safetensors",)
 
 @pytest.fixture(scope="module")
 def small(network: Trained) -> Trained:
-    """The trained network with three layers factorised."""
-    return factorise_network(network, RANKS, len(CLASSES))
+    """The trained network with three layers factorized."""
+    return factorize_network(network, RANKS, len(CLASSES))
 
 
 def run(
@@ -116,14 +116,14 @@ def test_edited_ranks_are_enough_to_rebuild_from(packed, network, small, tmp_pat
     )
     edited = replace(small, ranks=read_ranks(path))
     run(packed, edited, network, tmp_path, enabled=False)
-    exported, wanted = read_network(tmp_path / "out"), factorise_network(network, edited.ranks, 3)
+    exported, wanted = read_network(tmp_path / "out"), factorize_network(network, edited.ranks, 3)
     assert exported.ranks == edited.ranks
     assert exported.weights.keys() == wanted.weights.keys()
     assert all(np.array_equal(exported.weights[k], wanted.weights[k]) for k in wanted.weights)
 
 
 def test_edited_ranks_that_name_no_layer_are_refused(packed, network, small, tmp_path):
-    ranks = {"9.9.conv": Factorisation("svd", (1,))}
+    ranks = {"9.9.conv": Factorization("svd", (1,))}
     with pytest.raises(NetworkError) as error:
         run(packed, replace(small, ranks=ranks), network, tmp_path, enabled=False)
     assert error.value.problem == "the network has no layer 9.9.conv, which the ranks name"

@@ -1,4 +1,4 @@
-"""Factorising for the inputs that come: exact at full rank, and best for the outputs below it."""
+"""Factorizing for the inputs that come: exact at full rank, and best for the outputs below it."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from weighin.compress.ladder import candidate
 from weighin.compress.probe import Probe
 from weighin.compress.sites import find_sites
 from weighin.images import normalize
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 
 SITES = {site.path: site for site in find_sites(SPEC, len(CLASSES))}
 
@@ -31,7 +31,7 @@ def test_full_rank_is_the_same_weight(path, method):
     shape = SITES[path].weight_shape
     weight = np.random.default_rng(0).standard_normal(shape)
     known = candidate(SITES[path], method, weight, metric_of(moment(shape[1])))
-    full = Factorisation(method, largest_ranks(weight, method))
+    full = Factorization(method, largest_ranks(weight, method))
     np.testing.assert_allclose(known.approximation(full), weight, atol=1e-11)
 
 
@@ -42,7 +42,7 @@ def test_svd_loses_the_least_of_the_outputs(rank):
     metric = metric_of(moment(32))
     known, how = (
         candidate(SITES["1.0.conv.3"], "svd", weight, metric),
-        Factorisation("svd", (rank,)),
+        Factorization("svd", (rank,)),
     )
     (values,) = known.spectra
 

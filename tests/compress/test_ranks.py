@@ -12,7 +12,7 @@ from weighin.compress.memo import Memo
 from weighin.compress.sensitivity import Rung, cheapest_damage, hull
 from weighin.compress.sites import find_sites
 from weighin.network.cost import folded_macs
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
 
 SITES = {site.path: site for site in find_sites(SPEC, len(CLASSES))}
@@ -35,12 +35,12 @@ def test_sites_are_all_layers_and_add_up_to_the_folded_network():
 @pytest.mark.parametrize(
     ("path", "how"),
     [
-        ("0.0.conv.0", Factorisation("tucker", (2, 4))),
-        ("1.0.conv.0", Factorisation("cp", (9,))),
-        ("1.1.conv.0", Factorisation("spatial", (5,))),
-        ("1.0.conv.3", Factorisation("svd", (5,))),
-        ("2.0.conv.5.gate.0", Factorisation("svd", (3,))),
-        ("6.0.conv.0", Factorisation("svd", (1,))),
+        ("0.0.conv.0", Factorization("tucker", (2, 4))),
+        ("1.0.conv.0", Factorization("cp", (9,))),
+        ("1.1.conv.0", Factorization("spatial", (5,))),
+        ("1.0.conv.3", Factorization("svd", (5,))),
+        ("2.0.conv.5.gate.0", Factorization("svd", (3,))),
+        ("6.0.conv.0", Factorization("svd", (1,))),
     ],
 )
 def test_a_layers_count_is_the_whole_networks(path, how):
@@ -70,7 +70,7 @@ def test_what_does_not_lower_the_macs_is_refused():
     site = next(s for s in find_sites(spec, 3) if s.path == "1.0.conv.0")
     wide = candidate(site, "svd", np.random.default_rng(0).standard_normal((48, 8, 1, 1)))
     assert site.macs == 64 * (48 * 8 + 48)
-    assert site.macs_with(Factorisation("svd", (6,))) == 64 * (6 * 8 + 48 * 6 + 48)
+    assert site.macs_with(Factorization("svd", (6,))) == 64 * (6 * 8 + 48 * 6 + 48)
     assert by_ratio(wide, 6 / 8).ranks == (6,)
     assert by_ratio(wide, 7 / 8) is None  # 7 * 56 > 384
     assert by_energy(wide, 1.0) is None
@@ -128,9 +128,9 @@ def test_a_budget_is_met_where_the_damage_is_least(tmp_path):
     low = candidate(site, "svd", weight[:, :, None, None])
     candidates = [a_candidate("1.0.conv.0", "tucker"), low]
     probe, memo = Counting(candidates), Memo(tmp_path / "memo.json")
-    saving = site.macs - site.macs_with(Factorisation("svd", (2,)))
+    saving = site.macs - site.macs_with(Factorization("svd", (2,)))
     chosen = cheapest_damage(candidates, probe, saving, memo)
-    assert chosen == {"1.0.conv.3": Factorisation("svd", (2,))}
+    assert chosen == {"1.0.conv.3": Factorization("svd", (2,))}
     calls = probe.calls
     more = cheapest_damage(candidates, probe, saving + 1, memo)
     assert set(more) == {"1.0.conv.0", "1.0.conv.3"}

@@ -1,4 +1,4 @@
-"""On photographs: what is exported computes what was trained, factorised layers and all."""
+"""On photographs: what is exported computes what was trained, factorized layers and all."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from weighin.compress.factorise import factorise_network
+from weighin.compress.factorize import factorize_network
 from weighin.compress.store import Trained
 from weighin.determinism import generator
 from weighin.grading.model import open_model
@@ -18,7 +18,7 @@ from weighin.images import load, normalize
 from weighin.network.build import build, initialize
 from weighin.network.cost import folded_macs
 from weighin.network.export import export_onnx
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.network.spec import read_spec, shipped
 from weighin.training.weights import module_weights
 
@@ -27,13 +27,13 @@ CLASSES = tuple("ABCDEFG")
 COUNT = 96
 RANKS = {
     "small": {
-        "2.0.conv.0": Factorisation("svd", (5,)),
-        "0.0.conv.0": Factorisation("tucker", (2, 5)),
-        "7.0.conv.0": Factorisation("svd", (16,)),
+        "2.0.conv.0": Factorization("svd", (5,)),
+        "0.0.conv.0": Factorization("tucker", (2, 5)),
+        "7.0.conv.0": Factorization("svd", (16,)),
     },
     "seed": {
-        "0.0.conv.0": Factorisation("spatial", (8,)),
-        "6.0.conv.0": Factorisation("svd", (30,)),
+        "0.0.conv.0": Factorization("spatial", (8,)),
+        "6.0.conv.0": Factorization("svd", (30,)),
     },
 }
 
@@ -44,7 +44,7 @@ def test_the_file_computes_what_the_module_does(name, tmp_path):
     spec, ranks = read_spec(shipped(name)), RANKS[name]
     pixels = photographs(spec.input)
     network = settled(Trained(spec, initial(spec)), pixels)
-    module = factorise_network(network, ranks, len(CLASSES)).module(len(CLASSES))
+    module = factorize_network(network, ranks, len(CLASSES)).module(len(CLASSES))
     facts = {"classes": json.dumps(CLASSES), "fallback": "A", "turn_tall": "false"}
     export_onnx(module, spec.input, tmp_path / "model.onnx", facts)
     model = open_model(tmp_path / "model.onnx")

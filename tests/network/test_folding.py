@@ -8,7 +8,7 @@ from torch import nn
 from weighin.determinism import generator
 from weighin.network.build import build, initialize
 from weighin.network.cost import folded_macs
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.network.folding import fold_batch_norms
 from weighin.network.macs import count_macs, layer_macs
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
@@ -59,11 +59,11 @@ def test_the_count_is_known_before_training(name, macs):
     assert count_macs(fold_batch_norms(build(spec, 9)), spec.input) == macs
 
 
-def test_a_factorised_network_folds_into_the_last_piece():
+def test_a_factorized_network_folds_into_the_last_piece():
     spec = read_spec(shipped("small"))
     ranks = {
-        "0.0.conv.0": Factorisation("tucker", (2, 4)),
-        "2.0.conv.0": Factorisation("svd", (4,)),
+        "0.0.conv.0": Factorization("tucker", (2, 4)),
+        "2.0.conv.0": Factorization("svd", (4,)),
     }
     module = trained(build(spec, 9, ranks))
     folded = fold_batch_norms(module)

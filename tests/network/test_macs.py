@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from weighin.network.build import build, structure
-from weighin.network.factorised import blank
+from weighin.network.factorized import blank
 from weighin.network.macs import count_macs, count_parameters, layer_macs
 from weighin.network.spec import read_spec, shipped
 

@@ -78,11 +78,11 @@ def test_figures_of_a_stage_that_is_now_off_are_removed(project: Path, report: W
     assert "search.svg" not in figures(report())
 
 
-def test_a_factorisation_that_changed_nothing_draws_nothing(project: Path, report: Write) -> None:
+def test_a_factorization_that_changed_nothing_draws_nothing(project: Path, report: Write) -> None:
     layers = json.loads(Path("work/decompose/layers.json").read_text(encoding="utf-8"))
     write_json(Path("work/decompose/layers.json"), layers[1:])
     folder = report()
-    assert "<p>No layer was factorised.</p>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "<p>No layer was factorized.</p>" in (folder / "report.html").read_text(encoding="utf-8")
     assert "layers.svg" not in figures(folder)
 
 

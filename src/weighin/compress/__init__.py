@@ -1,1 +1,1 @@
-"""Factorised convolutions, their ranks, and cutting."""
+"""Factorized convolutions, their ranks, and cutting."""

@@ -1,4 +1,4 @@
-"""Fills the structures of network/factorised.py: a layer's weight as the product of small ones.
+"""Fills the structures of network/factorized.py: a layer's weight as the product of small ones.
 
 tensorly on NumPy, in float64. Shape letters: O outputs, I inputs, H and W the kernel's sides, R a
 rank. Factors come in one order and with one sign, whatever the SVD's whims: singular values fall,
@@ -24,10 +24,10 @@ from tensorly.tenalg import svd_interface
 from torch import nn
 
 from weighin.errors import NetworkError
-from weighin.network.factorised import Factorisation, Method, factorise
+from weighin.network.factorized import Factorization, Method, factorize
 
 Array = npt.NDArray[np.float64]
-# pieces as in network/factorised.py; u, v, x, y are sides of 1, and so is c, a group's one channel
+# pieces as in network/factorized.py; u, v, x, y are sides of 1, and so is c, a group's one channel
 PRODUCTS: dict[Method, str] = {
     "svd": "rihw,oruv->oihw",
     "tucker": "riuv,srhw,osxy->oihw",
@@ -38,9 +38,9 @@ SWEEPS, TOLERANCE = 100, 1e-7  # of the alternating least squares of cp
 FIX = "lower the rank in the ranks file, or run the decompose stage again"
 
 
-def factorised(
+def factorized(
     layer: nn.Module,
-    how: Factorisation,
+    how: Factorization,
     path: str = "layer",
     weights: Sequence[Array] | None = None,
 ) -> nn.Sequential:
@@ -49,9 +49,9 @@ def factorised(
     `weights` are the pieces' own; by default the `factors` of the layer's.
 
     Raises:
-        NetworkError: as `factorise`, or a rank is over what the weight can have.
+        NetworkError: as `factorize`, or a rank is over what the weight can have.
     """
-    pieces = factorise(layer, how, path)
+    pieces = factorize(layer, how, path)
     weight = weight_of(layer)
     most = largest_ranks(weight, how.method)
     if any(rank > limit for rank, limit in zip(how.ranks, most, strict=True)):
@@ -71,7 +71,7 @@ def weight_of(layer: nn.Module) -> Array:
     return layer.weight.detach().double().numpy()
 
 
-def factors(weight: Array, how: Factorisation) -> list[Array]:
+def factors(weight: Array, how: Factorization) -> list[Array]:
     """Return the weights of the pieces, in their order and of their shapes."""
     if how.method == "tucker":
         return _tucker(weight, how.ranks)

@@ -1,4 +1,4 @@
-"""The decompose stage: a trained network cut, its layers factorised, never with more MACs."""
+"""The decompose stage: a trained network cut, its layers factorized, never with more MACs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import cast
 
 from weighin.compress.algebra import weight_of
 from weighin.compress.cutting import Shears, cut
-from weighin.compress.factorise import factorise_network
+from weighin.compress.factorize import factorize_network
 from weighin.compress.inputs import input_metrics
 from weighin.compress.ladder import Candidate, candidate
 from weighin.compress.probe import Probe
@@ -17,7 +17,7 @@ from weighin.compress.store import Trained, write_network
 from weighin.compress.table import LayerRow, layer_table, untouched
 from weighin.files import read_json, write_json
 from weighin.network.cost import folded_macs
-from weighin.network.factorised import Method
+from weighin.network.factorized import Method
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
@@ -59,11 +59,11 @@ def decompose(
     factors = {
         c.site.path: c.factors(ranks[c.site.path]) for c in candidates if c.site.path in ranks
     }
-    return _write(out, factorise_network(trained, ranks, classes, factors), table)
+    return _write(out, factorize_network(trained, ranks, classes, factors), table)
 
 
 def find_candidates(sites: Sequence[Site], method: Method, probe: Probe) -> tuple[Candidate, ...]:
-    """Return the layers that can be factorised, k x k ones by `method`, with what they hold."""
+    """Return the layers that can be factorized, k x k ones by `method`, with what they hold."""
     kinds = {site.path: kind for site in sites if (kind := site.method(method)) is not None}
     metrics = input_metrics(probe.module, probe.sample, kinds)
     return tuple(

@@ -23,13 +23,13 @@ import numpy as np
 
 from weighin.compress.algebra import Array, matrices, spectra
 from weighin.compress.ladder import Candidate
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 
 GRID, STEPS = 512, 60
 ROUNDING = 1e-12  # of squares: what is below is no noise but float32
 
 
-def by_evbmf(candidate: Candidate) -> Factorisation | None:
+def by_evbmf(candidate: Candidate) -> Factorization | None:
     """Return the ranks that stand out from noise, or None if the MACs do not fall.
 
     None as well where nothing stands out on a side: there is no structure to keep.

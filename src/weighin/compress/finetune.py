@@ -1,6 +1,6 @@
-"""The finetune stage: the factorised network trained on, and the better network exported.
+"""The finetune stage: the factorized network trained on, and the better network exported.
 
-A factorisation is a bid: it saves MACs and costs F1, and what finetuning wins back is not known
+A factorization is a bid: it saves MACs and costs F1, and what finetuning wins back is not known
 before. So two networks are measured, the finetuned one and the one that train left, both from
 their ONNX files, on the validation split, by the code that grades; the lower score is exported.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weighin.compress.factorise import rebuilt
+from weighin.compress.factorize import rebuilt
 from weighin.compress.store import Ranks, Trained, write_network
 from weighin.data.pack import Packed, read_packed
 from weighin.files import read_json, write_bytes, write_json
@@ -57,13 +57,13 @@ def finetune(
     model_path: Path,
     scratch: Path,
 ) -> None:
-    """Train a factorised network on, and export the better of it and `teacher`.
+    """Train a factorized network on, and export the better of it and `teacher`.
 
     Into the folder `out` go history.json (of the finetuning), the exported network (network.yaml,
     ranks.yaml, weights.safetensors), its logits on the validation split as ONNX Runtime gives them
     (validation_logits.npy) and choice.json (both networks' figures, and why one was taken);
     `model_path` becomes the ONNX file. `teacher` is the network as it was trained; where `ranks`
-    were edited, so that `weights` no longer fit them, it is factorised by them anew.
+    were edited, so that `weights` no longer fit them, it is factorized by them anew.
 
     Raises:
         NetworkError: rows, ranks and weights do not belong together.

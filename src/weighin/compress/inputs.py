@@ -1,8 +1,8 @@
-"""What comes into each layer, so that a factorisation keeps its outputs rather than its weights.
+"""What comes into each layer, so that a factorization keeps its outputs rather than its weights.
 
 For inputs x with second moment C = E[x x^T] (I, I) over images and positions, the outputs' mean
 squared error under a weight A is tr((W - A) C (W - A)^T), which is ||(W - A) S||^2 for S = C^(1/2).
-So W S is factorised, and the first piece is multiplied by S^-1: at full rank nothing changes, and
+So W S is factorized, and the first piece is multiplied by S^-1: at full rank nothing changes, and
 for svd the truncation is the best there is (Zhang et al., "Accelerating very deep convolutional
 networks for classification and detection", TPAMI 2016, without their nonlinearity). For k x k
 kernels the inputs of neighbouring positions are taken as unrelated.

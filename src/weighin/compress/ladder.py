@@ -12,7 +12,7 @@ import numpy as np
 from weighin.compress.algebra import Array, factors, product, spectra
 from weighin.compress.inputs import Metric, along_inputs
 from weighin.compress.sites import Site
-from weighin.network.factorised import Factorisation, Method
+from weighin.network.factorized import Factorization, Method
 
 SHARES = tuple(step / 16 for step in range(1, 16))
 ENERGIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -28,22 +28,22 @@ class Candidate:
     metric: Metric | None = field(repr=False)
     spectra: list[Array] = field(repr=False)
 
-    def ranks(self, sides: list[int]) -> Factorisation | None:
-        """Return the factorisation of these ranks a side, or None if the MACs do not fall."""
+    def ranks(self, sides: list[int]) -> Factorization | None:
+        """Return the factorization of these ranks a side, or None if the MACs do not fall."""
         if self.method == "tucker":
             sides = _within(sides, self.weight)
         ranks = (max(sides),) if self.method == "cp" else tuple(sides)
-        how = Factorisation(self.method, ranks)
+        how = Factorization(self.method, ranks)
         return how if self.site.macs_with(how) < self.site.macs else None
 
-    def factors(self, how: Factorisation) -> list[Array]:
+    def factors(self, how: Factorization) -> list[Array]:
         """Return the pieces' weights; they lose least of the outputs where the inputs are known."""
         if self.metric is None:
             return factors(self.weight, how)
         first, *others = factors(along_inputs(self.weight, self.metric.root), how)
         return [along_inputs(first, self.metric.inverse), *others]
 
-    def approximation(self, how: Factorisation) -> Array:
+    def approximation(self, how: Factorization) -> Array:
         """Return the dense weight that the layer would have."""
         return product(self.factors(how), how.method)
 
@@ -54,12 +54,12 @@ def candidate(site: Site, method: Method, weight: Array, metric: Metric | None =
     return Candidate(site, method, weight, metric, spectra(seen, method))
 
 
-def by_ratio(candidate: Candidate, ratio: float) -> Factorisation | None:
+def by_ratio(candidate: Candidate, ratio: float) -> Factorization | None:
     """Return ranks that are a share of each side's, at least 1; None if the MACs do not fall."""
     return candidate.ranks([max(1, round(ratio * len(values))) for values in candidate.spectra])
 
 
-def by_energy(candidate: Candidate, energy: float) -> Factorisation | None:
+def by_energy(candidate: Candidate, energy: float) -> Factorization | None:
     """Return the least ranks that keep this share of the squared singular values on each side.
 
     They add up to the mean square of the outputs where the inputs are known, else to the weight's;
@@ -69,7 +69,7 @@ def by_energy(candidate: Candidate, energy: float) -> Factorisation | None:
     return candidate.ranks([_least(values, energy) for values in candidate.spectra])
 
 
-def ladder(candidate: Candidate) -> list[Factorisation]:
+def ladder(candidate: Candidate) -> list[Factorization]:
     """Return the distinct choices from the dearest to the cheapest, each with fewer MACs.
 
     Shares of sixteenths; where there are two sides, also those of equal energy.
@@ -78,7 +78,7 @@ def ladder(candidate: Candidate) -> list[Factorisation]:
         [by_energy(candidate, energy) for energy in ENERGIES] if len(candidate.spectra) > 1 else []
     )
     choices += [by_ratio(candidate, share) for share in SHARES]
-    found: dict[int, Factorisation] = {}
+    found: dict[int, Factorization] = {}
     for how in choices:
         if how is not None:
             found.setdefault(candidate.site.macs_with(how), how)

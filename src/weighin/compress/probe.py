@@ -1,6 +1,6 @@
 """What a change of some layers does to a trained network, measured without training.
 
-A factorised layer computes what a dense layer with the product of its factors does, so layers are
+A factorized layer computes what a dense layer with the product of its factors does, so layers are
 measured by putting that product into the network as it is.
 """
 

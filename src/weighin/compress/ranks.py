@@ -14,11 +14,11 @@ from weighin.compress.store import Trained
 from weighin.compress.worth import worth
 from weighin.files import canonical_json
 from weighin.network.cost import folded_macs
-from weighin.network.factorised import Factorisation, ranks_to_dict
+from weighin.network.factorized import Factorization, ranks_to_dict
 from weighin.params import Params
 from weighin.progress import say
 
-Ranks = dict[str, Factorisation]
+Ranks = dict[str, Factorization]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def sensitivity(question: Question) -> Ranks:
     ranks = cheapest_damage(question.candidates, question.probe, (1 - budget) * macs, memo)
     left = folded_macs(spec, question.classes, ranks) / macs
     if left > budget:
-        least = f"factorising leaves {left:.3f} of the MACs at least"
+        least = f"factorizing leaves {left:.3f} of the MACs at least"
         say(f"decompose.budget is {budget:g}, but {least}")
     return ranks
 
@@ -89,7 +89,7 @@ RULES: dict[str, Callable[[Question], Ranks]] = {
 }
 
 
-def _each(question: Question, rule: Callable[[Candidate], Factorisation | None]) -> Ranks:
+def _each(question: Question, rule: Callable[[Candidate], Factorization | None]) -> Ranks:
     chosen = {c.site.path: rule(c) for c in question.candidates}
     return {path: how for path, how in chosen.items() if how is not None}
 

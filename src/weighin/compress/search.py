@@ -15,10 +15,10 @@ import optuna
 
 from weighin.compress.ladder import Candidate, ladder
 from weighin.determinism import generator
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.progress import Progress
 
-Ranks = dict[str, Factorisation]
+Ranks = dict[str, Factorization]
 STARTS = (0.0, 0.25, 0.5, 0.75)  # shares of the ladders: 0 leaves every layer as it is
 
 
@@ -43,7 +43,7 @@ def search_ranks(
     return min(tried, key=lambda one: one[0])[1]
 
 
-def _drawn(trial: Any, ladders: dict[str, list[Factorisation | None]]) -> Ranks:
+def _drawn(trial: Any, ladders: dict[str, list[Factorization | None]]) -> Ranks:
     picked = {
         path: rungs[trial.suggest_int(path, 0, len(rungs) - 1)] for path, rungs in ladders.items()
     }

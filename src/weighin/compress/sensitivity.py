@@ -1,6 +1,6 @@
 """Ranks under a MACs budget: the saving goes where it changes the labels least.
 
-Each layer is factorised alone at every rung of its ladder, and its divergence measured (Probe). Of
+Each layer is factorized alone at every rung of its ladder, and its divergence measured (Probe). Of
 the points (MACs saved, divergence) only those on the lower convex hull can be best; the hulls'
 edges, sorted by slope, are then taken until the budget is met. It is the greedy solution of the
 multiple-choice knapsack (Sinha and Zoltners, 1979), exact up to its last edge where divergences
@@ -14,7 +14,7 @@ from itertools import pairwise
 from weighin.compress.ladder import Candidate, ladder
 from weighin.compress.memo import Memo
 from weighin.compress.probe import Probe
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.progress import Progress
 
 
@@ -24,15 +24,15 @@ class Rung:
 
     saved: int
     damage: float
-    how: Factorisation | None = None
+    how: Factorization | None = None
 
 
 def cheapest_damage(
     candidates: Sequence[Candidate], probe: Probe, saving: float, memo: Memo
-) -> dict[str, Factorisation]:
+) -> dict[str, Factorization]:
     """Return ranks that save at least `saving` MACs, or all that can be saved."""
     hulls = {c.site.path: hull(rungs) for c, rungs in measured(candidates, probe, memo)}
-    chosen: dict[str, Factorisation] = {}
+    chosen: dict[str, Factorization] = {}
     at = dict.fromkeys(hulls, 0)
     saved = 0
     for path in _edges(hulls):

@@ -1,4 +1,4 @@
-"""Where a network can be factorised, and what that would cost, exactly.
+"""Where a network can be factorized, and what that would cost, exactly.
 
 Costs are those of the exported network: each convolution has the bias that its batch norm becomes.
 """
@@ -13,7 +13,7 @@ from torch import nn
 
 from weighin.images import Size
 from weighin.network.build import structure
-from weighin.network.factorised import Factorisation, Method, factorise
+from weighin.network.factorized import Factorization, Method, factorize
 from weighin.network.folding import fold_batch_norms
 from weighin.network.macs import blank_image, count_macs, evaluating
 from weighin.network.spec import NetworkSpec
@@ -34,7 +34,7 @@ class Site:
         return tuple(cast(torch.Tensor, self.layer.weight).shape)
 
     def method(self, wide: Method) -> Method | None:
-        """Return how the layer can be factorised: svd if pointwise, `wide` if k x k, or None."""
+        """Return how the layer can be factorized: svd if pointwise, `wide` if k x k, or None."""
         if isinstance(self.layer, nn.Linear):
             return "svd"
         assert isinstance(self.layer, nn.Conv2d)
@@ -42,7 +42,7 @@ class Site:
             return None
         return "svd" if self.layer.kernel_size == (1, 1) else wide
 
-    def macs_with(self, how: Factorisation) -> int:
+    def macs_with(self, how: Factorization) -> int:
         """Return the MACs of the pieces that would stand for the layer."""
         return _macs_with(self, how)
 
@@ -79,8 +79,8 @@ def _called(module: nn.Module, size: Size) -> Iterator[tuple[str, nn.Module, tup
 
 
 @cache
-def _macs_with(site: Site, how: Factorisation) -> int:
-    return _macs(factorise(site.layer, how, site.path), site.shape)
+def _macs_with(site: Site, how: Factorization) -> int:
+    return _macs(factorize(site.layer, how, site.path), site.shape)
 
 
 def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:

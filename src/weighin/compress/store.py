@@ -1,6 +1,6 @@
 """A trained network on disk: network.yaml (rows), ranks.yaml and weights.safetensors.
 
-ranks.yaml has a line a factorised layer, to read and to edit; a network is rebuilt from it alone:
+ranks.yaml has a line a factorized layer, to read and to edit; a network is rebuilt from it alone:
 
     2.0.conv.6: {method: svd, ranks: [4]}
     5.1.conv.0: {method: tucker, ranks: [12, 20]}
@@ -15,18 +15,18 @@ from torch import nn
 from weighin.errors import NetworkError, ParamsError
 from weighin.files import write_text
 from weighin.network.build import build
-from weighin.network.factorised import Factorisation, ranks_from_dict
+from weighin.network.factorized import Factorization, ranks_from_dict
 from weighin.network.spec import NetworkSpec, read_spec
 from weighin.schema import read_yaml
 from weighin.training.job import Teacher
 from weighin.training.weights import Weights, load_weights, read_weights, write_weights
 
-Ranks = Mapping[str, Factorisation]
+Ranks = Mapping[str, Factorization]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with its weights, and how some of its layers are factorised."""
+    """A network with its weights, and how some of its layers are factorized."""
 
     spec: NetworkSpec
     weights: Weights = field(repr=False)
@@ -59,7 +59,7 @@ def write_network(folder: Path, network: Trained) -> None:
 
 
 def read_network(folder: Path) -> Trained:
-    """Return the network in a folder; without a ranks.yaml no layer of it is factorised.
+    """Return the network in a folder; without a ranks.yaml no layer of it is factorized.
 
     Raises:
         NetworkError: a file is missing, or is not what it should be.
@@ -72,7 +72,7 @@ def read_network(folder: Path) -> Trained:
     )
 
 
-def read_ranks(path: Path) -> dict[str, Factorisation]:
+def read_ranks(path: Path) -> dict[str, Factorization]:
     """Return the ranks in a file.
 
     Raises:

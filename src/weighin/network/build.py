@@ -16,7 +16,7 @@ from torch import nn
 from weighin.determinism import generator
 from weighin.errors import NetworkError
 from weighin.network.blocks import BLOCKS, Block, Channels
-from weighin.network.factorised import Factorisation, apply_ranks, blank
+from weighin.network.factorized import Factorization, apply_ranks, blank
 from weighin.network.layers import make_divisible
 from weighin.network.macs import count_parameters, shaping
 from weighin.network.spec import NetworkSpec, Row, nearest
@@ -30,7 +30,7 @@ Arguments = dict[str, Any]
 
 
 def build(
-    spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorisation] | None = None
+    spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorization] | None = None
 ) -> nn.Sequential:
     """Return the network: float32 images (B, 3, H, W) to logits (B, classes).
 
@@ -43,7 +43,7 @@ def build(
 
 
 def structure(
-    spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorisation] | None = None
+    spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorization] | None = None
 ) -> nn.Sequential:
     """Return the same network on the meta device: shapes alone, for counting.
 

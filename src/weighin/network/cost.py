@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weighin.network.build import build, structure
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.network.folding import fold_batch_norms
 from weighin.network.mac_check import check_macs
 from weighin.network.macs import count_macs, count_parameters, layer_macs
@@ -20,7 +20,7 @@ class Cost:
     parameters: int
 
 
-def cost(spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorisation] | None = None) -> Cost:
+def cost(spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorization] | None = None) -> Cost:
     """Return what a network costs.
 
     Raises:
@@ -31,7 +31,7 @@ def cost(spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorisation] | N
 
 
 def folded_macs(
-    spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorisation] | None = None
+    spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorization] | None = None
 ) -> int:
     """Return the MACs of `cost` alone."""
     return cost(spec, classes, ranks).macs

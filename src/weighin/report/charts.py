@@ -47,7 +47,7 @@ def draw(facts: Facts, found: dict[str, Evaluation], params: Params) -> Charts:
     if any(layer.method for layer in facts.layers):
         charts["layers"] = Chart(
             figures.layer_macs(facts.layers),
-            "MACs before and after the factorisation, of the layers with the most.",
+            "MACs before and after the factorization, of the layers with the most.",
             f"Bars of {min(len(facts.layers), figures.MOST_LAYERS)} layers; "
             "the table has them all.",
         )

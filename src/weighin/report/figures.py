@@ -56,7 +56,7 @@ def class_counts(train: Mapping[str, int], validation: Mapping[str, int]) -> str
 
 
 def layer_macs(layers: Sequence[Layer]) -> str:
-    """Return bars of the MACs of each layer before and after the factorisation.
+    """Return bars of the MACs of each layer before and after the factorization.
 
     The 20 layers with the most MACs before, in the network's order.
     """

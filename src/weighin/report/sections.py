@@ -67,7 +67,7 @@ def training(facts: Facts, charts: Charts) -> Markup:
 
 
 def compression(facts: Facts, charts: Charts) -> Markup:
-    """Return what the factorisation saved, layer by layer, and whether it was taken."""
+    """Return what the factorization saved, layer by layer, and whether it was taken."""
     parts: list[str] = []
     if facts.layers:
         parts += [paragraph(compressed(facts.layers)), shown(charts, "layers"), _layers(facts)]

@@ -1,4 +1,4 @@
-"""The records that other stages leave as JSON: the data, trials, epochs and factorised layers."""
+"""The records that other stages leave as JSON: the data, trials, epochs and factorized layers."""
 
 import math
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution before and after its factorisation; `method` is None where it was left."""
+    """A convolution before and after its factorization; `method` is None where it was left."""
 
     path: str
     shape: tuple[int, ...]
@@ -75,7 +75,7 @@ class Layer:
     macs_before: int
     macs_after: int
     error: float | None  # of the weights, relative Frobenius norm
-    sensitivity: float | None  # F1 lost by factorising this layer alone
+    sensitivity: float | None  # F1 lost by factorizing this layer alone
 
 
 def read_classes(values: Any) -> tuple[str, ...]:

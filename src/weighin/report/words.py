@@ -55,15 +55,15 @@ def study(found: Trials) -> str:
 
 
 def compressed(layers: Sequence[Layer]) -> str:
-    """Return what the factorisation saved."""
+    """Return what the factorization saved."""
     before = sum(layer.macs_before for layer in layers)
     after = sum(layer.macs_after for layer in layers)
     kept = f" ({share(after / before)})" if before else ""
     changed = sum(layer.method is not None for layer in layers)
     if not changed:
-        return "No layer was factorised."
+        return "No layer was factorized."
     return (
-        f"{changed} of {len(layers)} layers were factorised; together they went from "
+        f"{changed} of {len(layers)} layers were factorized; together they went from "
         f"{before:,} to {after:,} MACs{kept}."
     )
 

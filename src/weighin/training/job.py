@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weighin.network.factorised import Factorisation
+from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
 from weighin.training.batches import Address
@@ -23,7 +23,7 @@ class Teacher:
 
     spec: NetworkSpec
     weights: Weights
-    ranks: Mapping[str, Factorisation] = field(default_factory=dict)
+    ranks: Mapping[str, Factorization] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Job:
     epochs: int
     packed: Path
     address: Address
-    ranks: Mapping[str, Factorisation] = field(default_factory=dict)
+    ranks: Mapping[str, Factorization] = field(default_factory=dict)
     start: Weights | None = None
     freeze: str = "nothing"
     teacher: Teacher | None = None

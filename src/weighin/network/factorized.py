@@ -1,4 +1,4 @@
-"""The structure that stands for a layer under each factorisation; the algebra is in compress/.
+"""The structure that stands for a layer under each factorization; the algebra is in compress/.
 
 A (C_out, C_in, k, k) convolution with stride s becomes, with ranks r:
 
@@ -26,14 +26,14 @@ FIX = "run the decompose stage again, or edit the ranks file"
 
 
 @dataclass(frozen=True)
-class Factorisation:
-    """How one layer is factorised: two ranks for tucker, one for the others."""
+class Factorization:
+    """How one layer is factorized: two ranks for tucker, one for the others."""
 
     method: Method
     ranks: tuple[int, ...]
 
 
-def factorise(layer: nn.Module, how: Factorisation, path: str = "layer") -> nn.Sequential:
+def factorize(layer: nn.Module, how: Factorization, path: str = "layer") -> nn.Sequential:
     """Return the pieces that stand for `layer`, zero-weighted, on its device.
 
     Raises:
@@ -41,32 +41,32 @@ def factorise(layer: nn.Module, how: Factorisation, path: str = "layer") -> nn.S
     """
     fault = _fault(layer, how)
     if fault:
-        raise NetworkError(f"{path} cannot be factorised by {how.method}: {fault}", FIX)
+        raise NetworkError(f"{path} cannot be factorized by {how.method}: {fault}", FIX)
     with torch.device("meta"):
         pieces = _linear(layer, how) if isinstance(layer, nn.Linear) else _conv(layer, how)
     return blank(nn.Sequential(*pieces), next(layer.parameters()).device)
 
 
-def apply_ranks(module: nn.Module, ranks: Mapping[str, Factorisation]) -> None:
-    """Replace each named layer of `module` by its factorised structure, in place.
+def apply_ranks(module: nn.Module, ranks: Mapping[str, Factorization]) -> None:
+    """Replace each named layer of `module` by its factorized structure, in place.
 
     Raises:
-        NetworkError: `module` has no such layer, or the layer cannot be factorised so.
+        NetworkError: `module` has no such layer, or the layer cannot be factorized so.
     """
     layers = dict(module.named_modules())
     for path in sorted(ranks):
         if path not in layers:
             raise NetworkError(f"the network has no layer {path}, which the ranks name", FIX)
-        pieces = factorise(layers[path], ranks[path], path)
+        pieces = factorize(layers[path], ranks[path], path)
         module.set_submodule(path, pieces)
 
 
-def ranks_to_dict(ranks: Mapping[str, Factorisation]) -> dict[str, dict[str, Any]]:
+def ranks_to_dict(ranks: Mapping[str, Factorization]) -> dict[str, dict[str, Any]]:
     """Return ranks as values for a YAML or JSON file, sorted by layer."""
     return {p: {"method": how.method, "ranks": list(how.ranks)} for p, how in sorted(ranks.items())}
 
 
-def ranks_from_dict(values: Any, source: str = "the ranks") -> dict[str, Factorisation]:
+def ranks_from_dict(values: Any, source: str = "the ranks") -> dict[str, Factorization]:
     """Return the ranks that `ranks_to_dict` wrote.
 
     Raises:
@@ -89,20 +89,20 @@ def blank(module: ModuleT, device: torch.device | str) -> ModuleT:
     return module
 
 
-def _entry(path: str, value: Any, source: str) -> Factorisation:
+def _entry(path: str, value: Any, source: str) -> Factorization:
     well = isinstance(value, Mapping) and set(value) == {"method", "ranks"}
     if not well or value["method"] not in get_args(Method) or not _are_ranks(value["ranks"]):
         known = " | ".join(get_args(Method))
         problem = f"{source}: {path} is {value}; it must be {{method: {known}, ranks: [r, ...]}}"
         raise NetworkError(problem, FIX)
-    return Factorisation(value["method"], tuple(value["ranks"]))
+    return Factorization(value["method"], tuple(value["ranks"]))
 
 
 def _are_ranks(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(type(r) is int and r > 0 for r in value)
 
 
-def _fault(layer: nn.Module, how: Factorisation) -> str:
+def _fault(layer: nn.Module, how: Factorization) -> str:
     if type(layer) not in (nn.Conv2d, nn.Linear):
         return f"it is a {type(layer).__name__}, not a convolution or a linear layer"
     wanted = 2 if how.method == "tucker" else 1
@@ -113,7 +113,7 @@ def _fault(layer: nn.Module, how: Factorisation) -> str:
     return _conv_fault(layer, how) if isinstance(layer, nn.Conv2d) else ""
 
 
-def _conv_fault(layer: nn.Conv2d, how: Factorisation) -> str:
+def _conv_fault(layer: nn.Conv2d, how: Factorization) -> str:
     if layer.groups != 1:
         return f"it has {layer.groups} groups; depthwise and grouped layers stay as they are"
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
@@ -127,13 +127,13 @@ def _conv_fault(layer: nn.Conv2d, how: Factorisation) -> str:
     return ""
 
 
-def _linear(layer: nn.Linear, how: Factorisation) -> list[nn.Module]:
+def _linear(layer: nn.Linear, how: Factorization) -> list[nn.Module]:
     (r,) = how.ranks
     head = nn.Linear(layer.in_features, r, bias=False)
     return [head, nn.Linear(r, layer.out_features, bias=layer.bias is not None)]
 
 
-def _conv(layer: nn.Module, how: Factorisation) -> list[nn.Module]:
+def _conv(layer: nn.Module, how: Factorization) -> list[nn.Module]:
     assert isinstance(layer, nn.Conv2d)
     c_in, c_out, bias = layer.in_channels, layer.out_channels, layer.bias is not None
     (kh, kw), (sh, sw) = layer.kernel_size, layer.stride

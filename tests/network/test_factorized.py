@@ -4,10 +4,10 @@ from torch import nn
 
 from weighin.errors import NetworkError
 from weighin.network.build import build, initialize, structure
-from weighin.network.factorised import (
-    Factorisation,
+from weighin.network.factorized import (
+    Factorization,
     apply_ranks,
-    factorise,
+    factorize,
     ranks_from_dict,
     ranks_to_dict,
 )
@@ -22,28 +22,28 @@ CONV = {"stride": 2, "padding": 1, "bias": True}
     [
         (
             nn.Conv2d(8, 12, 3, **CONV),
-            Factorisation("tucker", (4, 5)),
+            Factorization("tucker", (4, 5)),
             [(4, 8, 1, 1), (5, 4, 3, 3), (12, 5, 1, 1)],
         ),
         (
             nn.Conv2d(8, 12, 3, **CONV),
-            Factorisation("cp", (6,)),
+            Factorization("cp", (6,)),
             [(6, 8, 1, 1), (6, 1, 3, 1), (6, 1, 1, 3), (12, 6, 1, 1)],
         ),
         (
             nn.Conv2d(8, 12, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(2, 1)),
-            Factorisation("spatial", (6,)),
+            Factorization("spatial", (6,)),
             [(6, 8, 3, 1), (12, 6, 1, 5)],
         ),
         (
             nn.Conv2d(8, 12, 1, stride=2, bias=False),
-            Factorisation("svd", (3,)),
+            Factorization("svd", (3,)),
             [(3, 8, 1, 1), (12, 3, 1, 1)],
         ),
     ],
 )
 def test_convolution(layer, how, shapes):
-    pieces = factorise(layer, how)
+    pieces = factorize(layer, how)
     x = torch.rand(2, 8, 11, 10)
     assert [tuple(piece.weight.shape) for piece in pieces] == shapes
     assert all(type(piece) is nn.Conv2d for piece in pieces)
@@ -58,7 +58,7 @@ def test_convolution(layer, how, shapes):
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear(bias):
     layer = nn.Linear(10, 6, bias=bias)
-    head, tail = factorise(layer, Factorisation("svd", (2,)))
+    head, tail = factorize(layer, Factorization("svd", (2,)))
     assert (tuple(head.weight.shape), tuple(tail.weight.shape)) == ((2, 10), (6, 2))
     assert (head.bias is None, tail.bias is None) == (True, not bias)
 
@@ -68,57 +68,57 @@ def test_linear(bias):
     [
         (
             nn.Conv2d(8, 8, 3, groups=8),
-            Factorisation("tucker", (2, 2)),
-            "a.b cannot be factorised by tucker: it has 8 groups; "
+            Factorization("tucker", (2, 2)),
+            "a.b cannot be factorized by tucker: it has 8 groups; "
             "depthwise and grouped layers stay as they are",
         ),
         (
             nn.Conv2d(8, 8, 1),
-            Factorisation("cp", (2,)),
-            "a.b cannot be factorised by cp: a 1 x 1 convolution takes svd, and only it does",
+            Factorization("cp", (2,)),
+            "a.b cannot be factorized by cp: a 1 x 1 convolution takes svd, and only it does",
         ),
         (
             nn.Conv2d(8, 8, 3),
-            Factorisation("svd", (2,)),
-            "a.b cannot be factorised by svd: a 1 x 1 convolution takes svd, and only it does",
+            Factorization("svd", (2,)),
+            "a.b cannot be factorized by svd: a 1 x 1 convolution takes svd, and only it does",
         ),
         (
             nn.Conv2d(8, 8, 3),
-            Factorisation("tucker", (2,)),
-            "a.b cannot be factorised by tucker: its ranks are [2]; 2 of 1 or more are needed",
+            Factorization("tucker", (2,)),
+            "a.b cannot be factorized by tucker: its ranks are [2]; 2 of 1 or more are needed",
         ),
         (
             nn.Conv2d(8, 4, 3),
-            Factorisation("tucker", (2, 5)),
-            "a.b cannot be factorised by tucker: its ranks [2, 5] exceed its channels [8, 4]",
+            Factorization("tucker", (2, 5)),
+            "a.b cannot be factorized by tucker: its ranks [2, 5] exceed its channels [8, 4]",
         ),
         (
             nn.Linear(8, 4),
-            Factorisation("cp", (2,)),
-            "a.b cannot be factorised by cp: a linear layer takes svd",
+            Factorization("cp", (2,)),
+            "a.b cannot be factorized by cp: a linear layer takes svd",
         ),
         (
             nn.ReLU(),
-            Factorisation("cp", (2,)),
-            "a.b cannot be factorised by cp: it is a ReLU, not a convolution or a linear layer",
+            Factorization("cp", (2,)),
+            "a.b cannot be factorized by cp: it is a ReLU, not a convolution or a linear layer",
         ),
         (
             nn.Conv2d(8, 8, 3, padding="same"),
-            Factorisation("cp", (2,)),
-            "a.b cannot be factorised by cp: its padding is not a number of zeros",
+            Factorization("cp", (2,)),
+            "a.b cannot be factorized by cp: its padding is not a number of zeros",
         ),
     ],
 )
 def test_refusals_name_the_layer(layer, how, fault):
     with pytest.raises(NetworkError) as error:
-        factorise(layer, how, "a.b")
+        factorize(layer, how, "a.b")
     assert error.value.problem == fault
 
 
 def test_a_network_is_built_with_ranks():
     spec = read_spec(shipped("small"))
     path = "2.0.conv.6"
-    ranks = {"7.0.conv.0": Factorisation("svd", (8,)), path: Factorisation("svd", (4,))}
+    ranks = {"7.0.conv.0": Factorization("svd", (8,)), path: Factorization("svd", (4,))}
     module, plain = build(spec, 9, ranks), build(spec, 9)
     pointwise = plain.get_submodule(path)
     assert [type(part) for part in module.get_submodule(path)] == [nn.Conv2d, nn.Conv2d]
@@ -137,7 +137,7 @@ def test_apply_ranks_leaves_the_other_weights():
     module = build(spec, 9)
     initialize(module, 0)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    apply_ranks(module, {"0.0.conv.0": Factorisation("tucker", (2, 4))})
+    apply_ranks(module, {"0.0.conv.0": Factorization("tucker", (2, 4))})
     after = module.state_dict()
     same = [name for name in after if not name.startswith("0.0.conv.0.")]
     assert all(torch.equal(after[name], before[name]) for name in same)
@@ -146,11 +146,11 @@ def test_apply_ranks_leaves_the_other_weights():
 
 def test_unknown_layer():
     with pytest.raises(NetworkError, match=r"has no layer 99\.conv, which the ranks name"):
-        build(read_spec(shipped("small")), 9, {"99.conv": Factorisation("svd", (1,))})
+        build(read_spec(shipped("small")), 9, {"99.conv": Factorization("svd", (1,))})
 
 
 def test_ranks_as_values():
-    ranks = {"b": Factorisation("tucker", (3, 4)), "a": Factorisation("svd", (2,))}
+    ranks = {"b": Factorization("tucker", (3, 4)), "a": Factorization("svd", (2,))}
     values = ranks_to_dict(ranks)
     assert list(values) == ["a", "b"]
     assert values["b"] == {"method": "tucker", "ranks": [3, 4]}
