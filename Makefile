@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submission test test-slow test-docker test-rebuild check verify images grade bench
+.PHONY: help setup setup-dev submission test test-area test-all check verify images grade bench
 
 help: ## list the commands
 	@echo "usage: make COMMAND"
@@ -34,17 +34,22 @@ submission: setup ## set up and rebuild the submission on the data that data.dvc
 	@dvc metrics show
 	@echo "handed in: submission/ (open submission/report.html)"
 
+AREAS := pipeline kills cluster portability demo growth docker rebuild
+EVERYDAY := $(foreach area,$(AREAS),not $(area) and) True
+PYTEST := python -m pytest --durations=10
+
 test: setup-dev ## set up and pass the tests
-	python -m pytest -m "not slow and not docker and not portability"
+	$(PYTEST) -n 2 --dist loadfile -m "$(EVERYDAY) and not serial"
+	$(PYTEST) -m "$(EVERYDAY) and serial"
 
-test-slow: setup-dev ## the tests that take minutes: real pipelines, kills, clusters
-	python -m pytest -m "(slow or portability) and not docker"
+test-area: setup-dev ## the tests of one area: make test-area AREA=pipeline
+	@[ -n "$(filter $(AREA),$(AREAS))" ] || { echo "error: AREA must be one of $(AREAS)"; exit 2; }
+	$(PYTEST) $(if $(filter $(AREA),pipeline),-n 2 )-m "$(AREA) and not serial" || [ $$? = 5 ]
+	$(PYTEST) -m "$(AREA) and serial" || [ $$? = 5 ]
 
-test-docker: setup-dev ## the tests of the grader image, with a real engine
-	python -m pytest -m "docker and not slow"
-
-test-rebuild: setup-dev ## the tests of the rebuild image, 4 GB, built twice
-	python -m pytest -m "docker and slow"
+test-all: setup-dev ## the tests of everyday and of every area, one after the other
+	$(MAKE) test
+	@for area in $(AREAS); do $(MAKE) test-area AREA=$$area || exit $$?; done
 
 check: setup-dev ## what keeps the code as it is: types, lint, format
 	ruff check

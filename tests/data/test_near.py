@@ -55,7 +55,7 @@ def test_copies_are_near_and_others_far() -> None:
     assert np.min(apart + 64 * np.eye(60)) > 8
 
 
-@pytest.mark.slow
+@pytest.mark.growth
 def test_what_four_bits_tell_apart_on_photographs(real: Path) -> None:
     """The figures behind prepare.near_bits = 4: waste7's 2,864 photographs, each copied worse."""
     files = sorted((real / "waste7/train").glob("*/*.jpg"))

@@ -280,7 +280,7 @@ def test_near_duplicates_tie_groups_together(tmp_path: Path, params: Prepare) ->
         assert len(tied) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.growth
 def test_the_split_of_waste7(tmp_path: Path, params: Prepare, real: Path) -> None:
     """How far from its fifth each class is, over seeds; and that a new photograph moves none."""
     from weighin.data.importing import import_data

@@ -14,7 +14,7 @@ from weighin.schema import read_yaml
 
 from .conftest import ROOT, Engine, handed_over
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.rebuild, pytest.mark.timeout(3600)]
 SERVICES = read_yaml(ROOT / "docker/cluster.yaml")["services"]
 
 

@@ -15,7 +15,7 @@ from weighin.data.demo import draw_demo
 
 from .conftest import ROOT, Built, Engine, Rebuilds, handed_over
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.rebuild, pytest.mark.timeout(3600)]
 HARDENED = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
 
 

@@ -210,7 +210,7 @@ def test_writes_nowhere_else_and_reports_to_nobody(
     assert list(home.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.growth
 def test_a_hundred_thousand_files(build: Build, pictures: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "many", tmp_path / "out"
     for i in range(100):

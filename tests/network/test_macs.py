@@ -105,7 +105,6 @@ def test_products_are_those_of_torchs_own_counter(name):
     assert products * 2 == counter.get_total_flops()
 
 
-@pytest.mark.slow
 def test_ptflops_agrees_on_convolutions_and_linear_layers():
     from ptflops import get_model_complexity_info
 

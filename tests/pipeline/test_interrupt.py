@@ -15,7 +15,7 @@ import pytest
 from tests.pipeline.project import commit, copied, environment, run
 from weighin.files import sha256_tree
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.pipeline, pytest.mark.serial]
 WEIGHIN = (sys.executable, "-m", "weighin")
 TRAIN = (sys.executable, "stages/train.py")
 WAIT, QUICK = 120, 10  # seconds; an end takes under 2 where nothing else runs

@@ -15,7 +15,7 @@ from weighin.data.demo import draw_demo
 from weighin.files import sha256_tree
 from weighin.schema import read_yaml
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.pipeline
 OUTS = {"search": "work/search", "train": "work/train", "finetune": "work/finetune"}
 
 

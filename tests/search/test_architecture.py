@@ -70,7 +70,7 @@ def read_spec_text(folder: Path, found: dict[str, bytes]) -> object:
     return read_spec(folder / "network.yaml")
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.cluster)])
 def test_any_number_of_workers_makes_the_same_study(
     packed: Path, params: Params, tmp_path: Path, found: dict[str, bytes], workers: int
 ) -> None:
@@ -112,7 +112,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 def test_a_killed_search_goes_on_to_the_same_study(
     packed: Path,
     params: Params,

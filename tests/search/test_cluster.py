@@ -75,7 +75,7 @@ def study(packed: Path, folder: Path, params: Params, address: str | None) -> di
     return {path.name: path.read_bytes() for path in sorted((folder / "out").iterdir())}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_cluster_makes_the_study_of_one_machine(
     packed: Path, params: Params, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_cluster_makes_the_study_of_one_machine(
     assert study(packed, tmp_path / "there", params, cluster.address) == here
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_worker_that_is_killed_in_the_middle_of_a_trial_changes_nothing(
     packed: Path,
     params: Params,

@@ -15,6 +15,8 @@ from weighin.errors import DataError, WorkerError
 from weighin.search.local import LocalWorkers
 from weighin.search.workers import RETRIES
 
+pytestmark = pytest.mark.serial
+
 
 def square(task: int) -> int:
     return task * task

@@ -14,6 +14,7 @@ from conftest import Run, digest
 from weighin.determinism import generator
 from weighin.training import checkpoint
 
+pytestmark = pytest.mark.serial
 EPOCHS = 40
 Command = Callable[..., list[str]]
 
@@ -77,13 +78,13 @@ def test_three_kills(command: Command, run: Run, tmp_path: Path) -> None:
     check(command, run, tmp_path, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.timeout(3600)
 def test_twenty_five_kills(command: Command, run: Run, tmp_path: Path) -> None:
     check(command, run, tmp_path, 25)
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 def test_a_lost_rank_of_torchrun_leaves_a_state_to_go_on_from(
     command: Command, run: Run, tmp_path: Path
 ) -> None:

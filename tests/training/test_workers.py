@@ -19,6 +19,7 @@ from weighin.training.loop import fit
 from weighin.training.team import Team, work
 from weighin.training.weights import write_weights
 
+pytestmark = pytest.mark.serial
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 
 
@@ -54,7 +55,7 @@ def test_eight_local_workers_give_the_bytes_of_one(packed: Path, tmp_path: Path)
     }
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.cluster)])
 def test_torchrun_gives_the_bytes_of_one(run: Run, alone: str, ranks: int) -> None:
     assert digest(run(launcher=[*TORCHRUN, str(ranks)])) == alone
 

@@ -79,7 +79,7 @@ def test_a_larger_set_holds_the_pictures_of_a_smaller_one(tmp_path):
     assert len(large) == COUNT + 40
 
 
-@pytest.mark.slow
+@pytest.mark.demo
 def test_the_default_set_is_what_dvc_records(tmp_path):
     draw_demo(tmp_path / "data", workers=2)
     dvc(tmp_path, "init", "--no-scm", "--quiet")

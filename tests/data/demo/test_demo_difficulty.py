@@ -67,7 +67,7 @@ def pixels(path: Path) -> npt.NDArray[np.float64]:
     return np.asarray(small).ravel() / 255
 
 
-@pytest.mark.slow
+@pytest.mark.demo
 def test_pixels_alone_do_not_tell_the_classes_apart(data):
     inputs, labels = examples(data / "train", data / "train.csv")
     test_inputs, truth = examples(data / "test", data / "test_truth.csv")
@@ -77,7 +77,7 @@ def test_pixels_alone_do_not_tell_the_classes_apart(data):
     assert 0.2 < f1 < 0.65  # 0.11 is chance
 
 
-@pytest.mark.slow
+@pytest.mark.demo
 @pytest.mark.timeout(3600)
 def test_a_network_of_a_million_and_a_half_macs_tells_them_apart(data, tmp_path):
     """Some 250 seconds of one core; the images that it is judged on are the test's."""

@@ -261,7 +261,7 @@ print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.demo
 def test_ten_times_the_images_take_hardly_more_memory(tmp_path):
     """Under 2 KB an image: 100,000 take 200 MB more at the most; 0.8 KB was measured."""
     peaks = []

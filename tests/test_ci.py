@@ -1,0 +1,35 @@
+"""Every area of tests can be run alone, in `make test-all`, and by .ci/run when it changed."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MARKERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"][
+    "markers"
+]
+AREAS = {line.partition(":")[0] for line in MARKERS} - {"serial"}
+CI = (ROOT / ".ci/run").read_text()
+
+
+def test_the_makefile_knows_every_area() -> None:
+    line = re.search(r"^AREAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert line is not None
+    assert set(line[1].split()) == AREAS
+
+
+def test_ci_runs_every_area_when_what_it_covers_changed() -> None:
+    lines = {name: paths.split() for name, paths in re.findall(r"^area (\w+) (.+)$", CI, re.M)}
+    assert lines.keys() == AREAS
+    for paths in lines.values():
+        for path in paths:
+            assert list(ROOT.glob(path)), path
+
+
+def test_every_marked_test_is_of_a_known_area() -> None:
+    used = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"pytest\.mark\.(\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert used >= AREAS
