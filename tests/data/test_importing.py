@@ -462,7 +462,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     first = tree(tmp_path / "first", {"A": 1, "B": 1}) / "train"
     import_data(first, tmp_path / "data")
     before = sha256_tree(tmp_path / "data")
-    monkeypatch.setattr("weighin.data.arrivals.shutil.copyfileobj", full)
+    monkeypatch.setattr("weighin.data.importing.shutil.copyfileobj", full)
     with pytest.raises(OutputError) as caught:
         import_data(tree(tmp_path / "other", {"C": 9}) / "train", tmp_path / "data")
     assert str(caught.value) == (
@@ -493,8 +493,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
 SLOW = """
 import sys, time
 from pathlib import Path
-from weighin.data import drafts, importing
-from weighin.data.arrivals import Arrivals
+from weighin.data import importing
 
 def slowly(path):
     print("here", flush=True)
@@ -502,7 +501,7 @@ def slowly(path):
 
 where = sys.argv[1]
 if where == "copying":
-    Arrivals.copy = lambda self, source, row: slowly(source)
+    importing.ImportIndex.copy = lambda self, source, row: slowly(source)
 else:
     rename = Path.rename
     def renaming(self, target):

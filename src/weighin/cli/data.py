@@ -89,6 +89,7 @@ def fetch() -> None:
     \b
     weighin fetch
     """
-    from weighin.data.fetching import fetch
+    from weighin.data.demo import DEFAULT_MD5, draw_demo
+    from weighin.data.versioning import fetch
 
-    click.echo(fetch(Path(), cores()))
+    click.echo(fetch(Path(), DEFAULT_MD5, lambda folder: draw_demo(folder, workers=cores())))

@@ -1,21 +1,24 @@
-"""What is done about each fault: drop the image, keep it, or fail, as params.yaml says."""
+"""Which images are kept: each fault is dropped, kept or fails the stage, as params.yaml says."""
 
 import bisect
+import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from weighin.data.listing import class_of
-from weighin.data.near import close_pairs, components
+from weighin.data.near_duplicates import close_pairs, components
 from weighin.data.scan import MARKS, UNREADABLE, Records
 from weighin.errors import DataError
 from weighin.params import Faults
 
 Found = tuple[str, str, str]  # fault, name, detail
 Row = tuple[str, str, str, str]  # fault, name, what was done, detail
+Groups = dict[str, str] | str  # file name: group, or how a name tells its group
 DONE = {"drop": "dropped", "keep": "kept", "fail": "failed"}
 # fault: the policy that decides on it
 POLICY_OF = {
@@ -136,3 +139,62 @@ def _small_classes(names: list[str], keep: npt.NDArray[np.bool_], least: int) ->
         label = class_of(names[place])
         if label in small:
             yield "small-class", names[place], f"{counts[label]} images in its class"
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that are kept, in the order of their names."""
+
+    names: list[str]
+    places: npt.NDArray[np.int64]  # (N,) rows of the drafts
+    records: Records  # (N,)
+    groups: list[str]
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.int64]  # (N,)
+
+
+def read_groups(source: Path, kind: str) -> Groups:
+    """Return what tells an image's group under `prepare.group`: none, folder or column.
+
+    A folder is the first one below the class, and ties images of every class that has it; a column
+    is `group` of data/train.csv, where `weighin import` wrote one. An empty group is none.
+
+    Raises:
+        DataError: data/train.csv has no such column.
+    """
+    path = source / "train.csv"
+    if kind != "column" or not path.exists():
+        return {} if kind == "column" else kind
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"filename", "group"} <= set(reader.fieldnames or ()):
+            fix = "add the column, or set prepare.group: none in params.yaml"
+            raise DataError(f"{path} has no columns filename and group", fix)
+        return {row["filename"]: row["group"] or "" for row in reader}
+
+
+def _group_of(name: str, groups: Groups) -> str:
+    if isinstance(groups, dict):
+        return groups.get(name, "")
+    parts = name.split("/")
+    return parts[1] if groups == "folder" and len(parts) > 2 else ""
+
+
+def selected(names: list[str], records: Records, verdict: Verdict, groups: Groups) -> Images:
+    """Return what `verdict` keeps of `names`, in their order.
+
+    Raises:
+        DataError: fewer than two classes are left.
+    """
+    places = np.flatnonzero(verdict.keep)
+    kept = [names[place] for place in places]
+    classes = tuple(sorted({class_of(name) for name in kept}))
+    if len(classes) < 2:
+        raise DataError(
+            f"{len(kept)} usable images of {len(classes)} classes are left of {len(names)}",
+            "bring in at least two classes with `weighin import`, or relax prepare.faults",
+        )
+    index = {name: label for label, name in enumerate(classes)}
+    labels = np.array([index[class_of(name)] for name in kept], np.int64)
+    own = [_group_of(name, groups) for name in kept]
+    return Images(kept, places, records[places], own, classes, labels)

@@ -12,17 +12,17 @@ The source is a class-per-folder tree, a CSV of file names and classes, or a COC
 import io
 import os
 import shutil
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
-from weighin.data.arrivals import Arrivals
 from weighin.data.coco import Coco, cut, read_coco
 from weighin.data.drafts import NEW, drafting
 from weighin.data.listing import class_of, list_images
-from weighin.data.table import Row, find_file, find_folder, read_rows
+from weighin.data.table import Row, find_file, find_folder, read_rows, wide_groups
 from weighin.errors import DataError
 from weighin.files import write_csv, write_json
 from weighin.images import Pixels, UnreadableImageError, decode
@@ -44,6 +44,72 @@ class Options:
     truth: Path | None = None  # their classes
 
 
+@dataclass
+class ImportIndex:
+    """The images that an import has copied into `folder`, and what could not be brought there."""
+
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)  # reason: annotations
+    taken: set[str] = field(default_factory=set)
+
+    def copy(self, source: Path, row: Row) -> None:
+        """Copy the file `source` in as `row` says."""
+        with source.open("rb") as file, self.add(row).open("wb") as copied:
+            shutil.copyfileobj(file, copied, 2**20)
+
+    def add(self, row: Row) -> Path:
+        """Return where the image of a new row is to be written."""
+        self.rows.append(row)
+        target = self.folder / row.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def named(self, label: str, filename: str, group: str) -> Row:
+        """Return a row for a file of any name: <class>/<its own name>, which no other has."""
+        parts = [part.lstrip(".") for part in PurePosixPath(filename.replace("\\", "/")).parts]
+        parts = [part for part in parts if part not in ("", "/")] or ["image"]
+        name = f"{checked_class(label)}/{parts[-1]}"
+        if name.casefold() in self.taken:
+            name = f"{label}/{'_'.join(parts)}"
+        stem, count = PurePosixPath(name), 2
+        while name.casefold() in self.taken:
+            name, count = str(stem.with_name(f"{stem.stem}_{count}{stem.suffix}")), count + 1
+        self.taken.add(name.casefold())
+        return Row(name, label, group)
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Return the rows of train.csv, sorted: filename, class, group; a wide group is none."""
+        wide = wide_groups(self.rows)
+        rows = (
+            (row.filename, row.label, "" if row.group in wide else row.group) for row in self.rows
+        )
+        return sorted(rows)
+
+    def report(self) -> dict[str, Any]:
+        """Return the facts of import.json."""
+        return {
+            "images": len(self.rows),
+            "classes": dict(sorted(Counter(row.label for row in self.rows).items())),
+            "missing": sorted(self.missing),
+            "skipped": dict(sorted(self.skipped.items())),
+            "wide_groups": wide_groups(self.rows),
+        }
+
+
+def checked_class(label: str) -> str:
+    """Return `label` if it can name a folder.
+
+    Raises:
+        DataError: it is empty, hidden or has a path in it.
+    """
+    if not label.strip() or label[0] == "." or any(c in label for c in "/\\\0\n"):
+        fix = "rename the class in the CSV, or map it with a mapping CSV"
+        raise DataError(f'class "{label}" cannot be the name of a folder', fix)
+    return label
+
+
 def import_data(source: Path, into: Path, options: Options | None = None) -> dict[str, Any]:
     """Replace the folder `into` by the data set `source` and return what came in.
 
@@ -57,10 +123,10 @@ def import_data(source: Path, into: Path, options: Options | None = None) -> dic
     options = options or Options()
     with drafting(into) as draft:
         new = draft / NEW
-        arrivals = Arrivals(new / "train")
-        kind = _read(source, arrivals, options)
-        report = {"kind": kind, **arrivals.report()}
-        write_csv(new / "train.csv", ("filename", "class", "group"), arrivals.table())
+        index = ImportIndex(new / "train")
+        kind = _read(source, index, options)
+        report = {"kind": kind, **index.report()}
+        write_csv(new / "train.csv", ("filename", "class", "group"), index.table())
         if options.test is not None:
             report["test"] = _test(options.test, options.truth, new)
         write_json(new / "import.json", report)
@@ -69,67 +135,67 @@ def import_data(source: Path, into: Path, options: Options | None = None) -> dic
     return report
 
 
-def _read(source: Path, arrivals: Arrivals, options: Options) -> str:
+def _read(source: Path, index: ImportIndex, options: Options) -> str:
     if source.is_dir():
-        _tree(source, arrivals)
+        _tree(source, index)
         return "folder"
     if not source.exists():
         raise DataError(f"{source} does not exist", "name a folder, a CSV file or a COCO file")
     suffix = source.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        _table(source, arrivals, options)
+        _table(source, index, options)
         return "csv"
     if suffix == ".json":
-        _coco(source, arrivals, options)
+        _coco(source, index, options)
         return "coco"
     raise DataError(f"{source} is no folder, .csv or .json", "name one of these")
 
 
-def _tree(source: Path, arrivals: Arrivals) -> None:
+def _tree(source: Path, index: ImportIndex) -> None:
     listing = list_images(source)
     if "train" in listing.classes():
         fix = f"name {source / 'train'} instead, and the test images with --test"
         raise DataError(f"{source} holds a folder train, which is no class", fix)
-    arrivals.missing += [f"{name}: {why}" for f, name, why in listing.faults if f != "alike-names"]
+    index.missing += [f"{name}: {why}" for f, name, why in listing.faults if f != "alike-names"]
     for name in listing.names:
         parts = name.split("/")
         group = parts[1] if len(parts) > 2 else ""
-        arrivals.copy(source / name, Row(name, class_of(name), group))
+        index.copy(source / name, Row(name, class_of(name), group))
 
 
-def _table(source: Path, arrivals: Arrivals, options: Options) -> None:
+def _table(source: Path, index: ImportIndex, options: Options) -> None:
     rows = list(dict.fromkeys(read_rows(source, options.filename, options.label, options.group)))
     folder = options.images or find_folder(source, rows)
     for row in rows:
         path = find_file(folder, row.filename)
         if path is None:
-            arrivals.missing.append(row.filename)
+            index.missing.append(row.filename)
         else:
             name = row.filename + path.suffix * (path.name != PurePosixPath(row.filename).name)
-            arrivals.copy(path, arrivals.named(row.label, name, row.group))
-    if not arrivals.rows:
+            index.copy(path, index.named(row.label, name, row.group))
+    if not index.rows:
         raise DataError(
             f"none of the {len(rows)} files that {source} names is in {folder}",
             "name the folder of the images with --images",
         )
 
 
-def _coco(source: Path, arrivals: Arrivals, options: Options) -> None:
+def _coco(source: Path, index: ImportIndex, options: Options) -> None:
     coco = read_coco(source, options.mapping)
-    arrivals.skipped += coco.skipped
+    index.skipped += coco.skipped
     folder = options.images or source.parent
     for name in coco.crops:
         path = find_file(folder, name) or find_file(folder / "images", name)
         if path is None:
-            arrivals.missing.append(name)
+            index.missing.append(name)
             continue
         try:
             pixels = decode(path.read_bytes()).pixels
         except UnreadableImageError as error:
-            arrivals.skipped[f"its image is unreadable ({error})"] += len(coco.crops[name])
+            index.skipped[f"its image is unreadable ({error})"] += len(coco.crops[name])
             continue
-        _crops(pixels, name, coco, arrivals, options.margin)
-    if not arrivals.rows:
+        _crops(pixels, name, coco, index, options.margin)
+    if not index.rows:
         raise DataError(
             f"none of the {len(coco.crops):,} images that {source} annotates can be used, such as "
             f"{next(iter(coco.crops), '')} in {folder}; {coco.words()}",
@@ -137,16 +203,16 @@ def _coco(source: Path, arrivals: Arrivals, options: Options) -> None:
         )
 
 
-def _crops(pixels: Pixels, name: str, coco: Coco, arrivals: Arrivals, margin: float) -> None:
+def _crops(pixels: Pixels, name: str, coco: Coco, index: ImportIndex, margin: float) -> None:
     for crop in coco.crops[name]:
         piece = cut(pixels, crop.box, coco.sizes[name], margin)
         if piece is None:
-            arrivals.skipped["its box does not fit its image"] += 1
+            index.skipped["its box does not fit its image"] += 1
             continue
         filename = f"{PurePosixPath(name).stem}_{crop.annotation}.jpg"
         out = io.BytesIO()
         Image.fromarray(piece).save(out, "JPEG", quality=95, subsampling=0)
-        arrivals.add(arrivals.named(crop.label, filename, name)).write_bytes(out.getvalue())
+        index.add(index.named(crop.label, filename, name)).write_bytes(out.getvalue())
 
 
 def _test(folder: Path, truth: Path | None, new: Path) -> dict[str, Any]:

@@ -4,27 +4,31 @@
 content and names, the parameters and the seed. Measured by `bench/data.py`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from weighin.data.contact_sheets import draw_pictures, suspicious
 from weighin.data.drafts import NEW, drafting
-from weighin.data.faults import judge
+from weighin.data.faults import Images, Verdict, judge, read_groups, selected
 from weighin.data.listing import list_images
-from weighin.data.near import Pairs, close_pairs, components
+from weighin.data.near_duplicates import Pairs, close_pairs
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
 from weighin.data.readers import readers
 from weighin.data.scan import CHUNK, Scan, hexadecimal, scan
-from weighin.data.splits import SPLITS, assign, unit_key
-from weighin.data.staying import Images, read_groups, staying
-from weighin.data.summary import Report, draw_pictures, summarise
+from weighin.data.splits import SPLITS, Flags, validates_of
 from weighin.files import write_json
 from weighin.images import Pixels, Size
 from weighin.params import Prepare
 
 BLOCK = 2**20  # bytes of pixels moved at once
+SHOWN = 200  # faults of each kind, and pairs, that report.json lists; faults.csv has every fault
+
+Report = dict[str, Any]
 
 
 def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -> Report:
@@ -48,49 +52,23 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
         records = scan(listing.names, job, pool, workers)
         verdict = judge(listing.names, listing.faults, records, params.near_bits, params.faults)
-        images = staying(listing.names, records, verdict, groups)
+        images = selected(listing.names, records, verdict, groups)
         del records  # 4 MB for 100,000 images
         pairs = close_pairs(images.records["hash"], params.near_bits)
         drawn = draw_pictures(root, pack / "pictures", images, verdict, pairs, pool)
-        validates = _split(images, pairs, params.validation, seed)
+        validates = validates_of(images, pairs, params.validation, seed)
         _write_pack(pack, images, validates, rows, params.sizes)
-        report = summarise(images, validates, verdict, pairs, len(listing.names))
+        report = summarize(images, validates, verdict, pairs, len(listing.names))
         report["pictures"] = [picture.result() for picture in drawn]
         write_json(pack / "report.json", report)
         write_table(pack / "faults.csv", verdict.rows, ("fault", "name", "done", "detail"))
     return report
 
 
-def _split(images: Images, pairs: Pairs, validation: float, seed: int) -> npt.NDArray[np.bool_]:
-    digests = images.records["sha256"]
-    ties = [pairs, _copies(digests), _grouped(images.groups)]
-    together = components(len(digests), np.concatenate(ties))
-    keys = (
-        unit_key(hexadecimal(digest), group)
-        for digest, group in zip(digests, images.groups, strict=True)
-    )
-    return assign(keys, together, images.labels, validation, seed)
-
-
-def _copies(digests: npt.NDArray[np.bytes_]) -> Pairs:
-    order = np.argsort(digests, kind="stable")
-    same = digests[order[1:]] == digests[order[:-1]]
-    return np.stack([order[:-1][same], order[1:][same]], axis=1)
-
-
-def _grouped(groups: list[str]) -> Pairs:
-    """Return each image of a group, paired with the group's first."""
-    first: dict[str, int] = {}
-    heads = (first.setdefault(group, at) if group else at for at, group in enumerate(groups))
-    firsts = np.fromiter(heads, np.int64, len(groups))
-    others = np.flatnonzero(firsts != np.arange(len(groups)))
-    return np.stack([firsts[others], others], axis=1)
-
-
 def _write_pack(
     out: Path,
     images: Images,
-    validates: npt.NDArray[np.bool_],
+    validates: Flags,
     rows: tuple[Path, ...],
     sizes: tuple[Size, ...],
 ) -> None:
@@ -117,9 +95,46 @@ def _rows(path: Path, places: npt.NDArray[np.int64], size: Size) -> Iterator[Pix
             yield block[places[first:last] - start]
 
 
-def _table(images: Images, validates: npt.NDArray[np.bool_]) -> Iterator[tuple[object, ...]]:
+def _table(images: Images, validates: Flags) -> Iterator[tuple[object, ...]]:
     for split, flag in zip(SPLITS, (False, True), strict=True):
         for row, place in enumerate(np.flatnonzero(validates == flag)):
             label = images.classes[images.labels[place]]
             digest = hexadecimal(images.records["sha256"][place])
             yield split, row, label, images.names[place], images.groups[place], digest
+
+
+def summarize(
+    images: Images, validates: Flags, verdict: Verdict, pairs: Pairs, files: int
+) -> Report:
+    """Return the facts of report.json; `files` is how many were looked at."""
+    counts = _by_class(images, np.ones(len(images.names), bool))
+    listed: Counter[str] = Counter()
+    faults = []
+    for fault, name, done, detail in verdict.rows:
+        listed[fault] += 1
+        if listed[fault] <= SHOWN:
+            faults.append({"fault": fault, "name": name, "done": done, "detail": detail})
+    close = suspicious(images, pairs)
+    return {
+        "files": files,
+        "images": len(images.names),
+        "classes": counts,
+        "imbalance": round(max(counts.values()) / min(counts.values()), 4),
+        "splits": {
+            split: _by_class(images, validates == flag)
+            for split, flag in zip(SPLITS, (False, True), strict=True)
+        },
+        "groups": len(set(images.groups) - {""}),
+        "fault_counts": dict(sorted(listed.items())),
+        "faults": faults,
+        "near_duplicates": {
+            "pairs": len(pairs),
+            "across_classes": sum(what != "alike" for what, _, _ in close),
+            "shown": [list(pair) for pair in close[:SHOWN]],
+        },
+    }
+
+
+def _by_class(images: Images, flags: Flags) -> dict[str, int]:
+    counts = np.bincount(images.labels[flags], minlength=len(images.classes))
+    return dict(zip(images.classes, counts.tolist(), strict=True))

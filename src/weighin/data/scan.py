@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weighin.data.near import SIDE, perceptual_hashes, thumbnail
+from weighin.data.near_duplicates import SIDE, perceptual_hashes, thumbnail
 from weighin.images import LEAST, Pixels, Size, Source, UnreadableImageError
 from weighin.progress import Progress
 

@@ -21,8 +21,39 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from weighin.data.faults import Images
+from weighin.data.near_duplicates import Pairs, components
+from weighin.data.scan import hexadecimal
+
 SPLITS = ("train", "validation")
 Flags = npt.NDArray[np.bool_]
+
+
+def validates_of(images: Images, pairs: Pairs, validation: float, seed: int) -> Flags:
+    """Return (N,) flags: True where an image validates; `pairs` are the near-duplicates."""
+    digests = images.records["sha256"]
+    ties = [pairs, _copies(digests), _grouped(images.groups)]
+    together = components(len(digests), np.concatenate(ties))
+    keys = (
+        unit_key(hexadecimal(digest), group)
+        for digest, group in zip(digests, images.groups, strict=True)
+    )
+    return assign(keys, together, images.labels, validation, seed)
+
+
+def _copies(digests: npt.NDArray[np.bytes_]) -> Pairs:
+    order = np.argsort(digests, kind="stable")
+    same = digests[order[1:]] == digests[order[:-1]]
+    return np.stack([order[:-1][same], order[1:][same]], axis=1)
+
+
+def _grouped(groups: list[str]) -> Pairs:
+    """Return each image of a group, paired with the group's first."""
+    first: dict[str, int] = {}
+    heads = (first.setdefault(group, at) if group else at for at, group in enumerate(groups))
+    firsts = np.fromiter(heads, np.int64, len(groups))
+    others = np.flatnonzero(firsts != np.arange(len(groups)))
+    return np.stack([firsts[others], others], axis=1)
 
 
 def unit_key(sha256: str, group: str) -> str:

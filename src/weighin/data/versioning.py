@@ -1,11 +1,12 @@
-"""Records data/ with DVC: `data.dvc` names its content, so Git's history is the data's history."""
+"""data/ as DVC keeps it: `data.dvc` names its content, so Git's history is the data's history."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from weighin.errors import DataError
+from weighin.errors import DataError, MismatchError
 from weighin.schema import read_yaml
 
 QUIET = {"DVC_NO_ANALYTICS": "1"}
@@ -47,3 +48,46 @@ def recorded(project: Path, data: str = "data") -> str | None:
         return str(read_yaml(path)["outs"][0]["md5"])
     except (KeyError, IndexError, TypeError):
         raise DataError(f"{path} records no folder", f"run `dvc add {data}` again") from None
+
+
+def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:
+    """Bring data/ to what data.dvc records; return one line that says where it came from.
+
+    `draw` draws the default data set, whose hash is `default`, into a folder.
+
+    Raises:
+        DataError: nothing is recorded, or it can be had from nowhere.
+        MismatchError: what was drawn here is not what is recorded.
+    """
+    wanted, folder = recorded(project), project / "data"
+    if wanted is None:
+        fix = "bring a data set in with `weighin import FOLDER|CSV|COCO`"
+        raise DataError("there is no data.dvc", fix)
+    if folder.exists() and any(folder.iterdir()):
+        return "data/ is there"
+    if _checkout(project):
+        return "data/ comes from DVC's cache"
+    if wanted != default:
+        dvc(project, "pull", "data.dvc")
+        return "data/ comes from the remote"
+    draw(folder)
+    record(project)
+    drawn = recorded(project)
+    if drawn != wanted:
+        (project / "data.dvc").write_text(
+            (project / "data.dvc").read_text(encoding="utf-8").replace(str(drawn), wanted),
+            encoding="utf-8",
+        )
+        raise MismatchError(
+            f"the data set drawn here is {drawn}, data.dvc records {wanted}",
+            "install the versions of requirements.lock, remove data/ and run `weighin fetch` again",
+        )
+    return "data/ was drawn, and is what data.dvc records"
+
+
+def _checkout(project: Path) -> bool:
+    try:
+        dvc(project, "checkout", "data.dvc")
+    except DataError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from weighin.data.near import close_pairs, components, perceptual_hashes, thumbnail
+from weighin.data.near_duplicates import close_pairs, components, perceptual_hashes, thumbnail
 from weighin.images import LEAST, Source
 
 

@@ -5,12 +5,14 @@ images a sheet shows follows from their content, so it hardly changes when image
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from weighin.data.faults import Images, Verdict
+from weighin.data.near_duplicates import Pairs
 from weighin.images import Source, UnreadableImageError
 
 TILE = 112  # pixels a side
@@ -18,6 +20,39 @@ LINE = 14  # pixels a line of text
 COLUMNS, ROWS = 8, 4
 PAIRS = 24
 PAPER, INK = (255, 255, 255), (40, 40, 40)
+
+
+def draw_pictures(
+    root: Path, out: Path, images: Images, verdict: Verdict, pairs: Pairs, pool: Executor
+) -> list[Future[str]]:
+    """Have `out`/<Class>.jpg and `out`/-pairs.jpg written; each gives its name when it is there."""
+    drawn = []
+    for label, name in enumerate(images.classes):
+        mine = np.flatnonzero(images.labels == label)
+        # those of the smallest hashes: the choice hardly changes when images are added
+        some = mine[np.argsort(images.records["sha256"][mine], kind="stable")[: COLUMNS * ROWS]]
+        title = f"{name}: {len(mine)} images"
+        chosen = [images.names[place] for place in some]
+        drawn.append(pool.submit(contact_sheet, root, title, chosen, out / f"{name}.jpg"))
+    contradictions = {
+        tuple(sorted((name, other)))
+        for fault, name, _, other in verdict.rows
+        if fault == "contradiction"
+    }
+    doubtful = [("same bytes, two classes", a, b) for a, b in sorted(contradictions)]
+    doubtful += suspicious(images, pairs)
+    if doubtful:
+        drawn.append(pool.submit(pair_sheet, root, doubtful[:PAIRS], out / "-pairs.jpg"))
+    return drawn
+
+
+def suspicious(images: Images, pairs: Pairs) -> list[tuple[str, str, str]]:
+    """Return (what, name, name) of the near-duplicates, those of two classes first."""
+    named = [
+        (int(images.labels[a] == images.labels[b]), images.names[a], images.names[b])
+        for a, b in pairs.tolist()
+    ]
+    return [("alike" if same else "alike, two classes", a, b) for same, a, b in sorted(named)]
 
 
 def contact_sheet(root: Path, title: str, names: Sequence[str], path: Path) -> str:
@@ -45,12 +80,6 @@ def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str]], path: Path) ->
         sheet.paste(_tile(root / left), (x, y + 3 * LINE + 2))
         sheet.paste(_tile(root / right), (x + TILE, y + 3 * LINE + 2))
     return _save(sheet, path)
-
-
-def shown(sha256: npt.NDArray[np.bytes_]) -> list[int]:
-    """Return which images a contact sheet shows: those of the smallest hashes."""
-    order = np.argsort(sha256, kind="stable")
-    return [int(place) for place in order[: COLUMNS * ROWS]]
 
 
 def _tile(path: Path) -> Image.Image:

@@ -2,7 +2,7 @@
 
 The hash is ImageHash's `phash`: the lowest 8 x 8 cosine terms of 32 x 32 grey pixels, each above
 their median or not. Computed here for many pictures at once, 15 times as fast, and held to that
-library bit for bit by tests/data/test_near.py, which also measures what it tells apart.
+library bit for bit by tests/data/test_near_duplicates.py, which also measures what it tells apart.
 """
 
 import itertools
