@@ -9,8 +9,8 @@ from PIL import Image
 
 from weighin.data import demo
 from weighin.data.demo.canvas import NEUTRAL, Canvas, Dice, contrast, tone
+from weighin.data.demo.drawings import CIRCLE
 from weighin.data.demo.scene import DRAWINGS, _pose, inverse_projection, render
-from weighin.data.demo.soft import CIRCLE
 from weighin.determinism import generator
 
 SHEET = [(0, 0), (200, 0), (200, 200), (0, 200)]

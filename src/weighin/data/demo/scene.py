@@ -11,20 +11,20 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
-from weighin.data.demo import rigid, soft
+from weighin.data.demo import drawings
 from weighin.data.demo.canvas import USUAL, Canvas, Dice, tone
 from weighin.images import Pixels
 
 DRAWINGS: dict[str, Callable[[Canvas], None]] = {
-    "Battery": rigid.battery,
-    "Clothing": soft.clothing,
-    "Glass": rigid.glass,
-    "Metal": rigid.metal,
-    "Paper": soft.paper,
-    "Paperpack": rigid.paperpack,
-    "Plastic": rigid.plastic,
-    "Plasticbag": soft.plasticbag,
-    "Styrofoam": soft.styrofoam,
+    "Battery": drawings.battery,
+    "Clothing": drawings.clothing,
+    "Glass": drawings.glass,
+    "Metal": drawings.metal,
+    "Paper": drawings.paper,
+    "Paperpack": drawings.paperpack,
+    "Plastic": drawings.plastic,
+    "Plasticbag": drawings.plasticbag,
+    "Styrofoam": drawings.styrofoam,
 }
 
 # concrete, asphalt, wood, sand, lawn, tiles
