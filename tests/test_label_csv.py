@@ -1,0 +1,249 @@
+"""A table of labels is read in any dialect, or the error says how to write it."""
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from weighin.errors import DataError
+from weighin.label_csv import Columns, Labels, Row, read_labels, read_table, split_of
+
+PAIRS = [("a.jpg", "Glass"), ("b.jpg", "Metal"), ("c.jpg", "Glass")]
+
+
+def read(folder: Path, text: str | bytes, columns: Columns | None = None) -> Labels:
+    path = folder / "labels.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_labels(path, columns)
+
+
+def pairs(labels: Labels) -> list[tuple[str, str]]:
+    return [(row.filename, row.label) for row in labels.rows]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,class\na.jpg,Glass\nb.jpg,Metal\nc.jpg,Glass\n",
+        "Filename , CLASS\r\na.jpg, Glass\r\nb.jpg, Metal\r\nc.jpg , Glass \r\n",
+        "label;File Name\nGlass;a.jpg\nMetal;b.jpg\nGlass;c.jpg",
+        "sep=;\nlabel;file\nGlass;a.jpg\nMetal;b.jpg\nGlass;c.jpg",
+        '"sep=\t"\r\nImage\tTarget\r\na.jpg\tGlass\r\nb.jpg\tMetal\r\nc.jpg\tGlass\r\n',
+        "\n\n \n,,\nfilename,class,\na.jpg,Glass,\nb.jpg,Metal,\nc.jpg,Glass,\n\n,,\n",
+        "img|breed\na.jpg|Glass\nb.jpg|Metal\nc.jpg|Glass\n",
+        "filename class\na.jpg Glass\nb.jpg   Metal\nc.jpg Glass\n",
+        'filename,class\n"a.jpg","Glass"\n"b.jpg", "Metal"\nc.jpg,Glass\n',
+        "\ufefffilename,class,Usage\na.jpg,Glass,Public\nb.jpg,Metal,Private\nc.jpg,Glass,Public\n",
+        "a.jpg,Glass\nb.jpg,Metal\nc.jpg,Glass\n",
+        "Glass;a.jpg\nMetal;b.jpg\nGlass;c.jpg\n",
+        "0,1\na.jpg,Glass\nb.jpg,Metal\nc.jpg,Glass\n",
+        ",image,label\n0,a.jpg,Glass\n1,b.jpg,Metal\n2,c.jpg,Glass\n",
+        "image,label\n1,a.jpg,Glass\n2,b.jpg,Metal\n3,c.jpg,Glass\n",  # as R writes it
+        "id,filename,note,class\n9,a.jpg,,Glass\n9,b.jpg,x,Metal\n9,c.jpg,,Glass\n",
+        "photo,label,class_name\na.jpg,3,Glass\nb.jpg,4,Metal\nc.jpg,3,Glass\n",
+        "photo,what\na.jpg,Glass\nb.jpg,Metal\nc.jpg,Glass\n",
+        "thing,what,constant\na.jpg,Glass,1\nb.jpg,Metal,1\nc.jpg,Glass,1\n",
+        "image,Glass,Metal\na.jpg,1,0\nb.jpg,0,1\nc.jpg,1,0\n",
+        ",image,Glass,Metal,Paper\n0,a.jpg,1.0,0.0,0.0\n1,b.jpg,0.0,1.0,0.0\n2,c.jpg,1.0,,\n",
+        "image,Glass,Metal\na.jpg,True,False\nb.jpg,False,True\nc.jpg,True,False\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_dialect(tmp_path: Path, text: str, encoding: str) -> None:
+    labels = read(tmp_path, text.encode(encoding))
+    assert pairs(labels) == PAIRS
+    assert labels.left_out == Counter()
+    assert labels.by_name() == dict(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("001,cat\n002,dog\n003,cat\n", [("001", "cat"), ("002", "dog"), ("003", "cat")]),
+        ("001,cat\n002,dog\n", [("001", "cat"), ("002", "dog")]),
+        ("id,breed\n001,1\n002,2\n", [("001", "1"), ("002", "2")]),
+        ("x/1.jpg 0\nx/2.jpg 1\n", [("x/1.jpg", "0"), ("x/2.jpg", "1")]),
+        ('f,class\n"a, b.jpg","x, y"\n', [("a, b.jpg", "x, y")]),
+        ('f,class\n"a ""b"".jpg",x\n', [('a "b".jpg', "x")]),
+        ('filename,class\na "b".jpg,x\n', [('a "b".jpg', "x")]),
+        ("filename;class\na,b.jpg;x\nc,d.jpg;y\n", [("a,b.jpg", "x"), ("c,d.jpg", "y")]),
+        ("class\tname\nx y\ta.jpg\n", [("a.jpg", "x y")]),
+        ("filename,class\n", []),
+    ],
+)
+def test_values_are_kept(tmp_path: Path, text: str, wanted: list[tuple[str, str]]) -> None:
+    assert pairs(read(tmp_path, text)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "note"),
+    [
+        ("filename,class\ncafé.jpg,Fläche\n", "cp1252", ("it is read as CP1252",)),
+        ("filename,class\n고양이.jpg,유리\n", "cp949", ("it is read as CP949",)),
+        ("filename,class\n고양이.jpg,café\n", "utf-8", ()),
+        ("filename,class\n고양이.jpg,café\n", "utf-16", ("it is read as UTF-16",)),
+    ],
+)
+def test_an_encoding_is_guessed_and_said(
+    tmp_path: Path, text: str, encoding: str, note: tuple[str, ...]
+) -> None:
+    labels = read(tmp_path, text.encode(encoding))
+    assert pairs(labels) == [tuple(text.splitlines()[1].split(","))]
+    assert labels.notes == note
+
+
+def test_what_was_guessed_is_said(tmp_path: Path) -> None:
+    text = "Scene,Photo,Kind,Split\ns1,a.jpg,Glass,VAL\ns1,b.jpg,Metal,train\n"
+    labels = read(tmp_path, text, Columns(label="kind"))
+    assert labels.rows == [
+        Row("a.jpg", "Glass", "s1", "validation"),
+        Row("b.jpg", "Metal", "s1", "train"),
+    ]
+    assert labels.notes == (
+        'file names from "Photo", classes from "Kind", groups from "Scene", splits from "Split"',
+    )
+    assert read(tmp_path, "a.jpg,x\nb.jpg,y\n").notes == (
+        "it has no header",
+        'file names from "1", classes from "2"',
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "split"),
+    [
+        *(("train", "train"), ("Training", "train"), ("TRAIN1", "train"), ("tr", "train")),
+        *(("val", "validation"), ("Validation", "validation"), ("dev", "validation")),
+        *(("test", "test"), (" Testing", "test"), ("Public", ""), ("", ""), ("tree", "")),
+    ],
+)
+def test_the_names_of_splits(value: str, split: str) -> None:
+    assert split_of(value) == split
+
+
+def test_columns_are_named_or_numbered(tmp_path: Path) -> None:
+    text = "x.jpg,a.jpg,Glass,s1\ny.jpg,b.jpg,Metal,s2\n"
+    labels = read(tmp_path, text, Columns("2", "3", "4"))
+    assert labels.rows == [Row("a.jpg", "Glass", "s1"), Row("b.jpg", "Metal", "s2")]
+    named = read(tmp_path, "filename,class,A,B\n" + text, Columns("A", "b", "CLASS"))
+    assert named.rows == [Row("Glass", "s1", "a.jpg"), Row("Metal", "s2", "b.jpg")]
+
+
+def test_rows_left_out_are_counted(tmp_path: Path) -> None:
+    text = "filename,class\na.jpg,Glass\n,Glass\nb.jpg,\na.jpg,Glass\na.jpg,Metal\nc.jpg\n"
+    labels = read(tmp_path, text)
+    assert pairs(labels) == [("a.jpg", "Glass"), ("a.jpg", "Metal")]
+    assert labels.left_out == {"no file name": 1, "no class": 2, "listed twice": 1}
+    hot = read(tmp_path, "image,A,B\na,1,0\nb,1,1\nc,0,0\nd,0,1\ne,0,1\n")
+    assert pairs(hot) == [("a", "A"), ("d", "B"), ("e", "B")]
+    assert hot.left_out == {"several classes": 1, "no class": 1}
+
+
+def test_a_file_of_two_classes_is_refused_where_one_is_needed(tmp_path: Path) -> None:
+    labels = read(tmp_path, "filename,class\na.jpg,Glass\nb.jpg,Glass\na.jpg,Metal\n")
+    with pytest.raises(DataError) as caught:
+        labels.by_name()
+    assert 'lists a.jpg twice, as "Glass" and as "Metal"' in caught.value.problem
+    assert str(tmp_path / "labels.csv") in caught.value.fix
+
+
+def test_no_labels_are_refused_where_some_are_needed(tmp_path: Path) -> None:
+    labels = read(tmp_path, "filename,class\n")
+    assert labels.by_name(needed=False) == {}
+    with pytest.raises(DataError, match=r"labels\.csv holds no labels"):
+        labels.by_name()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "fix"),
+    [
+        (b"", "is empty", "filename,class"),
+        (b"\n \n,,\n", "is empty", "filename,class"),
+        (b"\xff\xfe\0", "is not text", "UTF-8"),
+        (b"\x81\x8d\x8f,\x90", "is not text", "UTF-8"),
+        (b"PK\x03\x04...", "is an Excel workbook", "save it as CSV"),
+        (b"\xd0\xcf\x11\xe0...", "is an Excel workbook", "save it as CSV"),
+        (b"PAR1...", "is a Parquet file", "save it as CSV"),
+        (b"\x1f\x8b...", "is a gzip file", "save it as CSV"),
+        (b"a,b\n1,2\n", "it has a, b", "--filename-column, --class-column"),
+        (b"filename\na.jpg\n", "it has filename", "--class-column"),
+        (b"filename,A,B\na.jpg,x,y\nb.jpg,z,x\n", "it has filename, A, B", "--class-column"),
+        (b"filename,class\na,b.jpg,x\nc.jpg,y\n", "line 2: 3 values for 2 columns", "quotes"),
+        (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 3: unexpected end", "quote"),
+        (b'sep=;\n\nf;class\n"a"b;x\n', "line 4: ", "quote"),
+        (b"filename,class\na.jpg," + b"x" * 140_000, "line 2: field larger", "save the table"),
+    ],
+)
+def test_errors(tmp_path: Path, text: bytes, problem: str, fix: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text)
+    assert caught.value.problem.startswith(str(tmp_path / "labels.csv"))
+    assert problem in caught.value.problem
+    assert fix in caught.value.fix
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, "filename,class\na.jpg,x\n", Columns(label="kind"))
+    assert 'has no column "kind"; it has filename, class' in caught.value.problem
+
+
+def test_a_table_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read .*none\.csv: No such file"):
+        read_labels(tmp_path / "none.csv")
+
+
+def test_a_table_of_other_things(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.csv"
+    path.write_text("Category;Class\nBottle;Glass\nCan\n")
+    table = read_table(path)
+    assert table.records() == [
+        {"Category": "Bottle", "Class": "Glass"},
+        {"Category": "Can", "Class": ""},
+    ]
+    assert (table.lines, table.notes) == ([2, 3], ())
+
+
+word = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=9
+).filter(lambda text: text == text.strip() and not text.startswith("sep="))
+rows = st.lists(st.tuples(word, word), min_size=1, max_size=9, unique_by=lambda row: row[0])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows,
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["", "\n\n", "sep={}\n"]),
+    st.sampled_from(["", " "]),
+    st.sampled_from([("filename", "class"), ("Image", "LABEL"), ("ID", "Target")]),
+    st.booleans(),
+)
+def test_a_table_in_any_dialect_gives_its_rows(
+    tmp_path: Path,
+    rows: list[tuple[str, str]],
+    delimiter: str,
+    encoding: str,
+    newline: str,
+    before: str,
+    blank: str,
+    header: tuple[str, str],
+    quoted: bool,
+) -> None:
+    out = io.StringIO()
+    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+    writer.writerow(header)
+    for name, label in rows:
+        writer.writerow((name + ".jpg", label))
+    text = out.getvalue()
+    if blank and not any(set(name + label) & set('"' + delimiter) for name, label in rows):
+        text = text.replace(delimiter, delimiter + blank)
+    text = before.format(delimiter) + text
+    labels = read(tmp_path, text.replace("\n", newline).encode(encoding))
+    assert pairs(labels) == [(f"{name}.jpg", label) for name, label in rows]
