@@ -1,4 +1,4 @@
-"""Measures every figure and writes bench/results.json and the README's table: `python -m bench`.
+"""Measures every figure and writes bench/results.json and docs/FIGURES.md: `python -m bench`.
 
 `python -m bench face data` measures some rooms. QUICK=1 takes fewer runs of smaller work, and only
 of the rooms where that means something. A figure's name means one thing for the life of the
@@ -9,14 +9,14 @@ import importlib
 import sys
 from pathlib import Path
 
-from bench.figures import Figures, is_quick, told
+from bench.figures import HEADLINES, TITLES, Figures, is_quick, told
 from bench.pages import markdown, put
 from weighin.determinism import pin
 from weighin.files import read_json, write_json
 
 QUICK_ROOMS = ("face", "data", "grading", "training")
 ROOMS = (*QUICK_ROOMS, "search", "compress", "unseen", "results")
-RESULTS, README = Path("bench/results.json"), Path("README.md")
+RESULTS, PAGE, README = Path("bench/results.json"), Path("docs/FIGURES.md"), Path("README.md")
 
 
 def main() -> None:
@@ -32,18 +32,36 @@ def main() -> None:
 
 
 def record(found: Figures) -> None:
-    """Write the figures to the results and to the README's table."""
+    """Write the figures to the results, all of them to their page, five of them to the README."""
     write_json(RESULTS, found)
-    put(README, "figures", table(found))
+    put(PAGE, "figures", table(found))
+    put(README, "figures", headlines(found))
 
 
 def table(found: Figures) -> str:
     """Return the figures as a Markdown table, in the order of their names."""
     rows = (
-        (name, f"{figure['value']:,} {figure['unit']}", figure["target"], f"`{figure['command']}`")
+        (
+            TITLES[name],
+            f"{figure['value']:,} {figure['unit']}",
+            figure["target"],
+            f"`{name}`",
+            f"`{figure['command']}`",
+            f"{figure.get('processor', 'not recorded')}, {figure.get('mode', 'full')}",
+        )
         for name, figure in sorted(found.items())
     )
-    return markdown(("figure", "measured", "target", "command"), rows)
+    return markdown(("what", "measured", "target", "name", "command", "processor, mode"), rows)
+
+
+def headlines(found: Figures) -> str:
+    """Return the figures that most readers want as a Markdown table."""
+    rows = (
+        (TITLES[name], f"{found[name]['value']:,} {found[name]['unit']}", found[name]["target"])
+        for name in HEADLINES
+        if name in found
+    )
+    return markdown(("what", "measured", "target"), rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a figure is: the middle of some runs, its unit, its target and how to measure it again."""
 
 import os
+import re
 import statistics
 import sys
 import time
@@ -11,12 +12,68 @@ from typing import Any
 from weighin.progress import say
 
 Figures = dict[str, dict[str, Any]]
+TITLES = {
+    "compress.latency_at_1pt": "latency of the compressed network, of the whole one's",
+    "compress.macs_at_1pt": "MACs left after compression that costs at most 0.01 F1",
+    "data.memory_growth_mb": "memory that `prepare` takes for ten times the images",
+    "data.prepare_vs_decode": "speed of `prepare` against decoding alone",
+    "data.prepare_vs_scaled": "speed of `prepare` against decoding at a reduced scale",
+    "data.time_growth": "time of `prepare` for an image, of ten times the images",
+    "face.help_s": "`weighin --help`",
+    "face.noop_repro_s": "`dvc repro` when everything is up to date",
+    "face.stage_start": "start of a stage, of `import torch`",
+    "face.stage_start_s": "start of a stage",
+    "grade.cold_start_s": "start of the grader",
+    "grade.memory_growth_mb": "memory that the grader takes for ten times the images",
+    "grade.vs_decode": "speed of the grader against decoding alone",
+    "result.cpu_hours": "waste7: the whole chain",
+    "result.public_f1": "waste7: macro F1 on the public test",
+    "result.public_f1_trashnet": "waste7: F1 of the four classes of one source",
+    "result.public_macs": "waste7: MACs",
+    "result.public_score": "waste7: score on the public test",
+    "result.unseen_auroc": "waste7: objects of no class told by their confidence",
+    "search.overhead": "time of a search outside its trials",
+    "search.two_workers": "speed of two search workers, of one's",
+    "search.vs_plain_optuna": "hypervolume of the search, of plain Optuna's in the same time",
+    "search.vs_random": "hypervolume of the search, of random search's",
+    "train.f1_seeds": "spread of F1 over seeds",
+    "train.f1_vs_plain_loop": "F1 less that of the plain PyTorch loop",
+    "train.loop_vs_bare_step": "speed of training, of its steps alone",
+    "train.pins_cost": "time of a step with the pinned instruction set, of one without",
+    "train.share_of_peak.mobilenetv3": "arithmetic of a step, of the core's peak (mobilenetv3)",
+    "train.share_of_peak.seed": "arithmetic of a step, of the core's peak (seed)",
+    "train.two_workers": "speed of two training workers, of one's",
+    "train.vs_plain_loop.mobilenetv3": "speed of training, of the plain loop's (mobilenetv3)",
+    "train.vs_plain_loop.seed": "speed of training, of the plain loop's (seed)",
+}
+HEADLINES = (
+    "train.vs_plain_loop.seed",
+    "search.vs_plain_optuna",
+    "compress.macs_at_1pt",
+    "grade.vs_decode",
+    "face.noop_repro_s",
+)
 
 
 def figure(runs: list[float], unit: str, target: str, command: str) -> dict[str, Any]:
     """Return the middle of some runs as a figure."""
-    value = round(statistics.median(runs), 3)
-    return {"value": value, "unit": unit, "target": target, "runs": len(runs), "command": command}
+    return {
+        "value": round(statistics.median(runs), 3),
+        "unit": unit,
+        "target": target,
+        "runs": len(runs),
+        "command": command,
+        "processor": processor(),
+        "mode": "quick" if is_quick() else "full",
+    }
+
+
+def processor() -> str:
+    """Return the processor's name, and the widest vectors that it offers."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    facts = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", info, re.MULTILINE))
+    wide = "AVX-512" if "avx512f" in facts.get("flags", "").split() else "AVX2"
+    return f"{facts.get('model name', 'unknown')} ({wide})"
 
 
 def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:

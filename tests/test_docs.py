@@ -15,7 +15,11 @@ from weighin.data.demo import DEFAULT_MD5
 from weighin.schema import read_yaml
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/waste7.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
 
 
 def text(name: str) -> str:
@@ -99,3 +103,11 @@ def test_the_ways_to_compress_are_those_that_were_measured():
     curves = [list(curve) for _, curve in groupby(points, lambda point: point.seed)]
     assert f"<!-- ways -->\n{table(curves)}<!-- end -->" in text("docs/waste7.md")
     assert drawn(curves) == PICTURE.read_text(encoding="utf-8")
+
+
+def test_the_tables_of_figures_are_those_that_were_measured():
+    from bench.__main__ import headlines, table
+
+    found = json.loads(text("bench/results.json"))
+    assert f"<!-- figures -->\n{table(found)}<!-- end -->" in text("docs/FIGURES.md")
+    assert f"<!-- figures -->\n{headlines(found)}<!-- end -->" in text("README.md")
