@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weighin.data.listing import class_of
-from weighin.data.near_duplicates import close_pairs, components
+from weighin.data.near_duplicates import close_pairs, near_an_earlier
 from weighin.data.scan import MARKS, UNREADABLE, Records
 from weighin.errors import DataError
 from weighin.params import Faults
@@ -125,11 +125,11 @@ def _same_bytes(names: list[str], records: Records, keep: npt.NDArray[np.bool_])
 def _alike(
     names: list[str], records: Records, keep: npt.NDArray[np.bool_], bits: int
 ) -> Iterator[Found]:
-    """Yield the images that look like another: all but the first name of what hangs together."""
+    """Yield the images that look like an earlier one which is not among them itself."""
     places = np.flatnonzero(keep)
-    first = components(len(places), close_pairs(records["hash"][places], bits))
-    for place in np.flatnonzero(first != np.arange(len(places))):
-        yield "near-duplicate", names[places[place]], names[places[first[place]]]
+    places = places[np.unique(close_pairs(records["hash"][places], bits))]
+    for place, other in near_an_earlier(records["hash"][places], bits).items():
+        yield "near-duplicate", names[places[place]], names[places[other]]
 
 
 def _small_classes(names: list[str], keep: npt.NDArray[np.bool_], least: int) -> Iterator[Found]:

@@ -1,17 +1,24 @@
-"""Near-duplicates: perceptual hashes, the pairs that are close, and what hangs together.
+"""Near-duplicates: perceptual hashes, which images are alike, and what hangs together.
 
 The hash is ImageHash's `phash`: the lowest 8 x 8 cosine terms of 32 x 32 grey pixels, each above
 their median or not. Computed here for many pictures at once, 15 times as fast, and held to that
 library bit for bit by tests/data/test_near_duplicates.py, which also measures what it tells apart.
+
+Two hashes within b bits agree wholly on one of b + 1 bands of bits (pigeonhole), so only hashes
+that share a band are compared.
 """
 
 import itertools
+from collections import defaultdict
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 Hashes = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.int64]
 Pairs = npt.NDArray[np.int64]  # (P, 2), the smaller index first
 
 SIDE, TERMS = 32, 8
@@ -19,6 +26,7 @@ SIDE, TERMS = 32, 8
 COSINES = np.round(
     2**14 * np.cos(np.pi * np.outer(np.arange(TERMS), 2 * np.arange(SIDE) + 1) / (2 * SIDE))
 )
+FAMILY = 32  # hashes that share a band; of so many, a video's frames say, not all pairs are listed
 
 
 def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -36,62 +44,98 @@ def perceptual_hashes(thumbnails: npt.NDArray[np.uint8]) -> Hashes:
 
 
 def close_pairs(hashes: Hashes, bits: int) -> Pairs:
-    """Return the pairs of `hashes` (N,) that differ in at most `bits` bits, in order.
+    """Return pairs of `hashes` (N,) that differ in at most `bits` bits, in order.
 
-    Two hashes within b bits agree wholly on one of b + 1 bands (pigeonhole), so only hashes that
-    share a band are compared. Equal hashes are chained, first to second to third, not all paired.
+    Every such pair is listed but in large families, of which as many are as make them hang
+    together: equal hashes are chained, first to second to third, and where more than `FAMILY`
+    hashes share a band, each is paired with one that is close to it. So there are at most
+    (bits + 1) * FAMILY pairs an image, and 5,000 frames of one video take no more each than 50.
     """
     if bits < 0 or len(hashes) < 2:
         return np.empty((0, 2), np.int64)
     order = np.argsort(hashes, kind="stable")
     ranked = hashes[order]
     same = ranked[1:] == ranked[:-1]
-    chained = np.stack([order[:-1][same], order[1:][same]], axis=1)
+    found = [np.stack([order[:-1][same], order[1:][same]], axis=1)]
     first = order[np.concatenate([[True], ~same])]  # one index for every distinct hash
-    found = [chained.astype(np.int64)]
-    edges = np.linspace(0, 64, bits + 2).astype(int)
-    for low, high in itertools.pairwise(edges):
-        found.append(_band_pairs(hashes, first, bits, int(low), int(high)))
-    pairs = np.sort(np.concatenate(found), axis=1)
-    return np.unique(pairs, axis=0)
+    for band in _bands(bits):
+        found += _band_pairs(hashes, first, bits, band)
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def _band_pairs(
-    hashes: Hashes, index: npt.NDArray[np.int64], bits: int, low: int, high: int
-) -> Pairs:
-    """Return the close pairs among `index` whose bits from `low` to `high` agree."""
-    mask = np.uint64(((1 << (high - low)) - 1) << low)
-    band = hashes[index] & mask
-    order = np.argsort(band, kind="stable")
-    band, index = band[order], index[order]
-    found = [np.empty((0, 2), np.int64)]
-    left = np.arange(len(index) - 1)
-    for step in range(1, len(index)):
+def near_an_earlier(hashes: Hashes, bits: int) -> dict[int, int]:
+    """Return {image: the earlier image that it is dropped for}.
+
+    An image is dropped if it is within `bits` bits of an earlier one that is not dropped itself:
+    what is alike only through a chain of others stays.
+    """
+    bands = [int(band) for band in _bands(bits)] if bits >= 0 else []
+    kept: list[defaultdict[int, list[int]]] = [defaultdict(list) for _ in bands]
+    near: dict[int, int] = {}
+    values = hashes.tolist()
+    for index, value in enumerate(values):
+        alike = (
+            other
+            for band, members in zip(bands, kept, strict=True)
+            for other in members[value & band]
+            if (values[other] ^ value).bit_count() <= bits
+        )
+        other = min(alike, default=None)
+        if other is not None:
+            near[index] = other
+            continue
+        for band, members in zip(bands, kept, strict=True):
+            members[value & band].append(index)
+    return near
+
+
+def components(count: int, pairs: Pairs) -> Indices:
+    """Return for each of `count` items the smallest index that it hangs together with."""
+    graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
+    part = connected_components(graph, directed=False)[1]
+    smallest: Indices = np.unique(part, return_index=True)[1][part]
+    return smallest
+
+
+def _bands(bits: int) -> list[np.uint64]:
+    edges = np.linspace(0, 64, bits + 2).astype(int).tolist()
+    return [np.uint64((1 << high) - (1 << low)) for low, high in itertools.pairwise(edges)]
+
+
+def _band_pairs(hashes: Hashes, index: Indices, bits: int, mask: np.uint64) -> list[Pairs]:
+    """Return close pairs among `index` whose bits under `mask` agree."""
+    order = np.argsort(hashes[index] & mask, kind="stable")
+    band, index = hashes[index[order]] & mask, index[order]
+    starts = np.concatenate([[0], np.flatnonzero(band[1:] != band[:-1]) + 1])
+    sizes = np.diff(starts, append=len(band))
+    found = [
+        pairs
+        for start, size in zip(starts, sizes, strict=True)
+        if size > FAMILY
+        for pairs in _spanning_pairs(hashes, np.sort(index[start : start + size]), bits)
+    ]
+    small = np.repeat(sizes <= FAMILY, sizes)
+    band, index = band[small], index[small]
+    left = np.arange(max(0, len(index) - 1))
+    for step in range(1, FAMILY):
         left = left[: np.searchsorted(left, len(index) - step)]
         left = left[band[left] == band[left + step]]
-        if not len(left):
-            break
         a, b = index[left], index[left + step]
         near = np.bitwise_count(hashes[a] ^ hashes[b]) <= bits
         found.append(np.stack([a[near], b[near]], axis=1))
-    return np.concatenate(found)
+    return found
 
 
-def components(count: int, pairs: Pairs) -> npt.NDArray[np.int64]:
-    """Return for each of `count` items the smallest index that it hangs together with."""
-    parent = np.arange(count)
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = int(parent[item])
-        return item
-
-    for a, b in pairs:
-        low, high = sorted((root(int(a)), root(int(b))))
-        parent[high] = low
-    while True:
-        higher = parent[parent]
-        if np.array_equal(higher, parent):
-            return parent
-        parent = higher
+def _spanning_pairs(hashes: Hashes, left: Indices, bits: int) -> list[Pairs]:
+    """Return pairs that join what hangs together in `left`: one less than it has members."""
+    found = []
+    while len(left):
+        reached, left = [int(left[0])], left[1:]
+        for item in reached:  # grows as more are reached
+            if not len(left):
+                break
+            near = np.bitwise_count(hashes[left] ^ hashes[item]) <= bits
+            found.append(np.stack([np.full(int(near.sum()), item), left[near]], axis=1))
+            reached += left[near].tolist()
+            left = left[~near]
+    return found
