@@ -113,7 +113,7 @@ def plain(seed: str, pack: str) -> list[Point]:
     from weighin.search.generations import Trial
     from weighin.search.space import read_space
     from weighin.search.trainer import shortened
-    from weighin.training.job import Job
+    from weighin.training.trainer import Job
 
     params = parameters(int(seed))
     recipe = shortened(params.recipe, params.search.shards)

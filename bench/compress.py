@@ -126,12 +126,12 @@ def _latency(path: Path) -> float:
 def _trained(pack: Path, folder: Path, params: "Params") -> "Trained":
     from weighin.compress.store import Trained
     from weighin.network.spec import read_spec, shipped
-    from weighin.training.complete import complete
-    from weighin.training.job import Job
+    from weighin.training.train import train_job
+    from weighin.training.trainer import Job
 
     spec = read_spec(shipped("small"))
     job = Job(spec, params.recipe, params.train.epochs, pack, (params.seed, "train"))
-    return Trained(spec, complete("train", job, "auto", folder / "scratch").weights)
+    return Trained(spec, train_job("train", job, "auto", folder / "scratch").weights)
 
 
 def _params(seed: int, quick: bool) -> "Params":

@@ -134,7 +134,7 @@ def speed(workers: str, pack: str) -> dict[str, float]:
 
 def ready(_: int) -> None:
     """Import what is needed to train, and to count MACs: two seconds, once a process."""
-    importlib.import_module("weighin.training.loop")
+    importlib.import_module("weighin.training.trainer")
     importlib.import_module("torch._dynamo")  # torch needs it for tensors without values
 
 

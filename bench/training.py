@@ -36,9 +36,8 @@ from weighin.determinism import PINS, pin
 
 if TYPE_CHECKING:
     from weighin.network.spec import NetworkSpec
-    from weighin.training.job import Job
-    from weighin.training.run import Run
-    from weighin.training.team import Team
+    from weighin.training.process_group import ProcessGroup
+    from weighin.training.trainer import Job, Trainer
 
 COMMAND = "python -m bench.training"
 NETWORKS = ("seed", "mobilenetv3")
@@ -125,7 +124,7 @@ def _spec(network: str) -> "NetworkSpec":
 def _job(network: str, pack: Path, shards: int = 4, seed: int = 1) -> "Job":
     from bench.plain_loop import COLOUR, LR, MOMENTUM, SHIFT
     from weighin.params import load
-    from weighin.training.job import Job
+    from weighin.training.trainer import Job
 
     recipe = load(ROOT / "params.yaml").recipe
     off: dict[str, Any] = {knob.name: 0 for knob in fields(recipe.augment)}
@@ -149,72 +148,70 @@ def _job(network: str, pack: Path, shards: int = 4, seed: int = 1) -> "Job":
 
 def ours(network: str, pack: str, workers: str, shards: str) -> float:
     """Return images/s of an epoch after the first, by so many workers."""
-    from weighin.training.team import work
+    from weighin.training.process_group import launch
 
-    return work(_timed_epochs, int(workers), _job(network, Path(pack), int(shards)))
+    return launch(_timed_epochs, int(workers), _job(network, Path(pack), int(shards)))
 
 
 def learned(network: str, pack: str, seed: str) -> float:
     """Return macro F1 on the validation split at the end of a training."""
-    from weighin.training.loop import fit
-    from weighin.training.team import work
+    from weighin.training.process_group import launch
+    from weighin.training.trainer import fit
 
-    return float(work(fit, 2, _job(network, Path(pack), 2, int(seed))).history[-1]["f1"])
-
-
-def _timed_epochs(team: "Team", job: "Job") -> float:
-    run = _run(team, job)
-    run.train_epoch()
-    return run.images_per_epoch / seconds(run.train_epoch, time.perf_counter)
+    return float(launch(fit, 2, _job(network, Path(pack), 2, int(seed))).history[-1]["f1"])
 
 
-def _run(team: "Team", job: "Job") -> "Run":
-    import torch
+def _timed_epochs(group: "ProcessGroup", job: "Job") -> float:
+    from weighin.training.trainer import Trainer
 
-    from weighin.training.quick import keep_memory
-    from weighin.training.run import Run
-
-    torch.set_num_threads(1)
-    keep_memory()
-    return Run(team, job)
+    trainer = Trainer(group, job)
+    trainer.train_epoch()
+    return trainer.images_per_epoch / seconds(trainer.train_epoch, time.perf_counter)
 
 
-def _bare_step(run: "Run") -> Callable[[], None]:
+def _alone(network: str, pack: str) -> "Trainer":
+    """Return the trainer of one process."""
+    from weighin.training.process_group import ProcessGroup
+    from weighin.training.trainer import Trainer
+
+    return Trainer(ProcessGroup(), _job(network, Path(pack)))
+
+
+def _bare_step(trainer: "Trainer") -> Callable[[], None]:
     """Return a training step on one batch that stays in memory."""
     import torch
 
-    order, size = run.batches.order(0), run.job.spec.input
-    shards = [run.batches.shard(order, 0, 0, shard, size) for shard in range(4)]
-    run.module.train()
+    dataset, size = trainer.dataset, trainer.job.spec.input
+    order = dataset.order(0)
+    shards = [dataset.shard(order, 0, 0, shard, size) for shard in range(4)]
+    trainer.module.train()
 
     def step() -> None:
         for inputs, targets in shards:
-            loss = run.criterion(run.module(inputs), targets)
-            torch.autograd.grad(loss, run.flat.parameters)
-        run.optimizer.step(0.0)
+            loss = trainer.criterion(trainer.module(inputs), targets)
+            torch.autograd.grad(loss, trainer.flat.parameters)
+        for parameters in trainer.optimizer.param_groups:
+            parameters["lr"] = 0.0
+        trainer.optimizer.step()
 
     return step
 
 
 def loop_vs_bare(network: str, pack: str) -> float:
     """Return the loop's images a CPU second over the bare step's, taking turns."""
-    from weighin.training.team import Team
-
-    run = _run(Team(), _job(network, Path(pack)))
-    step, steps, times = _bare_step(run), run.batches.per_epoch, [0.0, 0.0]
-    run.train_epoch()
+    trainer = _alone(network, pack)
+    step, steps, times = _bare_step(trainer), trainer.dataset.steps, [0.0, 0.0]
+    trainer.train_epoch()
     for _ in range(3):
         times[0] += seconds(lambda: [step() for _ in range(steps)], time.thread_time)
-        times[1] += seconds(run.train_epoch, time.thread_time)
+        times[1] += seconds(trainer.train_epoch, time.thread_time)
     return times[0] / times[1]
 
 
 def bare(network: str, pack: str) -> float:
     """Return images a CPU second of the bare step: the best of some epochs' worth."""
-    from weighin.training.team import Team
-
-    run = _run(Team(), _job(network, Path(pack)))
-    step = _bare_step(run)
+    trainer = _alone(network, pack)
+    step = _bare_step(trainer)
     step()
     return (
         5
@@ -227,13 +224,12 @@ def flops(network: str, pack: str) -> float:
     """Return FLOP a CPU second of the loop: forward, and twice that backward."""
     from weighin.network.build import structure
     from weighin.network.macs import count_macs
-    from weighin.training.team import Team
 
-    run = _run(Team(), _job(network, Path(pack)))
-    run.train_epoch()
-    macs = count_macs(structure(run.job.spec, run.batches.classes), run.job.spec.input)
-    best = min(seconds(run.train_epoch, time.thread_time) for _ in range(2))
-    return 6 * macs * run.images_per_epoch / best
+    trainer = _alone(network, pack)
+    trainer.train_epoch()
+    macs = count_macs(structure(trainer.job.spec, trainer.dataset.classes), trainer.job.spec.input)
+    best = min(seconds(trainer.train_epoch, time.thread_time) for _ in range(2))
+    return 6 * macs * trainer.images_per_epoch / best
 
 
 def peak(network: str, pack: str) -> float:

@@ -15,9 +15,8 @@ from weighin.images import Pixels
 from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.params import Augment, Loss, Params, Recipe, load
-from weighin.training.job import Job
-from weighin.training.loop import fit
-from weighin.training.team import Team
+from weighin.training.process_group import ProcessGroup
+from weighin.training.trainer import Job, fit
 from weighin.training.weights import module_weights
 
 CLASSES = ("can", "cup", "jar")
@@ -127,7 +126,7 @@ def untrained(spec: NetworkSpec = SPEC, seed: int = 0) -> Trained:
 @cache
 def trained(packed: Path) -> Trained:
     job = Job(SPEC, RECIPE, 16, packed, (1, "train"))
-    return Trained(SPEC, fit(Team(), job).weights)
+    return Trained(SPEC, fit(ProcessGroup(), job).weights)
 
 
 def make_params(**sections: dict[str, Any]) -> Params:

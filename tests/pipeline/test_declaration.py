@@ -30,7 +30,7 @@ def test_deps_are_what_the_stage_imports(name):
 
 def test_the_closure_would_see_a_missing_dep():
     needed = closure(ROOT / "stages/train.py")
-    assert {"src/weighin/training/loop.py", "src/weighin/network/blocks.py"} <= needed
+    assert {"src/weighin/training/trainer.py", "src/weighin/network/blocks.py"} <= needed
     assert not any(name.startswith("src/weighin/report/") for name in needed)
 
 

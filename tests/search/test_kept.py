@@ -9,7 +9,7 @@ from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.evaluation import Measured, Outcome, Task
 from weighin.search.kept import Kept
-from weighin.training.job import Job
+from weighin.training.trainer import Job
 
 OUTCOME = Outcome(Measured(2, ("a", "b"), ((3, 1), (0, 4))), b"state")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import safetensors.numpy
 from small_job import AUGMENT, LOSS, RECIPE, make_job
 
-from weighin.training.loop import fit
-from weighin.training.team import Team
+from weighin.training.process_group import ProcessGroup
+from weighin.training.trainer import fit
 
 EVERY = replace(
     AUGMENT, crop=0.5, rotate=10.0, shear=3.0, cutout=0.3, mixup=0.3, cutmix=0.5, randaugment=2,
@@ -24,6 +24,6 @@ if __name__ == "__main__":
     digest = hashlib.sha256()
     for optimizer in ("sgd", "adamw"):
         recipe = replace(RECIPE, optimizer=optimizer, augment=EVERY, loss=loss)
-        fitted = fit(Team(), make_job(Path(sys.argv[1]), recipe=recipe, epochs=2))
-        digest.update(safetensors.numpy.save(fitted.weights) + fitted.logits.tobytes())
+        result = fit(ProcessGroup(), make_job(Path(sys.argv[1]), recipe=recipe, epochs=2))
+        digest.update(safetensors.numpy.save(result.weights) + result.logits.tobytes())
     print(digest.hexdigest())

@@ -16,8 +16,8 @@ if __name__ == "__main__":
 
     from weighin.errors import WeighinError
     from weighin.files import sha256_file
-    from weighin.training.complete import complete
-    from weighin.training.team import is_first
+    from weighin.training.process_group import is_first
+    from weighin.training.train import train_job
     from weighin.training.weights import write_weights
 
     pack, scratch, out = map(Path, sys.argv[1:4])
@@ -26,9 +26,9 @@ if __name__ == "__main__":
         pack, epochs=int(given.get("epochs", 4)), address=(int(given.get("seed", 1)), "t")
     )
     try:
-        fitted = complete(given.get("what", "train"), job, int(given.get("workers", 1)), scratch)
+        result = train_job(given.get("what", "train"), job, int(given.get("workers", 1)), scratch)
         if is_first():
-            write_weights(out, fitted.weights)
+            write_weights(out, result.weights)
             print(sha256_file(out), flush=True)
     except WeighinError as error:
         print(error, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from weighin.files import write_json
 from weighin.images import Pixels, Size
 from weighin.network.spec import NetworkSpec
 from weighin.params import Augment, Loss, Recipe
-from weighin.training.job import Job
+from weighin.training.trainer import Job
 
 CLASSES = ("can", "cup", "jar")
 ROWS = [

@@ -113,7 +113,7 @@ def test_grey_comes_in_from_outside() -> None:
 
 
 def test_colour_of_strength_zero_is_the_identity() -> None:
-    np.testing.assert_array_equal(a.colour(BATCH, rng(0), 0), BATCH)
+    np.testing.assert_array_equal(a.color(BATCH, rng(0), 0), BATCH)
 
 
 class Factors:
@@ -132,14 +132,14 @@ def pillow(kind: Callable[[Image.Image], Any], factor: float) -> np.ndarray:
 
 @pytest.mark.parametrize("factor", [0.6, 1.3])
 def test_brightness_and_saturation_are_pillows_within_its_rounding(factor: float) -> None:
-    bright = a.colour(BATCH, Factors(factor, 1, 1), 1).astype(int)
+    bright = a.color(BATCH, Factors(factor, 1, 1), 1).astype(int)
     assert abs(bright - pillow(ImageEnhance.Brightness, factor)).max() <= 1
-    saturated = a.colour(BATCH, Factors(1, 1, factor), 1).astype(int)
+    saturated = a.color(BATCH, Factors(1, 1, factor), 1).astype(int)
     assert abs(saturated - pillow(ImageEnhance.Color, factor)).max() <= 1
 
 
 def test_contrast_keeps_each_images_mean() -> None:
-    out = a.colour(BATCH, Factors(1, 0.5, 1), 1).astype(float)
+    out = a.color(BATCH, Factors(1, 0.5, 1), 1).astype(float)
     np.testing.assert_allclose(out.mean((1, 2, 3)), BATCH.mean((1, 2, 3)), atol=0.6)
     np.testing.assert_allclose(out.std((1, 2, 3)), BATCH.std((1, 2, 3)) / 2, atol=0.6)
 
@@ -177,7 +177,7 @@ def test_cutmix_labels_by_area() -> None:
 
 
 def test_randaugment_has_the_fourteen_operations_of_its_paper() -> None:
-    colours = {"autocontrast", "brightness", "colour", "contrast", "equalize", "sharpness"}
+    colours = {"autocontrast", "brightness", "color", "contrast", "equalize", "sharpness"}
     depths, moves = {"posterize", "solarize"}, {"rotate", "translate-x", "translate-y"}
     assert RANDAUGMENT.keys() == colours | depths | moves | {"identity", "shear-x", "shear-y"}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import Run, digest
+from weighin.files import write_bytes
 from weighin.training import checkpoint
 from weighin.training.checkpoint import State
 
@@ -21,7 +22,7 @@ def state() -> State:
 
 
 def test_a_state_comes_back_as_it_was(state: State, tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "a.state", checkpoint.pack(state))
+    write_bytes(tmp_path / "a.state", checkpoint.pack(state))
     back = checkpoint.unpack(checkpoint.load(tmp_path / "a.state"))
     assert back is not None
     assert (back.epoch, back.history) == (state.epoch, state.history)

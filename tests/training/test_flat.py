@@ -14,7 +14,7 @@ from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
 from weighin.training.flat import FlatModule
-from weighin.training.optimizer import Optimizer
+from weighin.training.trainer import make_optimizer
 from weighin.training.weights import module_weights
 
 SPEC = NetworkSpec.from_dict({"input": [16, 16], "width": 1.0, "rows": ROWS})
@@ -51,18 +51,18 @@ MAKERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
 def test_steps_are_those_of_torch_on_the_plain_module(recipe: Recipe) -> None:
     plain = network()
     flat = FlatModule(copy.deepcopy(plain))
-    ours, theirs = Optimizer(flat, recipe), MAKERS[recipe.optimizer](plain_groups(plain, 0.01))
+    ours = make_optimizer(flat, recipe)
+    theirs = MAKERS[recipe.optimizer](plain_groups(plain, 0.01))
     for step in range(4):
-        rate = 0.1 / (step + 1)
-        for group in theirs.param_groups:
-            group["lr"] = rate
+        for group in [*ours.param_groups, *theirs.param_groups]:
+            group["lr"] = 0.1 / (step + 1)
         theirs.zero_grad()
         F.cross_entropy(plain(X), Y).backward()
         theirs.step()
         grads = torch.autograd.grad(F.cross_entropy(flat.module(X), Y), flat.parameters)
         for view, grad in zip(flat.views(flat.grads), grads, strict=True):
             view.copy_(grad)
-        ours.step(rate)
+        ours.step()
     expected, found = module_weights(plain), module_weights(flat.module)
     assert expected.keys() == found.keys()
     for name, array in expected.items():
@@ -86,7 +86,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
     decayed = sum(p.numel() for p in flat.module.parameters() if p.ndim > 1)
     assert (flat.decayed, flat.trained) == (decayed, len(flat.weights))
     before = flat.weights.clone()
-    Optimizer(flat, replace(SGD, momentum=0.0)).step(0.5)  # gradients are zero
+    make_optimizer(flat, replace(SGD, momentum=0.0, lr=0.5)).step()  # gradients are zero
     torch.testing.assert_close(flat.weights[:decayed], before[:decayed] * (1 - 0.5 * 0.01))
     assert torch.equal(flat.weights[decayed:], before[decayed:])
 
@@ -118,7 +118,7 @@ def test_frozen_weights_do_not_move() -> None:
     flat = FlatModule(network(), "all-but-norms-and-head")
     before = module_weights(flat.module)
     flat.grads.fill_(1)
-    Optimizer(flat, SGD).step(0.1)
+    make_optimizer(flat, SGD).step()
     after = module_weights(flat.module)
     moved = {name for name in before if not (before[name] == after[name]).all()}
     assert moved == trained_names("all-but-norms-and-head")

@@ -22,8 +22,8 @@ from weighin.network.cost import folded_macs
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.training.complete import complete
-from weighin.training.job import Job
+from weighin.training.train import train_job
+from weighin.training.trainer import Job
 
 RATE = 0.2  # of the recipe's peak: a network that is nearly right needs no more
 LESSON = 1.0  # weight of the teacher's labels, where the recipe has none
@@ -62,12 +62,12 @@ class Shears:
             packed=self.packed,
             address=(self.params.seed, what),
             start=network.weights,
-            teacher=self.uncut.as_teacher(),
+            teacher=self.uncut,
         )
-        fitted = complete(what, job, "auto", self.scratch)
+        result = train_job(what, job, "auto", self.scratch)
         held = read_packed(self.packed, "validation", network.spec.input)
-        found = agreement(held.labels, fitted.logits.argmax(1), held.classes)
-        trained = Trained(network.spec, fitted.weights)
+        found = agreement(held.labels, result.logits.argmax(1), held.classes)
+        trained = Trained(network.spec, result.weights)
         return trained, self.score(trained, (found.f1, found.accuracy))
 
 

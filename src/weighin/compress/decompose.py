@@ -21,7 +21,7 @@ from weighin.network.factorized import Method
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.training.team import is_first
+from weighin.training.process_group import is_first
 from weighin.training.weights import Weights
 
 

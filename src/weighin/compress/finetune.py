@@ -26,9 +26,9 @@ from weighin.network.export import export_onnx
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.training.complete import complete
-from weighin.training.job import Epoch, Job, Logits
-from weighin.training.team import is_first
+from weighin.training.process_group import is_first
+from weighin.training.train import train_job
+from weighin.training.trainer import Epoch, Job, Logits
 from weighin.training.weights import Weights
 
 FINETUNED, TRAINED = "finetuned", "as trained"
@@ -141,12 +141,12 @@ def recovered(
         ranks=given.ranks,
         start=given.weights,
         freeze=knobs.freeze,
-        teacher=teacher.as_teacher() if knobs.distillation else None,
+        teacher=teacher if knobs.distillation else None,
         all_data=params.train.all_data,
     )
     curve = out / "history.json"
-    fitted = complete("finetune", job, params.train.workers, scratch, curve)
-    return replace(given, weights=fitted.weights), fitted.history
+    result = train_job("finetune", job, params.train.workers, scratch, curve)
+    return replace(given, weights=result.weights), result.history
 
 
 def _run(runner: Runner, held: Packed) -> Logits:

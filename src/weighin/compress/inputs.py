@@ -20,7 +20,7 @@ from torch import nn
 
 from weighin.compress.algebra import Array
 from weighin.images import normalize
-from weighin.training.run import CHUNK
+from weighin.training.trainer import CHUNK
 
 RIDGE = 1e-3  # of the mean variance, added to each channel: one that never fires keeps its weights
 

@@ -20,9 +20,8 @@ from weighin.grading.f1 import agreement
 from weighin.images import normalize
 from weighin.network.build import build
 from weighin.network.spec import NetworkSpec
-from weighin.training.job import Logits
-from weighin.training.run import predict_logits
-from weighin.training.team import Team
+from weighin.training.process_group import ProcessGroup
+from weighin.training.trainer import Logits, predict_logits
 from weighin.training.weights import Weights, load_weights
 
 SAMPLE = 256  # training images behind a divergence
@@ -80,7 +79,7 @@ class Probe:
     def agreement(self, changes: Mapping[str, Array]) -> tuple[float, float]:
         """Return macro F1 and accuracy on the validation split."""
         with self._changed(changes):
-            logits = predict_logits(self.module, self.validation.images, Team())
+            logits = predict_logits(self.module, self.validation.images, ProcessGroup())
         found = agreement(self.validation.labels, logits.argmax(1), self.validation.classes)
         return found.f1, found.accuracy
 

@@ -7,44 +7,17 @@ ranks.yaml has a line a factorized layer, to read and to edit; a network is rebu
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import nn
 
 from weighin.errors import NetworkError, ParamsError
 from weighin.files import write_text
-from weighin.network.build import build
 from weighin.network.factorized import Factorization, ranks_from_dict
-from weighin.network.spec import NetworkSpec, read_spec
+from weighin.network.spec import read_spec
 from weighin.schema import read_yaml
-from weighin.training.job import Teacher
-from weighin.training.weights import Weights, load_weights, read_weights, write_weights
+from weighin.training.weights import Trained as Trained
+from weighin.training.weights import read_weights, write_weights
 
 Ranks = Mapping[str, Factorization]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A network with its weights, and how some of its layers are factorized."""
-
-    spec: NetworkSpec
-    weights: Weights = field(repr=False)
-    ranks: Ranks = field(default_factory=dict)
-
-    def module(self, classes: int) -> nn.Module:
-        """Return the torch module, in eval mode.
-
-        Raises:
-            NetworkError: rows, ranks and weights do not belong together.
-        """
-        module = build(self.spec, classes, self.ranks)
-        load_weights(module, self.weights)
-        return module.eval()
-
-    def as_teacher(self) -> Teacher:
-        """Return the network as one to learn from."""
-        return Teacher(self.spec, self.weights, self.ranks)
 
 
 def write_network(folder: Path, network: Trained) -> None:

@@ -10,9 +10,8 @@ from weighin.determinism import pinned
 from weighin.errors import WorkerError
 from weighin.files import fingerprint
 from weighin.grading.f1 import Confusion, agreement
-from weighin.training.job import Job
-from weighin.training.loop import fit
-from weighin.training.team import Team
+from weighin.training.process_group import ProcessGroup
+from weighin.training.trainer import Job, fit
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,9 @@ def evaluate(task: Task) -> Outcome:
     if not (job.packed / "classes.json").exists():
         problem = f"a worker does not see {job.packed} from its folder"
         raise WorkerError(problem, "start workers in the project's folder, on a disk they share")
-    fitted = fit(Team(), job, task.state, task.until)
+    result = fit(ProcessGroup(), job, task.state, task.until)
     held = read_packed(job.packed, "validation", job.spec.input)
-    found = agreement(held.labels, fitted.logits.argmax(1), held.classes)
+    found = agreement(held.labels, result.logits.argmax(1), held.classes)
     counts = tuple(tuple(row) for row in found.counts.tolist())
     last = task.until == job.epochs
-    return Outcome(Measured(task.until, held.classes, counts), b"" if last else fitted.state)
+    return Outcome(Measured(task.until, held.classes, counts), b"" if last else result.state)

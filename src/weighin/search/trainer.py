@@ -14,7 +14,7 @@ from weighin.search.halving import promise
 from weighin.search.kept import Kept
 from weighin.search.local import LocalWorkers
 from weighin.search.workers import Workers
-from weighin.training.job import Job
+from weighin.training.trainer import Job
 from weighin.workers import worker_count
 
 

@@ -73,7 +73,7 @@ def affine(batch: Pixels, rng: Generator, rotate: float, shear: float) -> Pixels
     return out
 
 
-def colour(batch: Pixels, rng: Generator, strength: float) -> Pixels:
+def color(batch: Pixels, rng: Generator, strength: float) -> Pixels:
     """Change brightness, contrast and saturation, each by a factor of 1 +- `strength`."""
     count = len(batch)
     bright, contrast, saturation = rng.uniform(1 - strength, 1 + strength, (3, count, 1, 1))
@@ -167,7 +167,7 @@ RANDAUGMENT: dict[str, Operation] = {
     "translate-y": _warped(lambda x, image: (1, 0, 0, 0, 1, 0.3 * x * image.height)),
     "posterize": lambda image, level, sign: ImageOps.posterize(image, 8 - round(4 * level)),
     "solarize": lambda image, level, sign: ImageOps.solarize(image, 256 - round(256 * level)),
-    "colour": _enhanced(ImageEnhance.Color),
+    "color": _enhanced(ImageEnhance.Color),
     "contrast": _enhanced(ImageEnhance.Contrast),
     "brightness": _enhanced(ImageEnhance.Brightness),
     "sharpness": _enhanced(ImageEnhance.Sharpness),
@@ -191,7 +191,7 @@ def augment(
     if knobs.randaugment:
         batch = randaugment(batch, rng, knobs.randaugment, knobs.magnitude)
     if knobs.colour:
-        batch = colour(batch, rng, knobs.colour)
+        batch = color(batch, rng, knobs.colour)
     if knobs.cutout:
         batch = cutout(batch, rng, knobs.cutout)
     if knobs.mixup:

@@ -14,10 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from weighin.files import sweep, write_bytes
+from weighin.files import sweep
 from weighin.progress import say
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,9 @@ def unpack(data: bytes) -> State | None:
     digest, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != digest:
         return None
-    arrays: Arrays = safetensors.numpy.load(body)
+    arrays = safetensors.numpy.load(body)
     facts = json.loads(arrays.pop("facts").tobytes())
     return State(arrays, facts["epoch"], facts["history"])
-
-
-def save(path: Path, data: bytes) -> None:
-    """Write a packed state to `path`, whole or not at all."""
-    write_bytes(path, data)
 
 
 def load(path: Path) -> bytes:

@@ -16,7 +16,7 @@ class FlatModule:
     """A module whose parameters and batch-norm statistics live in flat vectors.
 
     weights (P,) holds first the decayed parameters, then those that are not (norms, biases), then
-    the frozen ones; grads (P',) covers the first two; statistics (Q,) holds running means and
+    the frozen ones; grads (T,) covers the first two; statistics (Q,) holds running means and
     variances. Convolution weights lie in channels-last order. `parameters` are the trained ones, in
     the order of grads.
     """
@@ -31,43 +31,48 @@ class FlatModule:
         self.weights = torch.zeros(sum(sizes))
         self.grads = torch.zeros(self.trained)
         self.parameters = [named[name] for name in order if groups[name] < 2]
-        every = [named[name] for name in order]
-        for parameter, view in zip(every, _views(self.weights, every), strict=True):
-            view.copy_(parameter.data)
-            parameter.data = view
-            parameter.requires_grad_(False)
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
+        views = _views(self.weights, [named[name] for name in order])
+        for name, view in zip(order, views, strict=True):
+            view.copy_(named[name].data)
+            named[name].data = view
+            named[name].requires_grad_(groups[name] < 2)
         self.statistics = self._adopt_statistics()
 
+    @property
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """The weights and the statistics: what a copy of the network needs."""
+        return self.weights, self.statistics
+
+    def copy_(self, vectors: Sequence[Tensor]) -> None:
+        """Take the values of other weights and statistics."""
+        for own, other in zip(self.vectors, vectors, strict=True):
+            own.copy_(other)
+
     def views(self, vector: Tensor) -> list[Tensor]:
-        """Return views of a vector (P',) in the shapes and order of `parameters`."""
+        """Return views of a vector (T,) in the shapes and order of `parameters`."""
         return _views(vector, self.parameters)
 
     def _adopt_statistics(self) -> Tensor:
         norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.track_running_stats]
-        flat = torch.zeros(sum(2 * m.num_features for m in norms))
-        at = 0
-        for norm in norms:
+        names = [(norm, name) for norm in norms for name in ("running_mean", "running_var")]
+        parts = [getattr(norm, name) for norm, name in names]
+        flat = torch.cat([*parts, torch.zeros(0)])
+        for (norm, name), view in zip(names, _views(flat, parts), strict=True):
             norm.num_batches_tracked = None  # momentum is fixed: the counter serves nobody
-            for name in ("running_mean", "running_var"):
-                view = flat[at : at + norm.num_features]
-                view.copy_(getattr(norm, name))
-                setattr(norm, name, view)
-                at += norm.num_features
+            setattr(norm, name, view)
         return flat
 
 
 def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     parts = torch.split(flat, [tensor.numel() for tensor in like])
-    return [_shaped(part, tensor.shape) for part, tensor in zip(parts, like, strict=True)]
-
-
-def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:
-    if len(shape) != 4:
-        return flat.view(shape)
-    out, into, height, width = shape
-    return flat.view(out, height, width, into).permute(0, 3, 1, 2)
+    shaped = []
+    for part, shape in zip(parts, [tensor.shape for tensor in like], strict=True):
+        if len(shape) == 4:
+            out, into, height, width = shape
+            shaped.append(part.view(out, height, width, into).permute(0, 3, 1, 2))
+        else:
+            shaped.append(part.view(shape))
+    return shaped
 
 
 def _groups(module: nn.Module, freeze: str) -> dict[str, int]:

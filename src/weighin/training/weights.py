@@ -5,6 +5,7 @@ weights give equal bytes.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,31 @@ from torch import Tensor, nn
 
 from weighin.errors import NetworkError
 from weighin.files import write_bytes
+from weighin.network.build import build
+from weighin.network.factorized import Factorization
+from weighin.network.spec import NetworkSpec
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 FIX = "rebuild the stage that wrote the weights: dvc repro"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its weights, and how some of its layers are factorized."""
+
+    spec: NetworkSpec
+    weights: Weights = field(repr=False)
+    ranks: Mapping[str, Factorization] = field(default_factory=dict)
+
+    def module(self, classes: int) -> nn.Module:
+        """Return the torch module, in eval mode.
+
+        Raises:
+            NetworkError: rows, ranks and weights do not belong together.
+        """
+        module = build(self.spec, classes, self.ranks)
+        load_weights(module, self.weights)
+        return module.eval()
 
 
 def write_weights(path: Path, weights: Weights) -> None:

@@ -20,10 +20,9 @@ from weighin.network.macs import count_macs
 from weighin.network.spec import read_spec, shipped
 from weighin.params import load
 from weighin.schema import with_values
-from weighin.training.complete import complete
-from weighin.training.job import Job
-from weighin.training.run import predict_logits
-from weighin.training.team import Team
+from weighin.training.process_group import ProcessGroup
+from weighin.training.train import train_job
+from weighin.training.trainer import Job, predict_logits
 from weighin.training.weights import load_weights
 
 ROOT = Path(__file__).parents[3]
@@ -88,11 +87,11 @@ def test_a_network_of_a_million_and_a_half_macs_tells_them_apart(data, tmp_path)
     pack = tmp_path / "pack"
     prepare(data, pack, replace(params.prepare, sizes=(spec.input,)), 0, workers=2)
     job = Job(spec, recipe, EPOCHS, pack, (0, "train"), all_data=True)
-    load_weights(module, complete("train", job, 2, tmp_path).weights)
+    load_weights(module, train_job("train", job, 2, tmp_path).weights)
     rows = rows_of(data / "test_truth.csv")
     images = np.stack([fitted(data / "test" / name, spec.input) for name, _ in rows])
     classes = np.array(sorted(class_counts(1500)))
-    predicted = classes[predict_logits(module, images, Team()).argmax(1)]
+    predicted = classes[predict_logits(module, images, ProcessGroup()).argmax(1)]
     assert f1_score([label for _, label in rows], predicted, average="macro") > 0.85
 
 

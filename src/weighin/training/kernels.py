@@ -34,16 +34,16 @@ def keep_memory() -> None:
             allocator(knob, size)
 
 
-def quicken(module: nn.Module) -> None:
+def use_fast_kernels(module: nn.Module) -> None:
     """Let layers of `module` choose their kernels by the size of their maps.
 
     Names, weights and what they compute stay: only the order of additions differs.
     """
     for layer in module.modules():
-        layer.__class__ = _quicker(layer)
+        layer.__class__ = _fast_class(layer)
 
 
-def _quicker(layer: nn.Module) -> type[nn.Module]:
+def _fast_class(layer: nn.Module) -> type[nn.Module]:
     if type(layer) is Mean or (type(layer) is nn.AdaptiveAvgPool2d and layer.output_size == 1):
         return _Mean
     if type(layer) is not nn.Conv2d or layer.dilation != (1, 1):

@@ -1,4 +1,4 @@
-"""Which images are in which shard."""
+"""Which images are in which shard, and the shard as tensors."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,36 +9,36 @@ import torch
 from small_job import AUGMENT, RECIPE, picture
 
 from weighin.images import normalize
-from weighin.training.batches import Batches, Examples
+from weighin.training.dataset import Dataset
 
 OFF = replace(AUGMENT, flip=0.0, translate=0.0, colour=0.0)
 PLAIN = replace(RECIPE, balance=0.0, augment=OFF)
 LABELS = np.array([0] * 32 + [1] * 24 + [2] * 8)
 IMAGES = np.stack([picture("train", i, (12, 12)) for i in range(64)])
-EXAMPLES = Examples(IMAGES, LABELS, 3)
 
 
-def batches(**changes: object) -> Batches:
-    return Batches({(12, 12): EXAMPLES}, replace(PLAIN, **changes), (1, "t"))
+def dataset(count: int = 64, classes: int = 3, **changes: object) -> Dataset:
+    images = {(12, 12): IMAGES[:count]}
+    return Dataset(images, LABELS[:count], classes, replace(PLAIN, **changes), (1, "t"))
 
 
 def test_an_epoch_is_a_permutation_and_no_two_are_alike() -> None:
-    made = batches()
-    assert (made.size, made.per_epoch) == (16, 4)
+    made = dataset()
+    assert (made.batch, made.steps) == (16, 4)
     first, second = made.order(0), made.order(1)
     assert sorted(first) == sorted(second) == list(range(64))
     assert (first != second).any()
-    np.testing.assert_array_equal(first, batches().order(0))
+    np.testing.assert_array_equal(first, dataset().order(0))
 
 
 def test_the_rest_of_a_last_batch_waits_for_another_epoch() -> None:
-    few = Batches({(12, 12): Examples(IMAGES[:40], LABELS[:40], 3)}, PLAIN, (1, "t"))
-    assert few.per_epoch == 2
+    few = dataset(40)
+    assert few.steps == 2
     assert len(set(few.order(0).tolist())) == 32
 
 
 def test_fewer_images_than_a_batch_are_repeated_evenly() -> None:
-    few = Batches({(12, 12): Examples(IMAGES[:5], LABELS[:5], 3)}, PLAIN, (1, "t"))
+    few = dataset(5)
     counts = Counter(few.order(0).tolist())
     assert sum(counts.values()) == 16 and set(counts.values()) == {3, 4}
 
@@ -49,7 +49,7 @@ def test_fewer_images_than_a_batch_are_repeated_evenly() -> None:
 def test_balanced_classes_come_in_their_shares(balance: float, expected: list[float]) -> None:
     weights = np.array([32, 24, 8]) ** (1 - balance)
     np.testing.assert_allclose(64 * weights / weights.sum(), expected, atol=0.01)
-    made = batches(balance=balance)
+    made = dataset(balance=balance)
     for epoch in range(5):
         counts = np.bincount(LABELS[made.order(epoch)], minlength=3)
         assert (abs(counts - expected) <= 5).all()
@@ -58,13 +58,13 @@ def test_balanced_classes_come_in_their_shares(balance: float, expected: list[fl
 
 
 def test_balanced_images_of_a_class_come_evenly() -> None:
-    counts = Counter(batches(balance=1.0).order(0).tolist())
+    counts = Counter(dataset(balance=1.0).order(0).tolist())
     of_small = [counts[i] for i in range(56, 64)]
     assert min(of_small) >= 2 and max(of_small) <= 3  # 8 images share 21.3 places
 
 
 def test_a_shard_is_its_images_normalized_channels_last() -> None:
-    made = batches()
+    made = dataset()
     order = made.order(0)
     inputs, targets = made.shard(order, 0, 2, 1, (12, 12))
     chosen = order[2 * 16 + 4 : 2 * 16 + 8]
@@ -75,7 +75,7 @@ def test_a_shard_is_its_images_normalized_channels_last() -> None:
 
 
 def test_a_shard_does_not_depend_on_what_was_made_before() -> None:
-    made, augmented = batches(augment=AUGMENT), batches(augment=AUGMENT)
+    made, augmented = dataset(augment=AUGMENT), dataset(augment=AUGMENT)
     order = made.order(3)
     for step in range(3):
         made.shard(order, 3, step, 0, (12, 12))
@@ -85,5 +85,5 @@ def test_a_shard_does_not_depend_on_what_was_made_before() -> None:
 
 
 def test_the_prior_is_each_classes_share_and_never_zero() -> None:
-    assert EXAMPLES.prior().tolist() == [0.5, 0.375, 0.125]
-    assert Examples(IMAGES, LABELS, 4).prior().tolist() == [0.5, 0.375, 0.125, 0.5 / 64]
+    assert dataset().prior().tolist() == [0.5, 0.375, 0.125]
+    assert dataset(classes=4).prior().tolist() == [0.5, 0.375, 0.125, 0.5 / 64]

@@ -1,4 +1,4 @@
-"""The quick layers compute what torch's own do, gradients included."""
+"""The fast kernels compute what torch's own do, gradients included."""
 
 import copy
 
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from weighin.network.build import build, initialize
 from weighin.network.layers import Mean
 from weighin.network.spec import NetworkSpec, read_spec, shipped
-from weighin.training import quick
-from weighin.training.quick import depthwise_weight_gradient, quicken
+from weighin.training import kernels
+from weighin.training.kernels import depthwise_weight_gradient, use_fast_kernels
 
 
 def both(layer: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return (plain, quick) pairs: the output, the gradient of x and of every parameter."""
+    """Return (plain, fast) pairs: the output, the gradient of x and of every parameter."""
     found = []
     for module in (copy.deepcopy(layer), copy.deepcopy(layer)):
         if found:
-            quicken(module)
-            assert any(m.__class__.__module__ == quick.__name__ for m in module.modules())
+            use_fast_kernels(module)
+            assert any(m.__class__.__module__ == kernels.__name__ for m in module.modules())
         inputs = x.clone().requires_grad_()
         y = module(inputs)
         weights = torch.linspace(-1, 1, y.numel()).view(y.shape)
@@ -77,7 +77,7 @@ def test_other_layers_stay_what_they_are() -> None:
         nn.Linear(2, 2),
     ]
     before = [type(layer) for layer in layers]
-    quicken(nn.ModuleList(layers))
+    use_fast_kernels(nn.ModuleList(layers))
     assert [type(layer) for layer in layers] == before
 
 

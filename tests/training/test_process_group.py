@@ -11,12 +11,10 @@ from small_job import RECIPE, make_job
 
 from conftest import Run, digest
 from weighin.errors import WorkerError
-from weighin.files import sha256_file
-from weighin.training import checkpoint
-from weighin.training.complete import complete
-from weighin.training.job import Job
-from weighin.training.loop import fit
-from weighin.training.team import Team, work
+from weighin.files import sha256_file, write_bytes
+from weighin.training.process_group import ProcessGroup, launch
+from weighin.training.train import train_job
+from weighin.training.trainer import Job, fit
 from weighin.training.weights import write_weights
 
 pytestmark = pytest.mark.serial
@@ -25,9 +23,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 
 def trained(packed: Path, folder: Path, workers: int = 1, seed: int = 1) -> str:
     """Return the digest of the small job's weights."""
-    complete_job = make_job(packed, address=(seed, "t"))
-    fitted = complete("train", complete_job, workers, folder)
-    write_weights(folder / "weights", fitted.weights)
+    job = make_job(packed, address=(seed, "t"))
+    result = train_job("train", job, workers, folder)
+    write_weights(folder / "weights", result.weights)
     return sha256_file(folder / "weights")
 
 
@@ -48,7 +46,7 @@ def test_eight_local_workers_give_the_bytes_of_one(packed: Path, tmp_path: Path)
     recipe = replace(RECIPE, shards=8, shard_size=2)
     job = make_job(packed, recipe=recipe, epochs=2)
     alone, all_eight = (
-        complete("train", job, workers, tmp_path / f"{workers}").weights for workers in (1, 8)
+        train_job("train", job, workers, tmp_path / f"{workers}").weights for workers in (1, 8)
     )
     assert {name: values.tobytes() for name, values in all_eight.items()} == {
         name: values.tobytes() for name, values in alone.items()
@@ -73,57 +71,66 @@ def test_another_worker_count_goes_on_to_the_same_bytes(
     packed: Path, tmp_path: Path, alone: str
 ) -> None:
     job = make_job(packed, address=(1, "t"))
-    half = work(_half, 2, job)
-    checkpoint.save(tmp_path / "train.state", half)
+    half = launch(_half, 2, job)
+    write_bytes(tmp_path / "train.state", half)
     assert trained(packed, tmp_path, workers=3) == alone
 
 
-def _half(team: Team, job: Job) -> bytes:
-    return fit(team, job, until=2).state
+def _half(group: ProcessGroup, job: Job) -> bytes:
+    return fit(group, job, until=2).state
 
 
-def test_pieces_are_shared_in_order() -> None:
-    assert [list(Team(rank, 3).mine(7)) for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [list(Team(rank, 4).mine(5)) for rank in range(4)] == [[0, 1], [2, 3], [4], []]
+def test_shards_are_divided_in_order() -> None:
+    assert [list(ProcessGroup(rank, 3).local_shards(7)) for rank in range(3)] == [
+        [0, 1, 2],
+        [3, 4, 5],
+        [6],
+    ]
+    assert [list(ProcessGroup(rank, 4).local_shards(5)) for rank in range(4)] == [
+        [0, 1],
+        [2, 3],
+        [4],
+        [],
+    ]
 
 
-def _gather(team: Team, pieces: int) -> list[float]:
+def _all_gather(group: ProcessGroup, shards: int) -> list[float]:
     import torch
 
-    rows = torch.tensor([[float(piece), 0.5] for piece in team.mine(pieces)]).reshape(-1, 2)
-    return team.gather(rows, pieces)[:, 0].tolist()
+    rows = torch.tensor([[float(shard), 0.5] for shard in group.local_shards(shards)])
+    return group.all_gather(rows.reshape(-1, 2), shards)[:, 0].tolist()
 
 
-def test_gather_returns_every_piece_in_order() -> None:
-    assert work(_gather, 3, 7) == [0, 1, 2, 3, 4, 5, 6]
+def test_all_gather_returns_every_shard_in_order() -> None:
+    assert launch(_all_gather, 3, 7) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_more_workers_than_pieces() -> None:
-    assert work(_gather, 3, 2) == [0, 1]
+def test_more_workers_than_shards() -> None:
+    assert launch(_all_gather, 3, 2) == [0, 1]
 
 
-def _share(team: Team, data: bytes) -> bytes:
-    other = team.share(data if team.rank == 0 else b"not this")
+def _broadcast(group: ProcessGroup, data: bytes) -> bytes:
+    other = group.broadcast(data if group.rank == 0 else b"not this")
     assert other == data
     return other
 
 
 @pytest.mark.parametrize("data", [b"", b"\0one\xff"])
-def test_share_gives_the_first_workers_bytes(data: bytes) -> None:
-    assert work(_share, 2, data) == data
+def test_broadcast_gives_the_first_workers_bytes(data: bytes) -> None:
+    assert launch(_broadcast, 2, data) == data
 
 
-def _fails(team: Team, how: str) -> None:
+def _fails(group: ProcessGroup, how: str) -> None:
     import os
     import signal
 
     import torch
 
-    if team.rank == 1:
+    if group.rank == 1:
         if how == "raises":
             raise ValueError("no such thing")
         os.kill(os.getpid(), signal.SIGKILL)
-    team.gather(torch.zeros(1, 1), team.size)
+    group.all_gather(torch.zeros(1, 1), group.size)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,7 @@ def _fails(team: Team, how: str) -> None:
 def test_a_lost_worker_ends_the_run_at_once(how: str, said: str) -> None:
     began = time.monotonic()
     with pytest.raises(WorkerError) as caught:
-        work(_fails, 2, how)
+        launch(_fails, 2, how)
     assert caught.value.problem == said
     assert caught.value.fix == (
         "run the same command again: it goes on from the last finished epoch"
@@ -157,4 +164,4 @@ def _explode() -> None:
 
 def test_a_worker_that_does_not_start_is_not_waited_for() -> None:
     with pytest.raises(WorkerError, match="a training worker ended with code"):
-        work(_gather, 2, _Unreadable())
+        launch(_all_gather, 2, _Unreadable())

@@ -1,0 +1,72 @@
+"""The training images, and which of them are in which shard.
+
+Shapes: N images of H x W pixels, K classes, B images a shard.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from weighin.determinism import generator
+from weighin.images import Pixels, Size, normalize
+from weighin.params import Recipe
+from weighin.training.augment import augment
+
+Address = tuple[int | str, ...]
+Labels = npt.NDArray[np.int64]
+
+
+class Dataset:
+    """The same images at one or more sizes; every shard is a pure function of its address."""
+
+    def __init__(
+        self,
+        images: Mapping[Size, Pixels],
+        labels: Labels,
+        classes: int,
+        recipe: Recipe,
+        address: Address,
+    ) -> None:
+        """Take images (N, H, W, 3) by size, labels (N,) of `classes` classes, a run's address."""
+        self.images, self.labels, self.classes = images, labels, classes
+        self.recipe, self.address = recipe, address
+        self.counts = np.bincount(labels, minlength=classes)  # (K,)
+        self.batch = recipe.shards * recipe.shard_size
+        self.steps = max(1, len(labels) // self.batch)  # of an epoch
+
+    def prior(self) -> Tensor:
+        """Return each class's share (K,), never quite zero."""
+        counts = self.counts.astype(np.float32)
+        return torch.from_numpy(np.maximum(counts, 0.5) / np.float32(len(self.labels)))
+
+    def order(self, epoch: int) -> Labels:
+        """Return the image index of every place in an epoch (steps * batch,)."""
+        rng = generator(*self.address, "order", epoch)
+        places, count = self.steps * self.batch, len(self.labels)
+        if self.recipe.balance:
+            return self._balanced(rng, places)
+        rounds = -(-places // count)
+        return np.concatenate([rng.permutation(count) for _ in range(rounds)])[:places]
+
+    def _balanced(self, rng: np.random.Generator, places: int) -> Labels:
+        """Draw with class weights n^-balance: systematic, so that each image comes evenly."""
+        weights = np.array([float(n) ** -self.recipe.balance if n else 0.0 for n in self.counts])
+        shuffled = rng.permutation(len(self.labels))
+        edges = np.cumsum(weights[self.labels[shuffled]])
+        points = (np.arange(places) + rng.random()) * (edges[-1] / places)
+        drawn = shuffled[np.minimum(np.searchsorted(edges, points), len(edges) - 1)]
+        return rng.permutation(drawn)
+
+    def shard(
+        self, order: Labels, epoch: int, step: int, shard: int, size: Size
+    ) -> tuple[Tensor, Tensor]:
+        """Return a shard's inputs (B, 3, H, W), channels last, and targets (B, K)."""
+        start = step * self.batch + shard * self.recipe.shard_size
+        chosen = order[start : start + self.recipe.shard_size]
+        targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
+        rng = generator(*self.address, "augment", epoch, step, shard)
+        images, targets = augment(self.images[size][chosen], targets, rng, self.recipe.augment)
+        return torch.from_numpy(normalize(images)), torch.from_numpy(targets)

@@ -1,0 +1,221 @@
+"""The processes of one training run: which shards each computes, and how the rows are gathered.
+
+Rows are gathered as they are and added in shard order by every process, so the result does not
+depend on the number of processes. They talk over gloo: local processes started here, or the ranks
+of `torchrun`.
+"""
+
+import atexit
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from weighin.errors import WorkerError
+from weighin.processes import undisturbed
+
+R = TypeVar("R")
+PATIENCE = timedelta(minutes=5)  # with a process whose host fell silent; a killed one shows at once
+FIX = "run the same command again: it goes on from the last finished epoch"
+
+
+class ProcessGroup:
+    """The processes of a run; this one is `rank` of `size`."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    def local_shards(self, shards: int) -> range:
+        """Return which of so many shards, numbered in order, this process computes."""
+        slots = -(-shards // self.size)
+        return range(min(self.rank * slots, shards), min((self.rank + 1) * slots, shards))
+
+    def all_gather(self, rows: Tensor, shards: int) -> Tensor:
+        """Return all rows (shards, T) in order, given those of this process's shards.
+
+        Raises:
+            WorkerError: another process ended.
+        """
+        if self.size == 1:
+            return rows
+        slots = -(-shards // self.size)
+        sent = rows.new_zeros(slots, rows.shape[1])
+        sent[: len(rows)] = rows
+        out = [torch.empty_like(sent) for _ in range(self.size)]
+        with _exchange():
+            dist.all_gather(out, sent)
+        return torch.cat(out)[:shards]
+
+    def broadcast(self, data: bytes) -> bytes:
+        """Return the bytes of rank 0, in every process.
+
+        Raises:
+            WorkerError: another process ended.
+        """
+        if self.size == 1:
+            return data
+        length = torch.tensor([len(data)])
+        with _exchange():
+            dist.broadcast(length, 0)
+        body = torch.zeros(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            body.numpy()[:] = np.frombuffer(data, np.uint8)
+        with _exchange():
+            dist.broadcast(body, 0)
+        return body.numpy().tobytes()
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:120]
+        raise WorkerError(f"a training worker went away ({reason})", FIX) from None
+
+
+def under_torchrun() -> bool:
+    """Whether this process is a rank of `torchrun`."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes: not a later rank of `torchrun`."""
+    return int(os.environ.get("RANK", 0)) == 0 or not under_torchrun()
+
+
+def launch(function: Callable[..., R], workers: int, *arguments: Any) -> R:
+    """Return ``function(group, *arguments)``, run by `workers` processes; this one is the first.
+
+    Under torchrun its ranks are the workers. `function` and its arguments go to the others by
+    multiprocessing, so they must be importable and small.
+
+    Raises:
+        WorkerError: another worker went away; those that are left have ended.
+    """
+    if under_torchrun():
+        return function(_rank_of_torchrun(), *arguments)
+    if workers == 1:
+        return function(ProcessGroup(), *arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        store = (Path(folder) / "store").as_uri()
+        with _others(function, store, workers, arguments), _joined(store, 0, workers) as group:
+            return function(group, *arguments)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A worker that this process started, and the pipe that it writes to."""
+
+    process: ForkServerProcess
+    reader: Connection
+
+    def await_start(self) -> None:
+        """Return when the worker is up; one that died first would be waited for in vain."""
+        try:
+            self.reader.recv_bytes()
+        except EOFError:
+            self.process.join()
+            raise WorkerError("a training worker did not start", FIX) from None
+
+    def failure(self) -> str:
+        """Return how the worker failed, in words; empty where it did not, or only followed."""
+        self.process.join(1)
+        code = self.process.exitcode
+        if code is None or code == 0:
+            return ""
+        with contextlib.suppress(EOFError):
+            return f"a training worker failed: {self.reader.recv_bytes().decode()}"
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return f"a training worker {how}"
+
+
+@contextlib.contextmanager
+def _others(
+    function: Callable[..., Any], store: str, size: int, arguments: tuple[Any, ...]
+) -> Iterator[None]:
+    """Start every worker but the first, wait until each is up, and end them with the block."""
+    context = get_context("forkserver")  # one import of torch for all workers of all jobs
+    context.set_forkserver_preload(["weighin.training.forked", "weighin.training.trainer"])
+    started: list[_Worker] = []
+    try:
+        for rank in range(1, size):
+            reader, writer = context.Pipe(duplex=False)
+            parts = (function, store, rank, size, arguments, writer)
+            process = context.Process(target=_run, args=parts, daemon=True)
+            with undisturbed():
+                process.start()
+            writer.close()
+            started.append(_Worker(process, reader))
+        for worker in started:
+            worker.await_start()
+        yield
+        for worker in started:
+            worker.process.join(PATIENCE.total_seconds())
+    except WorkerError as error:
+        failures = [failure for worker in started if (failure := worker.failure())]
+        raise WorkerError(failures[0] if failures else error.problem, error.fix) from None
+    finally:
+        for worker in started:
+            worker.process.kill()
+
+
+def _run(
+    function: Callable[..., Any],
+    store: str,
+    rank: int,
+    size: int,
+    arguments: tuple[Any, ...],
+    writer: Connection,
+) -> None:
+    Thread(target=_end_with_the_first, daemon=True).start()
+    try:
+        writer.send_bytes(b"up")
+        with _joined(store, rank, size) as group:
+            function(group, *arguments)
+    except (WorkerError, BrokenPipeError):
+        pass  # another worker went away: that one is reported
+    except Exception as error:  # the first worker reports it
+        writer.send_bytes(f"{type(error).__name__}: {error}".encode())
+        os._exit(1)
+    os._exit(0)  # torch takes a second to unload
+
+
+def _end_with_the_first() -> None:
+    first = parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _joined(store: str, rank: int, size: int) -> Iterator[ProcessGroup]:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=PATIENCE)
+    try:
+        yield ProcessGroup(rank, size)
+    finally:
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+@cache
+def _rank_of_torchrun() -> ProcessGroup:
+    """Return this rank; its group lives as long as the process, for a store serves one group."""
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)
+    return ProcessGroup(dist.get_rank(), dist.get_world_size())
