@@ -12,7 +12,7 @@ from bench.waste7 import ROOT, packed
 
 if TYPE_CHECKING:
     from weighin.params import Params
-    from weighin.search.generations import Study, Trial
+    from weighin.search.study import Study, Trial
     from weighin.search.workers import Workers
 
 CPU_SECONDS = 150.0
@@ -79,8 +79,8 @@ def made(params: "Params", pack: Path, workers: "Workers", scratch: Path) -> "St
     """Return the study that the search stage would run."""
     from weighin.data.pack import packed_sizes
     from weighin.search.architecture import planned, proposer
-    from weighin.search.generations import Study
     from weighin.search.space import read_space
+    from weighin.search.study import Study
     from weighin.search.trainer import Trainer
 
     plan, contest = planned(params), params.contest
@@ -110,8 +110,8 @@ def plain(seed: str, pack: str) -> list[Point]:
     from weighin.data.pack import packed_sizes
     from weighin.search.architecture import proposer
     from weighin.search.evaluation import Task, evaluate
-    from weighin.search.generations import Trial
     from weighin.search.space import read_space
+    from weighin.search.study import Trial
     from weighin.search.trainer import shortened
     from weighin.training.trainer import Job
 

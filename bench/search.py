@@ -109,7 +109,7 @@ def timed(pack: Path, workers: int) -> dict[str, float]:
 
 def speed(workers: str, pack: str) -> dict[str, float]:
     """Return the seconds of a search by so many workers, and those of its training."""
-    from weighin.search.local import LocalWorkers
+    from weighin.search.workers import LocalWorkers
 
     spent: list[float] = []
 

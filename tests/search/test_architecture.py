@@ -13,8 +13,8 @@ from weighin.files import read_json, write_json
 from weighin.network.cost import cost
 from weighin.network.spec import read_spec, shipped
 from weighin.params import Params
-from weighin.report.trials import read_trials
 from weighin.search.architecture import rungs, search
+from weighin.search.trials import parse_trials
 
 LONG = {"trials": 6, "generation": 3, "epochs": 2, "halving": 2}
 
@@ -56,7 +56,7 @@ def test_rungs_double() -> None:
 def test_the_study_is_read_by_the_report(found: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "trials.json").write_bytes(found["trials.json"])
     values = read_json(tmp_path / "trials.json")
-    study = read_trials(values)
+    study = parse_trials(values)
     assert sorted(found) == ["network.yaml", "trials.json"]
     assert [t.state for t in study.trials].count("complete") == 4  # two of each generation of three
     assert len(study.trials) == 6
@@ -96,9 +96,9 @@ from weighin.schema import read
 from weighin.files import read_json
 from weighin.params import Params
 from weighin.search.architecture import search
-from weighin.search.kept import Kept
+from weighin.search.evaluation_cache import EvaluationCache
 
-class Dying(Kept):
+class Dying(EvaluationCache):
     def add(self, task, outcome):
         super().add(task, outcome)
         if len(list(self._folder.glob("*.json"))) == 4:
@@ -106,7 +106,7 @@ class Dying(Kept):
 
 if __name__ == "__main__":
     import weighin.search.trainer
-    weighin.search.trainer.Kept = Dying
+    weighin.search.trainer.EvaluationCache = Dying
     packed, out, params, scratch = sys.argv[1:]
     search(Path(packed), Path(out), read(Params, read_json(Path(params)), params), Path(scratch))
 """

@@ -1,17 +1,19 @@
 """The choice at the end: expected score, floor, reason, and what is written down."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from weighin.files import read_json
 from weighin.grading.score import WASTE
 from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
-from weighin.report.trials import read_trials
-from weighin.search.choice import choose, record, worth
+from weighin.search.choice import choose, expected_score, study_record
 from weighin.search.evaluation import Measured
-from weighin.search.generations import Proposal, Trial
+from weighin.search.study import Proposal, Trial
+from weighin.search.trials import read_trials, write_trials
 
 SPEC = NetworkSpec((8, 8), 1.0, (Row(1, "Linear", ("classes",)),))
 
@@ -30,7 +32,7 @@ def trial(params: Params) -> object:
 
 def test_a_safe_network_beats_a_better_one_that_may_fall_under_the_floor(trial) -> None:  # type: ignore[no-untyped-def]
     near, safe = trial(0, 51, 100_000), trial(1, 65, 2_700_000)
-    worths = [worth(t, WASTE, 0) for t in (near, safe)]
+    worths = [expected_score(t, WASTE, 0) for t in (near, safe)]
     assert worths[0].score < worths[1].score
     assert worths[0].under_floor > 0.3 and worths[1].under_floor == 0.0
     choice = choose([near, safe], WASTE, 0)
@@ -38,7 +40,7 @@ def test_a_safe_network_beats_a_better_one_that_may_fall_under_the_floor(trial) 
 
 
 def test_the_expected_score_far_from_the_steps_is_the_score(trial) -> None:  # type: ignore[no-untyped-def]
-    found = worth(trial(0, 70, 1_386_537), WASTE, 0)
+    found = expected_score(trial(0, 70, 1_386_537), WASTE, 0)
     assert found.score == pytest.approx(0.1 + 1 - 0.7 / 0.83656, abs=1e-6)
     assert found.expected == pytest.approx(found.score, abs=0.01)
     assert found.low < 0.7 < found.high
@@ -53,7 +55,7 @@ def test_where_all_are_under_the_floor_the_size_alone_does_not_win(trial) -> Non
 
 def test_the_reason_is_in_words(trial) -> None:  # type: ignore[no-untyped-def]
     choice = choose([trial(0, 70, 1_000_000), trial(1, 60, 900_000)], WASTE, 0)
-    found = choice.worths
+    found = choice.scores
     assert choice.why == (
         "Trial 0 leads the 2 that were trained to the end: it has the lowest expected score "
         f"(score {found[0].expected:.4f} expected, {found[0].score:.4f} measured; validation F1 "
@@ -65,11 +67,13 @@ def test_the_reason_is_in_words(trial) -> None:  # type: ignore[no-untyped-def]
     )
 
 
-def test_the_record_is_what_the_report_reads(trial) -> None:  # type: ignore[no-untyped-def]
+def test_the_record_is_read_as_it_was_written(tmp_path: Path, trial) -> None:  # type: ignore[no-untyped-def]
     over = replace(trial(1, 0, 9), state="over-budget", measured=None)
     trials = [trial(0, 70, 1_000_000), over, trial(2, 30, 500_000, "pruned")]
-    values = record(trials, choose(trials, WASTE, 0))
-    study = read_trials(values)
+    written = study_record(trials, choose(trials, WASTE, 0))
+    write_trials(tmp_path, written)
+    study, values = read_trials(tmp_path), read_json(tmp_path / "trials.json")
+    assert study == written
     assert study.chosen == 0 and study.why == values["why"]
     assert [t.state for t in study.trials] == ["complete", "over-budget", "pruned"]
     assert [t.f1 for t in study.trials] == [0.7, None, 0.3]

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from weighin.search import trainer
 from weighin.search.architecture import search
 from weighin.search.cluster import ClusterWorkers, worker_command
 from weighin.search.evaluation import Outcome, Task
-from weighin.search.kept import Kept
+from weighin.search.evaluation_cache import EvaluationCache
 
 
 class Cluster:
@@ -70,7 +71,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def study(packed: Path, folder: Path, params: Params, address: str | None) -> dict[str, bytes]:
-    knobs = replace(params.search, trials=3, generation=3, epochs=2, cluster=address, workers=2)
+    knobs = replace(params.search, trials=6, generation=6, epochs=2, cluster=address, workers=2)
     search(packed, folder / "out", replace(params, search=knobs), folder / "scratch")
     return {path.name: path.read_bytes() for path in sorted((folder / "out").iterdir())}
 
@@ -95,7 +96,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial_changes_nothing(
     cluster.add(2)
     killed: list[int] = []
 
-    class Killing(Kept):
+    class Killing(EvaluationCache):
         """When the first evaluation is kept, kill a worker that is busy with another."""
 
         def add(self, task: Task, outcome: Outcome) -> None:
@@ -103,19 +104,20 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial_changes_nothing(
             if not killed:
                 killed.append(kill_a_busy_worker(cluster.address))
 
-    monkeypatch.setattr(trainer, "Kept", Killing)
+    monkeypatch.setattr(trainer, "EvaluationCache", Killing)
     there = study(packed, tmp_path / "there", params, cluster.address)
     assert killed and sum(worker.poll() == -signal.SIGKILL for worker in cluster.workers) == 1
-    monkeypatch.setattr(trainer, "Kept", Kept)
+    monkeypatch.setattr(trainer, "EvaluationCache", EvaluationCache)
     assert there == study(packed, tmp_path / "here", params, None)
 
 
 def kill_a_busy_worker(address: str) -> int:
     with Client(address, set_as_default=False) as client:
         pids = client.run(os.getpid)
-        busy = next(worker for worker, tasks in client.processing().items() if tasks)
-    os.kill(pids[busy], signal.SIGKILL)
-    return int(pids[busy])
+        while not (busy := [worker for worker, tasks in client.processing().items() if tasks]):
+            time.sleep(0.01)
+    os.kill(pids[busy[0]], signal.SIGKILL)
+    return int(pids[busy[0]])
 
 
 def test_an_unpinned_worker_is_refused(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from weighin.grading.score import WASTE, Metrics, score
-from weighin.search.halving import better_half, by_gain, hypervolume, promise
+from weighin.search.halving import better_half, by_gain, hypervolume, proxy_score
 
 
 def metrics(f1: float, macs: int) -> Metrics:
@@ -19,7 +19,7 @@ def test_an_odd_one_goes_on() -> None:
 def test_promise_is_the_score_above_the_floor_and_a_slope_below() -> None:
     def both(f1: float) -> tuple[float, float]:
         found = metrics(f1, 1_386_537)
-        return promise(WASTE, found), score(WASTE, found).value
+        return proxy_score(WASTE, found), score(WASTE, found).value
 
     assert both(0.6)[0] == both(0.6)[1]
     assert both(0.3) == pytest.approx((0.1 + 1 - 0.3 / 0.83656 + 0.2 / 0.83656, 1.1), abs=1e-6)
@@ -52,4 +52,4 @@ def test_equals_keep_their_order() -> None:
 
 def test_a_floor_does_not_change_what_is_promised_above_it() -> None:
     found = metrics(0.6, 10**6)
-    assert promise(replace(WASTE, floor_f1=0.1), found) == promise(WASTE, found)
+    assert proxy_score(replace(WASTE, floor_f1=0.1), found) == proxy_score(WASTE, found)

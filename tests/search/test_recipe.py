@@ -9,9 +9,9 @@ from weighin.errors import ParamsError
 from weighin.files import read_json, write_json
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params, load_recipe
-from weighin.report.trials import read_trials
 from weighin.schema import with_values
 from weighin.search.recipe import check_space, tune, value_of
+from weighin.search.trials import parse_trials
 
 SPEC = NetworkSpec(
     (24, 32),
@@ -78,7 +78,7 @@ def test_trial_0_is_the_recipe_as_it_stands(packed: Path, params: Params, tmp_pa
     outside = replace(params, recipe=replace(params.recipe, lr=0.5))  # over the space's 0.3
     tune(packed, SPEC, tmp_path / "out", outside, tmp_path / "scratch")
     values = read_json(tmp_path / "out" / "trials.json")
-    study = read_trials(values)
+    study = parse_trials(values)
     assert study.trials[0].params == {"augment.randaugment": 0, "lr": 0.5}
     assert study.trials[0].state == "complete"
     assert [t.state for t in study.trials].count("complete") == 2

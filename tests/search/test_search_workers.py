@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import DataError, WorkerError
-from weighin.search.local import LocalWorkers
-from weighin.search.workers import RETRIES
+from weighin.search.workers import RETRIES, LocalWorkers
 
 pytestmark = pytest.mark.serial
 
@@ -71,7 +70,7 @@ def test_an_error_of_a_task_arrives_as_it_is() -> None:
 
 ORPHANING = """
 import os, signal, time
-from weighin.search.local import LocalWorkers
+from weighin.search.workers import LocalWorkers
 from tests_of_workers import report
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from optuna.trial import FixedTrial
 
 from weighin.errors import ParamsError
 from weighin.network.build import structure
-from weighin.search.draw import Draws, draw
+from weighin.search.sampling import sample_network
 from weighin.search.space import read_space, shipped_spaces
 
 SIZES = [(46, 64), (64, 64)]
@@ -53,8 +53,8 @@ def test_a_draw_is_a_rows_file(tmp_path: Path) -> None:
         "stage.repeats": 1,
         "stage.MixNetBlock.kernels": 1,
     }
-    draws = Draws(FixedTrial(values))
-    assert draw(space, draws).to_yaml() == (
+    spec, chosen = sample_network(space, FixedTrial(values))
+    assert spec.to_yaml() == (
         "input: [46, 64]\n"
         "width: 1.0\n"
         "rows:\n"
@@ -63,14 +63,14 @@ def test_a_draw_is_a_rows_file(tmp_path: Path) -> None:
         "- [1, GlobalAvgPool, []]\n"
         "- [1, Linear, [classes, null]]\n"
     )
-    assert draws.values["stage.MixNetBlock.kernels"] == (3, 5)
-    assert draws.values["stage.repeats"] == 2
+    assert chosen["stage.MixNetBlock.kernels"] == (3, 5)
+    assert chosen["stage.repeats"] == 2
 
 
 def test_pass_leaves_the_row_out(tmp_path: Path) -> None:
     space = read_space(write(tmp_path, SPACE), SIZES)
     trial = FixedTrial({"stem.Conv.c": 0, "stem.Conv.act": "ReLU", "stage.block": "pass"})
-    blocks = [row.block for row in draw(space, Draws(trial)).rows]
+    blocks = [row.block for row in sample_network(space, trial)[0].rows]
     assert blocks == ["Conv", "GlobalAvgPool", "Linear"]
 
 
@@ -90,7 +90,7 @@ def test_every_choice_of_a_shipped_space_makes_a_network(name: str) -> None:
     )
     seen = set()
     for turn in range(longest):
-        spec = draw(space, Draws(Rotating(turn)))
+        spec = sample_network(space, Rotating(turn))[0]
         structure(spec, 9)
         seen |= {row.block for row in spec.rows}
     assert seen == {block for row in space.rows for block in row.blocks} - {"pass"}

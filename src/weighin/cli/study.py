@@ -22,7 +22,7 @@ def explain(folder: Path, journal: Path | None) -> None:
 
     click.echo(explain(folder))
     if journal is not None:
-        from weighin.search.journal import write_journal
+        from weighin.search.trials import write_journal
 
         write_journal(folder, journal)
 

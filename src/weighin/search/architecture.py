@@ -7,18 +7,20 @@ import optuna
 
 from weighin.data.pack import packed_sizes
 from weighin.errors import NetworkError, ParamsError
-from weighin.files import read_json, write_json, write_text
+from weighin.files import read_json, write_text
 from weighin.network.build import build
 from weighin.network.cost import Cost, cost
 from weighin.network.mac_check import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.search.choice import choose, record
-from weighin.search.draw import Draws, draw
-from weighin.search.generations import Plan, Proposal, Propose, Study, Trial
+from weighin.search.choice import choose, study_record
+from weighin.search.sampling import sample_network
 from weighin.search.space import Space, read_space
-from weighin.search.trainer import Trainer, workers
+from weighin.search.study import Plan, Proposal, Propose, Study, Trial
+from weighin.search.trainer import Trainer
+from weighin.search.trials import StudyRecord, write_trials
+from weighin.search.workers import open_workers
 
 
 def search(packed: Path, out: Path, params: Params, scratch: Path) -> None:
@@ -35,18 +37,18 @@ def search(packed: Path, out: Path, params: Params, scratch: Path) -> None:
     (out / "trials.json").unlink(missing_ok=True)
     if params.search.enabled:
         found, trials = _searched(packed, params, scratch)
-        write_json(out / "trials.json", trials)
+        write_trials(out, trials)
     else:
         found = _brought(packed, params)
     write_text(out / "network.yaml", found.to_yaml())
 
 
-def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec, dict[str, object]]:
+def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec, StudyRecord]:
     knobs, contest = params.search, params.contest
     space = read_space(knobs.space, packed_sizes(packed))
     classes = len(read_json(packed / "classes.json"))
     propose, plan = proposer(space, params.recipe, classes), planned(params)
-    with workers(knobs.workers, knobs.cluster, knobs.generation) as pool:
+    with open_workers(knobs.workers, knobs.cluster, knobs.generation) as pool:
         study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, scratch))
         trials = study.run()
     _need_some(trials, params)
@@ -54,7 +56,7 @@ def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec,
     chosen = choice.ranked[0].proposal.spec
     reject_hidden_work(build(chosen, classes), chosen.input)
     say(choice.why)
-    return chosen, record(trials, choice)
+    return chosen, study_record(trials, choice)
 
 
 def proposer(space: Space, recipe: Recipe, classes: int) -> Propose:
@@ -62,10 +64,9 @@ def proposer(space: Space, recipe: Recipe, classes: int) -> Propose:
     counted = cache(lambda spec: _cost(spec, classes))
 
     def propose(trial: optuna.trial.Trial) -> Proposal | None:
-        draws = Draws(trial)
-        spec = draw(space, draws)
+        spec, values = sample_network(space, trial)
         price = counted(spec)
-        return None if price is None else Proposal(draws.values, spec, recipe, price)
+        return None if price is None else Proposal(values, spec, recipe, price)
 
     return propose
 

@@ -20,8 +20,8 @@ def better_half(trials: int) -> int:
     return (trials + 1) // 2
 
 
-def promise(contest: Contest, metrics: Metrics) -> float:
-    """Return a score for networks that are still to be trained further; lower is better.
+def proxy_score(contest: Contest, metrics: Metrics) -> float:
+    """Return a score that ranks networks before they are fully trained; lower is better.
 
     The contest's own, but for the step at its floor, which would make all short trainings alike:
     here what is missing to the floor is added instead.

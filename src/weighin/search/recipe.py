@@ -17,9 +17,11 @@ from weighin.network.spec import NetworkSpec, nearest
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.schema import Knob, check_value, knobs, with_values
-from weighin.search.choice import choose, record
-from weighin.search.generations import Plan, Proposal, Study
-from weighin.search.trainer import Trainer, workers
+from weighin.search.choice import choose, study_record
+from weighin.search.study import Plan, Proposal, Study
+from weighin.search.trainer import Trainer
+from weighin.search.trials import StudyRecord, write_trials
+from weighin.search.workers import open_workers
 
 Range = tuple[float, float]
 
@@ -35,13 +37,13 @@ def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, scratch: Pa
     recipe = params.recipe
     if params.tune.enabled:
         recipe, trials = _tuned(packed, spec, params, scratch)
-        write_json(out / "trials.json", trials)
+        write_trials(out, trials)
     write_json(out / "recipe.json", asdict(recipe))
 
 
 def _tuned(
     packed: Path, spec: NetworkSpec, params: Params, scratch: Path
-) -> tuple[Recipe, dict[str, Any]]:
+) -> tuple[Recipe, StudyRecord]:
     tuning, contest = params.tune, params.contest
     space = check_space(tuning.space)
     price = cost(spec, len(read_json(packed / "classes.json")))
@@ -66,13 +68,13 @@ def _tuned(
         "score",
         baseline=0,
     )
-    with workers(tuning.workers, tuning.cluster, tuning.generation) as pool:
+    with open_workers(tuning.workers, tuning.cluster, tuning.generation) as pool:
         study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, scratch))
         study.enqueue(_inside(params.recipe, space))
         trials = study.run()
     choice = choose(trials, contest, params.seed)
     say(choice.why)
-    return choice.ranked[0].proposal.recipe, record(trials, choice)
+    return choice.ranked[0].proposal.recipe, study_record(trials, choice)
 
 
 def check_space(space: dict[str, list[float]]) -> dict[str, Range]:

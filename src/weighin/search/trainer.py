@@ -1,7 +1,6 @@
 """Trains the trials of a study through workers, and keeps what is finished."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,30 +8,28 @@ from pathlib import Path
 from weighin.params import Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import Measured, Task, evaluate
-from weighin.search.generations import Plan, Trial
-from weighin.search.halving import promise
-from weighin.search.kept import Kept
-from weighin.search.local import LocalWorkers
+from weighin.search.evaluation_cache import EvaluationCache
+from weighin.search.halving import proxy_score
+from weighin.search.study import Plan, Trial
 from weighin.search.workers import Workers
 from weighin.training.trainer import Job
-from weighin.workers import worker_count
 
 
 class Trainer:
-    """Called with trials and an epoch, trains them up to it; see `generations.Train`."""
+    """Called with trials and an epoch, trains them up to it; see `study.Train`."""
 
     def __init__(
         self, plan: Plan, contest: Contest, packed: Path, workers: Workers, scratch: Path
     ) -> None:
         self.plan, self.contest, self.packed = plan, contest, packed
-        self._workers, self._kept = workers, Kept(scratch)
+        self._workers, self._cache = workers, EvaluationCache(scratch)
         self._progress = Progress(f"{plan.name}: epochs", plan.epochs())
         self._best = float("inf")
 
     def __call__(self, trials: Sequence[Trial], until: int) -> None:
         """Set `measured` of each trial to what it is after `until` epochs."""
         tasks = [self._task(trial, until) for trial in trials]
-        found = [self._kept.find(task) for task in tasks]
+        found = [self._cache.find(task) for task in tasks]
         missing = [place for place, measured in enumerate(found) if measured is None]
         for trial, measured in zip(trials, found, strict=True):
             if measured is not None:
@@ -40,10 +37,10 @@ class Trainer:
         missing.sort(key=lambda place: -trials[place].proposal.cost.macs)  # short ones fill the end
         waiting = [self._resumed(trials[place], tasks[place]) for place in missing]
         for place, outcome in self._workers.run(evaluate, waiting):
-            self._kept.add(tasks[missing[place]], outcome)
+            self._cache.add(tasks[missing[place]], outcome)
             self._note(trials[missing[place]], outcome.measured)
         if until == self.plan.rungs[-1]:
-            self._kept.drop_states()
+            self._cache.drop_states()
 
     def _task(self, trial: Trial, until: int, state: bytes = b"") -> Task:
         proposal = trial.proposal
@@ -62,18 +59,18 @@ class Trainer:
         if trial.measured is None:
             return task
         before = self._task(trial, trial.measured.epochs)
-        return self._task(trial, task.until, self._kept.state(before) or b"")
+        return self._task(trial, task.until, self._cache.state(before) or b"")
 
     def _note(self, trial: Trial, measured: Measured, kept: bool = False) -> None:
         epochs = measured.epochs - (trial.measured.epochs if trial.measured else 0)
         trial.measured = measured
         metrics = trial.metrics()
         if measured.epochs == self.plan.rungs[-1]:
-            self._best = min(self._best, promise(self.contest, metrics))
+            self._best = min(self._best, proxy_score(self.contest, metrics))
         if kept:
             self._progress.skip(epochs)
             return
-        worth = f"score {promise(self.contest, metrics):.4f}"
+        worth = f"score {proxy_score(self.contest, metrics):.4f}"
         best = "" if self._best == float("inf") else f", best {self._best:.4f}"
         facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {worth}{best}"
         self._progress.step(facts, epochs)
@@ -86,19 +83,3 @@ def shortened(recipe: Recipe, shards: int) -> Recipe:
     """
     few = min(shards, recipe.shards)
     return replace(recipe, shards=few, lr=recipe.lr * math.sqrt(few / recipe.shards))
-
-
-def workers(setting: int | str, cluster: str | None, most: int) -> Workers:
-    """Return the workers that params name, at most one a trial of a generation.
-
-    WEIGHIN_CLUSTER in the environment overrides the cluster: it changes the speed, never a byte.
-
-    Raises:
-        WorkerError: there is no cluster where they name one.
-    """
-    cluster = os.environ.get("WEIGHIN_CLUSTER") or cluster
-    if cluster is None:
-        return LocalWorkers(worker_count(setting, most))
-    from weighin.search.cluster import ClusterWorkers  # half a second that most searches save
-
-    return ClusterWorkers(cluster)

@@ -1,17 +1,21 @@
-"""The workers of a search, whatever they are: `local.py` or `cluster.py`.
+"""The workers of a search: processes of this machine, or of a Dask cluster (cluster.py).
 
 Both are `concurrent.futures` executors. A worker that dies takes its evaluation with it, and that
 is run again: an evaluation is a pure function of its task, so nobody can tell afterwards.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import ClassVar, Self, TypeVar
 
 from weighin.errors import WorkerError
+from weighin.processes import Pool
 from weighin.progress import say
+from weighin.workers import worker_count
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,7 +77,9 @@ class Workers(ABC):
                     result = future.result()
                 except self.lost:
                     failures[place] += 1
-                    _complain(failures[place])
+                    if failures[place] > RETRIES:
+                        raise _gone_too_often(failures[place]) from None
+                    say("a worker went away: its evaluation is run again")
                     free.append(self.renewed(slot))
                     waiting.appendleft(place)
                 else:
@@ -89,8 +95,57 @@ class Workers(ABC):
             return future
 
 
-def _complain(failures: int) -> None:
-    if failures > RETRIES:
-        problem = f"the workers of one evaluation went away {failures} times (killed, or no memory)"
-        raise WorkerError(problem, f"lower `workers` or `recipe.shard_size`, then {FIX}")
-    say("a worker went away: its evaluation is run again")
+def _gone_too_often(times: int) -> WorkerError:
+    problem = f"the workers of one evaluation went away {times} times (killed, or no memory)"
+    return WorkerError(problem, f"lower `workers` or `recipe.shard_size`, then {FIX}")
+
+
+class LocalWorkers(Workers):
+    """So many processes, started when they are needed and gone when this one is.
+
+    Each is an executor of its own: one pool for all would break as a whole when one of its
+    processes is killed.
+    """
+
+    lost = (BrokenProcessPool,)
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._slots: list[Pool] = []
+
+    def close(self) -> None:
+        """Let the workers go, in the middle of an evaluation if need be."""
+        for slot in self._slots:
+            slot.drop()
+
+    def slots(self, tasks: int) -> list[Executor]:
+        """Return one executor a process."""
+        while len(self._slots) < min(self._count, tasks):
+            self._slots.append(Pool(1))
+        return list(self._slots)
+
+    def renewed(self, slot: Executor) -> Executor:
+        """Return another process for one that is dead."""
+        place = self._slots.index(slot)  # type: ignore[arg-type]
+        self._slots[place].drop()
+        self._slots[place] = Pool(1)
+        return self._slots[place]
+
+    def look(self) -> None:
+        """Do nothing: an executor notices by itself when its process dies."""
+
+
+def open_workers(setting: int | str, cluster: str | None, most: int) -> Workers:
+    """Return the workers that params name, at most one a trial of a generation.
+
+    WEIGHIN_CLUSTER in the environment overrides the cluster: it changes the speed, never a byte.
+
+    Raises:
+        WorkerError: there is no cluster where they name one.
+    """
+    cluster = os.environ.get("WEIGHIN_CLUSTER") or cluster
+    if cluster is None:
+        return LocalWorkers(worker_count(setting, most))
+    from weighin.search.cluster import ClusterWorkers  # half a second that most searches save
+
+    return ClusterWorkers(cluster)

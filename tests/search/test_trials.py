@@ -9,7 +9,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from weighin.errors import OutputError
 from weighin.files import write_json
-from weighin.search.journal import write_journal
+from weighin.search.trials import write_journal
 
 TRIALS = [
     {

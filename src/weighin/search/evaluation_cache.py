@@ -7,15 +7,16 @@ The state is written first and both appear whole or not at all; what does not fi
 good as absent. States are dropped when their generation is over, the measures stay.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from weighin.files import read_json, sha256, write_bytes, write_json
 from weighin.search.evaluation import Measured, Outcome, Task
 
+TORN = (FileNotFoundError, ValueError, KeyError, TypeError)  # what reading such a file raises
 
-class Kept:
+
+class EvaluationCache:
     """The finished evaluations in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -25,7 +26,7 @@ class Kept:
         """Return the measure of a task that was finished."""
         try:
             return Measured.from_dict(read_json(self._path(task, "json"))["measured"])
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        except TORN:
             return None
 
     def state(self, task: Task) -> bytes | None:
@@ -33,7 +34,7 @@ class Kept:
         try:
             expected = read_json(self._path(task, "json"))["state"]
             state = self._path(task, "state").read_bytes()
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        except TORN:
             return None
         return state if sha256(state) == expected else None
 

@@ -13,7 +13,7 @@ from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.evaluation import Measured
-from weighin.search.generations import IN_VAIN, Plan, Proposal, Study, Trial
+from weighin.search.study import MAX_REJECTED, Plan, Proposal, Study, Trial
 
 CLASSES = ("a", "b")
 PLAN = Plan(
@@ -149,7 +149,7 @@ def test_nothing_under_the_gate_ends_after_so_many_asks(run: Made) -> None:
     bench, trials = run(max_macs=999, sampler="random")
     assert bench.trained == []
     assert {t.state for t in trials} == {"over-budget"}
-    assert trials[-1].number < IN_VAIN
+    assert trials[-1].number < MAX_REJECTED
 
 
 def test_a_network_is_trained_once_and_a_small_space_ends_early(run: Made) -> None:

@@ -8,7 +8,7 @@ import pytest
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.evaluation import Measured, Outcome, Task
-from weighin.search.kept import Kept
+from weighin.search.evaluation_cache import EvaluationCache
 from weighin.training.trainer import Job
 
 OUTCOME = Outcome(Measured(2, ("a", "b"), ((3, 1), (0, 4))), b"state")
@@ -21,7 +21,7 @@ def task(params: Params) -> Task:
 
 
 def test_what_is_kept_is_found(tmp_path: Path, task: Task) -> None:
-    kept = Kept(tmp_path)
+    kept = EvaluationCache(tmp_path)
     assert kept.find(task) is None and kept.state(task) is None
     kept.add(task, OUTCOME)
     assert kept.find(task) == OUTCOME.measured
@@ -35,7 +35,7 @@ def test_the_state_that_it_goes_on_from_does_not_matter(tmp_path: Path, task: Ta
 
 
 def test_another_evaluation_is_not_found(tmp_path: Path, task: Task) -> None:
-    Kept(tmp_path).add(task, OUTCOME)
+    EvaluationCache(tmp_path).add(task, OUTCOME)
     job = task.job
     others = [
         replace(task, number=4),
@@ -45,12 +45,12 @@ def test_another_evaluation_is_not_found(tmp_path: Path, task: Task) -> None:
         replace(task, job=replace(job, spec=replace(job.spec, input=(8, 16)))),
         replace(task, job=replace(job, address=(1, "search", 3))),
     ]
-    assert [Kept(tmp_path).find(other) for other in others] == [None] * len(others)
+    assert [EvaluationCache(tmp_path).find(other) for other in others] == [None] * len(others)
 
 
 @pytest.mark.parametrize("bytes_left", [0, 1, 40])
 def test_torn_files_are_absent(tmp_path: Path, task: Task, bytes_left: int) -> None:
-    kept = Kept(tmp_path)
+    kept = EvaluationCache(tmp_path)
     kept.add(task, OUTCOME)
     state, measure = sorted(tmp_path.iterdir(), key=lambda path: path.suffix, reverse=True)
     state.write_bytes(b"stat")
@@ -60,7 +60,7 @@ def test_torn_files_are_absent(tmp_path: Path, task: Task, bytes_left: int) -> N
 
 
 def test_a_measure_of_another_form_is_absent(tmp_path: Path, task: Task) -> None:
-    kept = Kept(tmp_path)
+    kept = EvaluationCache(tmp_path)
     kept.add(task, OUTCOME)
     measure = next(tmp_path.glob("*.json"))
     for text in ("[]", "{}", '{"measured": {"epochs": 1}}', '{"measured": {"epochs": "x"}}', "5"):

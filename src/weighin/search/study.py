@@ -1,21 +1,20 @@
 """A study in generations: ask for some trials, train them in rungs, tell what came of them.
 
 Every ask has a fresh sampler seeded from (seed, trial number), and results are told in the order of
-the trials, so a study is the same for any number of workers and after any number of restarts. What
-is asked in vain (over the gate, no network, a network that was asked before) costs no training and
-does not count as a trial.
+the trials, so a study is the same for any number of workers and after any number of restarts. A
+rejected ask (over the gate, no network, a network that was asked before) costs no training and does
+not count as a trial.
 
 A generation trains to the first rung, its better half goes on to the next (halving.py). Those that
 stop are told with the F1 that they have.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -25,10 +24,10 @@ from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec
 from weighin.params import Contest, Recipe
 from weighin.search.evaluation import Measured
-from weighin.search.halving import better_half, by_gain, promise
+from weighin.search.halving import better_half, by_gain, proxy_score
+from weighin.search.sampling import sampler
 
-IN_VAIN = 200  # asks in a row that may come to nothing
-STARTUP = 8  # random trials before TPE has something to model
+MAX_REJECTED = 200  # asks in a row
 
 
 @dataclass(frozen=True)
@@ -122,26 +121,27 @@ class Study:
 
     def _ask(self, count: int) -> Iterator[Trial]:
         """Yield up to so many new trials under the gate; what is over it is noted."""
-        vain = 0
-        while count and vain < IN_VAIN:
+        rejected = 0
+        while count and rejected < MAX_REJECTED:
             number, self._asked = self._asked, self._asked + 1
-            self._optuna.sampler = sampler(self.plan, number)
-            asked = self._optuna.ask()
-            proposal = self._propose(asked)
-            if proposal is None or self._known(proposal):
-                vain += self._refuse(number)
-            elif proposal.cost.macs > self.contest.max_macs:
-                self.trials.append(Trial(number, proposal, "over-budget"))
-                vain += self._refuse(number)
-            else:
-                vain, count = 0, count - 1
-                self.trials.append(Trial(number, proposal))
-                yield self.trials[-1]
+            self._optuna.sampler = self._sampler(number)
+            proposal = self._propose(self._optuna.ask())
+            if proposal is not None and not self._known(proposal):
+                trial = Trial(number, proposal)
+                self.trials.append(trial)
+                if proposal.cost.macs <= self.contest.max_macs:
+                    rejected, count = 0, count - 1
+                    yield trial
+                    continue
+                trial.state = "over-budget"
+            rejected += 1
+            # to TPE a pruned trial without values is the worst of all: it learns where the gate is
+            self._optuna.tell(number, state=TrialState.PRUNED)
 
-    def _refuse(self, number: int) -> int:
-        # to TPE a pruned trial without values is the worst of all: so it learns where the gate is
-        self._optuna.tell(number, state=TrialState.PRUNED)
-        return 1
+    def _sampler(self, number: int) -> BaseSampler:
+        address = (self.plan.seed, self.plan.name, "ask", number)
+        seed = int(generator(*address).integers(2**31))
+        return sampler(self.plan.sampler, self.plan.generation, seed)
 
     def _known(self, proposal: Proposal) -> bool:
         key = repr((proposal.spec, proposal.recipe))
@@ -168,32 +168,11 @@ class Study:
         return sorted(trials, key=self._rank)
 
     def _rank(self, trial: Trial) -> tuple[bool, float, int]:
-        promised = promise(self.contest, trial.metrics())
-        return trial.number != self.plan.baseline, promised, trial.number
+        proxy = proxy_score(self.contest, trial.metrics())
+        return trial.number != self.plan.baseline, proxy, trial.number
 
     def _values(self, trial: Trial) -> list[float]:
         metrics = trial.metrics()
         if self.front:
             return [metrics.f1, float(metrics.macs)]
-        return [promise(self.contest, metrics)]
-
-
-def sampler(plan: Plan, number: int) -> BaseSampler:
-    """Return the sampler of one ask, seeded by its address.
-
-    A generation's running trials count as bad to TPE ("constant liar"), so that it spreads them.
-    """
-    seed = int(generator(plan.seed, plan.name, "ask", number).integers(2**31))
-    if plan.sampler == "random":
-        return RandomSampler(seed=seed)
-    if plan.sampler == "nsga2":
-        return NSGAIISampler(population_size=max(2, plan.generation), seed=seed)
-    with warnings.catch_warnings():  # Optuna calls group and constant_liar experimental
-        warnings.simplefilter("ignore")
-        return TPESampler(
-            n_startup_trials=max(STARTUP, plan.generation),
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            seed=seed,
-        )
+        return [proxy_score(self.contest, metrics)]

@@ -1,0 +1,177 @@
+"""trials.json, the record of a finished study: the only code that writes and reads it.
+
+    {"trials": [{"number": 0, "state": "complete", "macs": ...}, ...], "chosen": 0, "why": "..."}
+
+It holds no dates. `write_journal` makes an Optuna journal of it, which holds them.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from weighin.errors import DataError, OutputError
+from weighin.files import read_json, write_json
+
+STATES = ("complete", "pruned", "over-budget")
+ALWAYS = ("number", "state", "macs", "parameters", "params", "f1", "score")  # null if not measured
+COMPLETE = ("f1", "score", "expected", "under_floor")  # numbers, of a complete trial
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One network or recipe that was tried; what was not measured is None.
+
+    `expected` is the mean score over bootstrap resamples of the validation images, `under_floor`
+    the share of them whose F1 is under the floor, `low` and `high` bound 95 % of their F1.
+    """
+
+    number: int
+    state: str
+    macs: int | None
+    params: Mapping[str, Any]
+    parameters: int | None = None
+    f1: float | None = None
+    epochs: int | None = None
+    network: str | None = None  # rows, as YAML
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    under_floor: float | None = None
+    expected: float | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study: its trials in order, the number of the chosen one and the reason."""
+
+    trials: tuple[TrialRecord, ...]
+    chosen: int
+    why: str
+
+    def complete(self) -> list[TrialRecord]:
+        """Return the trials that were trained to the end and measured."""
+        return [t for t in self.trials if t.state == "complete" and t.f1 is not None]
+
+    def contenders(self) -> list[TrialRecord]:
+        """Return the front, and the chosen trial if it is not on it, fewest MACs first."""
+        chosen = [t for t in self.trials if t.number == self.chosen and t not in self.front()]
+        return sorted([*self.front(), *chosen], key=lambda t: (t.macs or 0, t.number))
+
+    def front(self) -> list[TrialRecord]:
+        """Return the complete trials that no other beats in both F1 and MACs, fewest MACs first."""
+        best: list[TrialRecord] = []
+        measured = [t for t in self.complete() if t.macs is not None]
+        for trial in sorted(measured, key=lambda t: (t.macs or 0, -(t.f1 or 0), t.number)):
+            if not best or (trial.f1 or 0) > (best[-1].f1 or 0):
+                best.append(trial)
+        return best
+
+
+def write_trials(folder: Path, study: StudyRecord) -> None:
+    """Write trials.json into a stage's folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    rows = [
+        {name: value for name, value in asdict(t).items() if value is not None or name in ALWAYS}
+        for t in study.trials
+    ]
+    values = {"trials": rows, "chosen": study.chosen, "why": study.why}
+    write_json(folder / "trials.json", values)
+
+
+def read_trials(folder: Path) -> StudyRecord:
+    """Return the trials.json of a stage's folder.
+
+    Raises:
+        DataError: there is none, or it is not one.
+    """
+    path, stage = folder / "trials.json", folder.name
+    try:
+        return parse_trials(read_json(path))
+    except FileNotFoundError:
+        problem = f"{path} does not exist"
+        raise DataError(problem, f"run `dvc repro {stage}` with {stage}.enabled: true") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{path} is not what {stage} writes: {error}"
+        raise DataError(problem, f"run `dvc repro --force {stage}`") from None
+
+
+def parse_trials(values: Any) -> StudyRecord:
+    """Return the study in a parsed trials.json.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is of another form.
+    """
+    trials = tuple(map(_parse_trial, values["trials"]))
+    chosen, why = int(values["chosen"]), values["why"]
+    if chosen not in {trial.number for trial in trials}:
+        raise ValueError(f"the chosen trial {chosen} is not among the trials")
+    if not isinstance(why, str):
+        raise TypeError(f"why is {why}")
+    return StudyRecord(trials, chosen, why)
+
+
+def _parse_trial(row: Any) -> TrialRecord:
+    number, state = int(row["number"]), row["state"]
+    if state not in STATES:
+        raise ValueError(f'the state of trial {number} is "{state}"')
+    known = {field.name: row.get(field.name) for field in fields(TrialRecord)}
+    known |= {"number": number, "params": dict(row["params"])}
+    numbers = {name: value for name, value in known.items() if isinstance(value, float)}
+    if not all(map(math.isfinite, numbers.values())):
+        raise ValueError(f"trial {number} has a number that is not finite")
+    if state == "complete" and any(not isinstance(known[n], int | float) for n in COMPLETE):
+        raise TypeError(f"trial {number} is complete without {', '.join(COMPLETE)}")
+    return TrialRecord(**known)
+
+
+def write_journal(folder: Path, path: Path) -> None:
+    """Write the study of a stage's folder to the new file `path`, for optuna-dashboard.
+
+    Its objectives are F1 (up) and MACs (down). Each parameter is categorical, its choices the
+    values that it took, as text, in the order of their first use.
+
+    Raises:
+        DataError: there is no trials.json, or it is not one.
+        OutputError: `path` exists.
+    """
+    import optuna
+    from optuna.distributions import CategoricalDistribution
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.trial import TrialState, create_trial
+
+    trials = read_trials(folder).trials
+    if path.exists():
+        raise OutputError(f"{path} exists", "name a new file, or remove it first")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    study = optuna.create_study(
+        storage=storage, study_name=folder.name, directions=["maximize", "minimize"]
+    )
+    with warnings.catch_warnings():  # Optuna calls the names experimental
+        warnings.simplefilter("ignore")
+        study.set_metric_names(["F1", "MACs"])
+    seen: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        for name, value in trial.params.items():
+            seen.setdefault(name, {})[str(value)] = None
+    choices = {name: CategoricalDistribution(tuple(values)) for name, values in seen.items()}
+    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+    for trial in trials:
+        notes = {name: getattr(trial, name) for name in ("number", "state", "network", "score")}
+        done = trial.state == "complete"
+        study.add_trial(
+            create_trial(
+                state=states.get(trial.state, TrialState.FAIL),
+                params={name: str(value) for name, value in trial.params.items()},
+                distributions={name: choices[name] for name in trial.params},
+                values=[trial.f1, trial.macs] if done else None,  # type: ignore[list-item]
+                user_attrs={name: note for name, note in notes.items() if note is not None},
+            )
+        )
