@@ -100,10 +100,13 @@ def headline(clone: Path) -> dict[str, dict[str, Any]]:
 def trashnet_f1(clone: Path) -> float:
     """Return the mean F1 of the TrashNet classes on the public test."""
     from weighin.grading.f1 import class_f1
-    from weighin.grading.labels import compared, read_labels
+    from weighin.grading.labels import compared, read_truth
+    from weighin.label_csv import read_labels
 
-    labels = read_labels(clone / "submission/submission.csv")
-    table = compared(labels, read_labels(clone / "data/test_truth.csv"), "the submission", "")
+    labels = read_labels(clone / "submission/submission.csv").by_name()
+    classes = set(labels.values())
+    truth = read_truth(clone / "data/test_truth.csv", labels, classes, "the submission", "")
+    table = compared(labels, truth)
     values = dict(zip(table.classes, class_f1(table.counts), strict=True))
     return mean(float(values[name]) for name in TRASHNET)
 

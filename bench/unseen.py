@@ -67,11 +67,11 @@ def _auroc(clone: Path) -> float:
     """Return the share of pairs (known, unseen) where the known one has the larger margin."""
     import numpy as np
 
-    from weighin.grading.labels import read_labels
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
+    from weighin.label_csv import read_labels
 
-    truth = read_labels(WASTE7 / "public_truth.csv")
+    truth = read_labels(WASTE7 / "public_truth.csv").by_name()
     found = predict(open_model(clone / "submission/model.onnx"), WASTE7 / "public")
     unseen = np.array([truth[name] == UNSEEN for name in found.names])
     known, never = found.margins[~unseen, None], found.margins[None, unseen]

@@ -174,12 +174,13 @@ def _nfc(part: str) -> str:
     return unicodedata.normalize("NFC", part)
 
 
-def _fold(part: str) -> str:
+def fold(part: str) -> str:
+    """Return the form in which names are compared without regard to case and Unicode form."""
     return part.lower() if part.isascii() else _nfc(_nfc(part).casefold())
 
 
 def _decoded(part: str) -> str:
-    return _fold(unquote(part)).strip()
+    return fold(unquote(part)).strip()
 
 
 def _stem(part: str) -> str:
@@ -196,7 +197,7 @@ def _number(part: str) -> str:
 FORMS = (
     ("", lambda part: part),
     ("Unicode form", _nfc),
-    ("case", _fold),
+    ("case", fold),
     ("percent-encoding or blanks", _decoded),
     ("file suffix", _stem),
     ("leading zeros", _number),

@@ -94,8 +94,17 @@ ERRORS: list[tuple[str, int, str]] = [
     ("forged", 8, "error: {tmp}/model.onnx: its metadata claims 5 MACs, its graph does 204"),
     ("folder", 5, "error: {tmp}/none is not a folder"),
     ("strict", 5, "error: bad.jpg: zero-byte"),
-    ("truth", 5, "error: {tmp}/truth.csv has no columns `filename` and `class`"),
-    ("absent", 5, "error: the truth names 1 files that the folder lacks, such as gone.png"),
+    (
+        "truth",
+        5,
+        "error: {tmp}/truth.csv has no column that is known to hold file names; it has a, b",
+    ),
+    (
+        "absent",
+        5,
+        "error: the truth names 1 files that the folder lacks, such as gone.png; "
+        "the folder holds such as bad.jpg",
+    ),
     ("contest", 4, "error: {tmp}/c.yaml (contest): floor_f1 is 7; it must be a number 0 to 1"),
     ("out", 9, "error: cannot write to {tmp}/model.onnx/out: Not a directory"),
 ]
@@ -240,7 +249,17 @@ def test_imports_neither_torch_nor_the_rest_of_the_project() -> None:
     )
     modules, foreign = map(eval_list, done.stdout.splitlines())
     rooms = {name.split(".")[1] for name in modules}
-    ground = {"errors", "files", "images", "determinism", "params", "schema", "workers"}
+    ground = {
+        "errors",
+        "files",
+        "file_names",
+        "label_csv",
+        "images",
+        "determinism",
+        "params",
+        "schema",
+        "workers",
+    }
     assert rooms == {"grading"} | ground
     assert foreign == []
 

@@ -46,6 +46,7 @@ def summary(facts: dict[str, Any]) -> list[str]:
         )
     if "quality" in facts:
         found = facts["quality"]
+        lines += found["notes"]
         lines.append(f"macro F1 {found['f1']:.4f}, score {found['score']['value']:.4f}")
     return lines
 

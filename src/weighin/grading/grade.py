@@ -14,7 +14,8 @@ from typing import Any
 from weighin.errors import OutputError, ParamsError
 from weighin.files import canonical_json, csv_text, replacing, sha256, sweep
 from weighin.grading.f1 import Confusion
-from weighin.grading.labels import HEADER, compared, read_labels
+from weighin.grading.folder import list_files, printable
+from weighin.grading.labels import HEADER, Truth, compared, read_truth
 from weighin.grading.model import Model, open_model
 from weighin.grading.predict import CLOSE, Predictions, predict
 from weighin.grading.recount import Count, counted
@@ -52,9 +53,9 @@ def grade(
     """
     out = Path(out)
     check_writable(out)
-    answers = read_labels(truth) if truth else None
     model = open_model(Path(model_path))
     count = counted(model, Path(model_path))
+    answers = _answers(truth, Path(folder), model) if truth else None
     start = time.perf_counter()
     found = predict(model, Path(folder), strict=strict, done=done)
     seconds = time.perf_counter() - start
@@ -116,24 +117,23 @@ def read_contest(path: Path) -> Contest:
     return read(Contest, values["contest"], f"{path} (contest)")
 
 
-def quality(
-    found: Predictions, truth: dict[str, str], count: Count, contest: Contest
-) -> dict[str, Any]:
-    """Return F1, its interval, the risk of the floor, the tables and the score.
-
-    Raises:
-        DataError: the truth names files that the folder lacks.
-    """
-    labels = dict(zip(found.names, found.labels, strict=True))
+def _answers(truth: Path, folder: Path, model: Model) -> Truth:
     fix = "name the folder that the truth is about; filenames are paths relative to it"
-    table = compared(labels, truth, "the folder", fix)
+    names = [printable(name) for name in list_files(folder)]
+    return read_truth(truth, names, model.classes, "the folder", fix)
+
+
+def quality(found: Predictions, truth: Truth, count: Count, contest: Contest) -> dict[str, Any]:
+    """Return F1, its interval, the risk of the floor, the tables and the score."""
+    table = compared(dict(zip(found.names, found.labels, strict=True)), truth)
     metrics = Metrics(table.f1, table.accuracy, count.macs, count.parameters)
     result = score(contest, metrics)
     return {
         "f1": table.f1,
         "accuracy": table.accuracy,
-        "images": len(truth),
-        "without_truth": len(found.names) - len(truth),
+        "images": len(truth.labels),
+        "without_truth": len(found.names) - len(truth.labels),
+        "notes": list(truth.notes),
         "bootstrap": dataclasses.asdict(risk(table, contest.floor_f1, RESAMPLES, SEED)),
         "per_class": _per_class(table),
         "confusion": {"classes": list(table.classes), "counts": table.counts.tolist()},

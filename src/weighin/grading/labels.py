@@ -1,51 +1,111 @@
-"""Labels in a CSV, and labels against the truth."""
+"""Labels against the truth: whatever way the truth writes its files and classes.
 
-from csv import DictReader, Error
+F1 is computed where the truth and the labels speak of the same files and classes, or not at all.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from weighin.errors import DataError
+from weighin.file_names import fold, match
 from weighin.grading.f1 import Confusion, confusion
-from weighin.grading.folder import printable
+from weighin.label_csv import Labels, read_labels
 
 HEADER = ("filename", "class")
+SHOWN = 20  # class names in a message
 
 
-def read_labels(path: Path, needed: bool = True) -> dict[str, str]:
-    """Return {filename: class} of a CSV with those two columns, others ignored.
+@dataclass(frozen=True)
+class Truth:
+    """The true classes of some files, as the model and the folder name both."""
 
-    Raises:
-        DataError: the file is missing, lacks a column or a value, or names a file twice.
-    """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            table = DictReader(file, strict=True)
-            if not {*HEADER} <= {*(table.fieldnames or ())}:
-                raise DataError(f"{path} has no columns `filename` and `class`", f"edit {path}")
-            rows = [(row["filename"], row["class"]) for row in table]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "name a CSV of labels") from None
-    except (UnicodeDecodeError, Error) as error:
-        raise DataError(f"{path} is not a CSV in UTF-8: {error}", f"edit {path}") from None
-    labels: dict[str, str] = {}
-    for line, (name, label) in enumerate(rows, start=2):
-        if not name or not label:
-            raise DataError(f"{path}, row {line}: no filename or no class", f"edit {path}")
-        if name in labels:
-            raise DataError(f"{path}, row {line}: {name} occurs twice", f"edit {path}")
-        labels[name] = label
-    if needed and not labels:
-        raise DataError(f"{path} holds no labels", "name a CSV of labels")
-    return labels
+    labels: dict[str, str]  # file name: class
+    notes: tuple[str, ...]  # how the table was read, where it was not plain
 
 
-def compared(labels: dict[str, str], truth: dict[str, str], where: str, fix: str) -> Confusion:
-    """Return the confusion of {filename: class} with the truth, over the files of the truth.
+def read_submission(path: Path, classes: Collection[str]) -> dict[str, str]:
+    """Return {file name: class} of a table of labels, with the classes as the model names them.
 
     Raises:
-        DataError: the truth names files that have no label; names `where` they lack and the `fix`.
+        DataError: it cannot be read, or none of its classes is one of the model's.
     """
-    absent = [name for name in truth if name not in labels]
-    if absent:
-        files = f"{len(absent)} files that {where} lacks, such as {printable(absent[0])}"
-        raise DataError(f"the truth names {files}", fix)
-    return confusion(list(truth.values()), [labels[name] for name in truth])
+    table = read_labels(path)
+    labels = table.by_name()
+    words, _ = _same_classes(table, classes)
+    return {name: words[label] for name, label in labels.items()}
+
+
+def read_truth(
+    path: Path, names: Collection[str], classes: Collection[str], where: str, fix: str
+) -> Truth:
+    """Return the truth of the files `names`, which `where` holds, in the classes of a model.
+
+    Raises:
+        DataError: it cannot be read, names a file that is not there (then `fix` says what to do),
+            or none of its classes is one of the model's.
+    """
+    table = read_labels(path)
+    labels = table.by_name()
+    matches = match(labels, names)
+    matches.refuse_ambiguous(path)
+    if matches.missing:
+        files = f"{len(matches.missing):,} files that {where} lacks, such as {matches.missing[0]}"
+        like = "" if matches.found else f"; {where} holds such as {next(iter(names), 'nothing')}"
+        raise DataError(f"the truth names {files}{like}", fix)
+    words, notes = _same_classes(table, classes)
+    if matches.tolerances:
+        notes += (f"truth: {matches.words()}",)
+    notes += tuple(f"truth: {note}" for note in table.notes)
+    notes += tuple(f"truth: {many:,} rows left out: {why}" for why, many in table.left_out.items())
+    return Truth({matches.found[name]: words[label] for name, label in labels.items()}, notes)
+
+
+def compared(labels: Mapping[str, str], truth: Truth) -> Confusion:
+    """Return the confusion of {file name: class} with the truth, over the files of the truth."""
+    return confusion(list(truth.labels.values()), [labels[name] for name in truth.labels])
+
+
+def _same_classes(
+    table: Labels, classes: Collection[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return {class of a table: class of the model}, and notes on those that are not the same.
+
+    A class that is the model's but for case, blanks or Unicode form is taken for it; one that the
+    model does not know stays as it is.
+    """
+    images = Counter(row.label for row in table.rows)
+    by_form: dict[str, list[str]] = {}
+    for name in classes:
+        by_form.setdefault(_form(name), []).append(name)
+    words: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    for name in images:
+        alike = [name] if name in classes else by_form.get(_form(name), [])
+        words[name] = alike[0] if len(alike) == 1 else name
+    if not set(words.values()) & set(classes):
+        raise DataError(
+            f"none of the classes of {table.path} is one of the model's: it has "
+            f"{_listed(images)}; the model has {_listed(classes)}",
+            f"write the classes into {table.path} as the model names them",
+        )
+    other = [f'"{name}" as "{word}"' for name, word in words.items() if name != word]
+    if other:
+        notes += (f"{table.path} writes classes in another way: read {_listed(other)}",)
+    unknown = {name: many for name, many in images.items() if words[name] not in classes}
+    if unknown:
+        notes += (
+            f"{sum(unknown.values()):,} images of {table.path} have a class that the model does "
+            f"not know ({_listed(unknown)}): they count as errors",
+        )
+    return words, notes
+
+
+def _form(name: str) -> str:
+    return " ".join(fold(name).replace("_", " ").replace("-", " ").split())
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(sorted(names)[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from weighin.data.pack import read_table
 from weighin.errors import DataError
 from weighin.grading.f1 import Confusion
-from weighin.grading.labels import compared, read_labels
+from weighin.grading.labels import compared, read_truth
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import Count, counted
+from weighin.label_csv import read_labels
 from weighin.report.trials import (
     Data,
     Layer,
@@ -105,7 +106,7 @@ def read(inputs: Inputs) -> Facts:
     _need(inputs.model, "finetune")
     _need(inputs.submission, "infer")
     model = _model(inputs, classes)
-    labels = read_labels(inputs.submission, needed=False)
+    labels = read_labels(inputs.submission).by_name(needed=False)
     return Facts(
         classes=classes,
         data=data,
@@ -121,7 +122,7 @@ def read(inputs: Inputs) -> Facts:
         histories=_histories(inputs),
         layers=_if_there(inputs.decompose / "layers.json", "decompose", read_layers) or (),
         validation=_answers(inputs, classes),
-        test=_test(inputs, labels),
+        test=_test(inputs, classes, labels),
     )
 
 
@@ -215,8 +216,8 @@ def _validation(
         ) from None
 
 
-def _test(inputs: Inputs, labels: dict[str, str]) -> Confusion | None:
+def _test(inputs: Inputs, classes: tuple[str, ...], labels: dict[str, str]) -> Confusion | None:
     if not inputs.truth.exists():
         return None
     fix = "run `dvc repro infer`, or fix the truth; filenames are paths below data/test"
-    return compared(labels, read_labels(inputs.truth), str(inputs.submission), fix)
+    return compared(labels, read_truth(inputs.truth, labels, classes, str(inputs.submission), fix))

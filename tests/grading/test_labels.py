@@ -1,0 +1,123 @@
+"""The truth is read however it is written; F1 is not computed where it speaks of other classes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from weighin.errors import DataError
+from weighin.grading.labels import compared, read_submission, read_truth
+
+CLASSES = ("Glass", "Metal", "Paper")
+NAMES = ("a.jpg", "b.jpg", "c.JPG", "d.jpg")
+LABELS = dict(zip(NAMES, ("Glass", "Metal", "Metal", "Paper"), strict=True))
+PLAIN = "filename,class\na.jpg,Glass\nb.jpg,Metal\nc.JPG,Paper\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "truth.csv").write_text(text, encoding="utf-8")
+    return folder / "truth.csv"
+
+
+def f1(path: Path) -> float:
+    return compared(LABELS, read_truth(path, NAMES, CLASSES, "the folder", "name it")).f1
+
+
+def test_what_is_compared(tmp_path: Path) -> None:
+    table = compared(LABELS, read_truth(write(tmp_path, PLAIN), NAMES, CLASSES, "", ""))
+    assert table.classes == CLASSES
+    assert table.counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert table.f1 == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "notes"),
+    [
+        (lambda text: text, 0),
+        (lambda text: text.replace(",", ", ").replace("\n", " \n"), 0),
+        (lambda text: text.replace(",", ";"), 0),
+        (lambda text: text.replace("filename,class", "Filename,Class"), 0),
+        (lambda text: text.replace("\n", ",Public\n").replace("class,Public", "class,Usage"), 0),
+        (lambda text: text.replace("\n", "\r\n") + "\r\n", 0),
+        (lambda text: "\n".join([text.splitlines()[0], *sorted(text.splitlines()[1:])[::-1]]), 0),
+        (lambda text: text.upper(), 2),
+        (lambda text: text.replace("Glass", "gla_ss").replace("gla_ss", " glass "), 1),
+        (lambda text: text.replace(".JPG", ".jpg"), 1),
+        (lambda text: text.replace(".jpg", "").replace(".JPG", ""), 1),
+        (lambda text: text.replace("a.jpg", ".\\test\\a.jpg"), 1),
+        (lambda text: text + "c.JPG,Paper\n", 1),
+        (lambda text: text.partition("\n")[2], 2),
+        (lambda text: text.replace("class", "label"), 1),
+    ],
+)
+def test_a_truth_in_another_spelling_scores_the_same(
+    tmp_path: Path, change: Callable[[str], str], notes: int
+) -> None:
+    path = write(tmp_path, change(PLAIN))
+    truth = read_truth(path, NAMES, CLASSES, "the folder", "name it")
+    plain = read_truth(write(tmp_path, PLAIN), NAMES, CLASSES, "the folder", "name it")
+    assert truth.labels == plain.labels
+    assert len(truth.notes) == notes
+    assert plain.notes == ()
+
+
+def test_another_spelling_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, "filename,class\nA.jpg,GLASS\nb,metal\n")
+    assert read_truth(path, NAMES, CLASSES, "", "").notes == (
+        f'{path} writes classes in another way: read "GLASS" as "Glass", "metal" as "Metal"',
+        "truth: 2 of 2 names found: 0 exactly, 1 by case, 1 by file suffix",
+    )
+
+
+@pytest.mark.parametrize("classes", [("0", "1"), ("Verre", "Metall")])
+def test_other_classes_are_no_f1_but_both_lists(tmp_path: Path, classes: tuple[str, str]) -> None:
+    rows = zip(NAMES, classes, strict=False)
+    path = write(tmp_path, "filename,class\n" + "".join(f"{n},{c}\n" for n, c in rows))
+    for read in (f1, lambda p: read_submission(p, CLASSES)):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert f"has {', '.join(sorted(classes))}; the model has Glass, Metal, Paper" in str(
+            caught.value
+        )
+        assert str(path) in caught.value.fix
+
+
+def test_a_class_that_the_model_does_not_know_counts_as_errors_and_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAIN + "d.jpg,Battery\n")
+    truth = read_truth(path, NAMES, CLASSES, "", "")
+    assert truth.notes == (
+        f"1 images of {path} have a class that the model does not know (Battery): "
+        "they count as errors",
+    )
+    assert compared(LABELS, truth).f1 == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
+
+
+def test_two_classes_of_one_spelling_are_not_mixed_up(tmp_path: Path) -> None:
+    path = write(tmp_path, "filename,class\na.jpg,glass\nb.jpg,Glass\n")
+    truth = read_truth(path, NAMES, ("Glass", "glass"), "", "")
+    assert (truth.labels, truth.notes) == ({"a.jpg": "glass", "b.jpg": "Glass"}, ())
+    path = write(tmp_path, "filename,class\na.jpg,GLASS\n")
+    with pytest.raises(DataError, match="none of the classes"):
+        read_truth(path, NAMES, ("Glass", "glass"), "", "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem", "fix"),
+    [
+        ("a.jpg,Glass\na.jpg,Metal\n", 'lists a.jpg twice, as "Glass" and as "Metal"', "remove"),
+        ("a.jpg,Glass\nx.jpg,Metal\n", "1 files that the folder lacks, such as x.jpg", "name it"),
+        ("x.png,Glass\n", "such as x.png; the folder holds such as a.jpg", "name it"),
+        ("1/c.jpg,Glass\n2/c.jpg,Metal\n", '"1/c.jpg" may mean c.JPG', "path of each file"),
+        ("", "holds no labels", "filename,class"),
+    ],
+)
+def test_errors(tmp_path: Path, rows: str, problem: str, fix: str) -> None:
+    with pytest.raises(DataError) as caught:
+        f1(write(tmp_path, "filename,class\n" + rows))
+    assert problem in caught.value.problem
+    assert fix in caught.value.fix
+
+
+def test_a_submission_is_read_in_the_models_words(tmp_path: Path) -> None:
+    path = write(tmp_path, "Id,Label\na.jpg,glass\nb.jpg,METAL\n")
+    assert read_submission(path, CLASSES) == {"a.jpg": "Glass", "b.jpg": "Metal"}
