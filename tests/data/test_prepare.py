@@ -107,6 +107,7 @@ def test_what_is_written(tmp_path: Path, params: Prepare) -> None:
     assert report["near_duplicates"] == {
         "pairs": 1,
         "across_classes": 0,
+        "across_splits": 0,
         "shown": [["alike", "c/005.jpg", "c/again.jpg"]],
     }
     for label in "abc":
@@ -268,6 +269,211 @@ def test_a_column_needs_its_table(tmp_path: Path, params: Prepare) -> None:
         f"{source}/train.csv has no columns filename and group\n"
         "  to fix: add the column, or set prepare.group: none in params.yaml"
     )
+
+
+def clip(folder: Path, number: int, frames: int = 12) -> None:
+    """Write the frames of a clip: one picture, on which a dot wanders."""
+    pixels = np.asarray(photo(number))
+    for frame in range(frames):
+        dotted = pixels.copy()
+        dotted[0, frame] = 255
+        write(folder / f"frame_{frame:03}.png", encoded(Image.fromarray(dotted), "PNG"))
+
+
+def held(report: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    splits = report["splits"]
+    return {name: (splits["train"][name], splits["validation"][name]) for name in splits["train"]}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_class_of_one_clip_has_both_splits(
+    tmp_path: Path, params: Prepare, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    clip(tmp_path / "data/train/Cup", 1)
+    clip(tmp_path / "data/train/Pen", 2)
+    tree(tmp_path / "data", {"Other": 12}, 10)
+    report = prepare(tmp_path / "data", tmp_path / "work", params, seed, 1)
+    assert all(train >= 6 and validates >= 1 for train, validates in held(report).values())
+    assert report["gave_way"] == [
+        {"class": name, "guess": "near-duplicates"} for name in ("Cup", "Pen")
+    ]
+    told = [line for line in capsys.readouterr().err.splitlines() if "near-duplicates" in line]
+    assert [line.split(":")[1].strip() for line in told] == ["class Cup", "class Pen"]
+
+
+def test_near_duplicates_of_other_classes_stay_in_one_split(
+    tmp_path: Path, params: Prepare
+) -> None:
+    """Where the guess gives way for one class, another's families still hang together."""
+    clip(tmp_path / "data/train/Cup", 1)
+    for number in range(8):
+        clip(tmp_path / f"data/train/Pen/{number}", 20 + number, 3)
+    report = prepare(tmp_path / "data", tmp_path / "work", params, 0, 1)
+    assert report["gave_way"] == [{"class": "Cup", "guess": "near-duplicates"}]
+    sides: dict[str, set[str]] = {}
+    for name, side in splits(tmp_path / "work").items():
+        sides.setdefault(name.rsplit("/", 1)[0], set()).add(side)
+    assert len(sides.pop("Cup")) == 2
+    assert [len(side) for side in sides.values()] == [1] * 8
+
+
+@pytest.mark.parametrize("kind", ["folder", "column"])
+def test_a_sub_folder_as_group_gives_way(tmp_path: Path, params: Prepare, kind: str) -> None:
+    """As `cats/s1/*` is read by an import: told by the name alone, in a column or not."""
+    rows = ["filename,class,group\n"]
+    for number in range(36):
+        label, group = ("cats", "s1") if number < 12 else ("dogs", f"s{2 + number % 4}")
+        write(tmp_path / f"data/train/{label}/{group}/{number}.jpg", encoded(photo(number)))
+        rows.append(f"{label}/{group}/{number}.jpg,{label},{group}\n")
+    write(tmp_path / "data/train.csv", "".join(rows).encode())
+    for seed in range(5):
+        report = prepare(tmp_path / "data", tmp_path / "work", replace(params, group=kind), seed, 1)
+        assert report["gave_way"] == [{"class": "cats", "guess": "sub-folders"}]
+        assert min(min(both) for both in held(report).values()) >= 1
+        sides: dict[str, set[str]] = {}
+        for name, side in splits(tmp_path / "work").items():
+            sides.setdefault("/".join(name.split("/")[:2]), set()).add(side)
+        assert {group: len(side) for group, side in sides.items()} == {
+            "cats/s1": 2,
+            **{f"dogs/s{number}": 1 for number in (2, 3, 4, 5)},
+        }
+
+
+def test_sub_folders_that_cross_classes_give_way(tmp_path: Path, params: Prepare) -> None:
+    """Three classes, each two of three sessions: no two splits of whole sessions serve them all."""
+    for number in range(60):
+        label = "abc"[number % 3]
+        group = {"a": "xy", "b": "yz", "c": "zx"}[label][number // 3 % 2]
+        write(tmp_path / f"data/train/{label}/{group}/{number}.jpg", encoded(photo(number)))
+    for seed in range(5):
+        folder = replace(params, group="folder")
+        report = prepare(tmp_path / "data", tmp_path / "work", folder, seed, 1)
+        assert min(min(both) for both in held(report).values()) >= 1
+        assert 1 <= len(report["gave_way"]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("group", "problem"),
+    [
+        ("clip 1", 'all 12 images of class Cup are of one group, "clip 1"'),
+        ("", ""),  # its own images are groups then
+    ],
+)
+def test_a_group_that_is_given_is_kept_or_refused(
+    tmp_path: Path, params: Prepare, group: str, problem: str
+) -> None:
+    source = tree(tmp_path / "data", {"Cup": 12, "Pen": 12})
+    rows = [f"Cup/{number:03}.jpg,Cup,{group}\n" for number in range(12)]
+    write(source / "train.csv", ("filename,class,group\n" + "".join(rows)).encode())
+    column = replace(params, group="column")
+    if not problem:
+        assert prepare(source, tmp_path / "work", column, 0, 1)["gave_way"] == []
+        return
+    for seed in range(4):
+        with pytest.raises(DataError) as caught:
+            prepare(source, tmp_path / "work", column, seed, 1)
+        assert caught.value.problem.startswith(problem)
+        assert "images of Cup of another group" in caught.value.fix
+        assert "prepare.group: none" in caught.value.fix
+    assert not (tmp_path / "work").exists()
+
+
+def test_groups_that_tie_classes_are_refused_where_one_lacks_a_split(
+    tmp_path: Path, params: Prepare
+) -> None:
+    source = tree(tmp_path / "data", {"a": 20, "b": 20, "c": 20})
+    tied = {"a": "xy", "b": "yz", "c": "zx"}
+    rows = [f"{n}/{i:03}.jpg,{n},{tied[n][i % 2]}\n" for n in "abc" for i in range(20)]
+    write(source / "train.csv", ("filename,class,group\n" + "".join(rows)).encode())
+    with pytest.raises(DataError, match=r"all 20 images of class . hang together by their groups"):
+        prepare(source, tmp_path / "work", replace(params, group="column"), 0, 1)
+
+
+def test_groups_of_several_classes_are_moved_until_each_has_both_splits(
+    tmp_path: Path, params: Prepare
+) -> None:
+    """Four sessions, each of two of four classes: half of the ways to split them serve all."""
+    source = tree(tmp_path / "data", {"a": 10, "b": 10, "c": 10, "d": 10})
+    tied = {"a": "wx", "b": "xy", "c": "yz", "d": "zw"}
+    rows = [f"{n}/{i:03}.jpg,{n},{tied[n][i % 2]}\n" for n in "abcd" for i in range(10)]
+    write(source / "train.csv", ("filename,class,group\n" + "".join(rows)).encode())
+    for seed in range(10):
+        report = prepare(source, tmp_path / "work", replace(params, group="column"), seed, 1)
+        assert set(held(report).values()) == {(5, 5)}
+
+
+def test_a_class_of_one_picture_is_refused(tmp_path: Path, params: Prepare) -> None:
+    kept = replace(params, faults=replace(params.faults, small_class="keep", duplicate="keep"))
+    source = tree(tmp_path / "data", {"a": 8, "b": 8, "Lone": 1})
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "work", kept, 0, 1)
+    assert caught.value.problem == "class Lone has one image, which cannot train and validate"
+    assert "small_class: drop" in caught.value.fix
+    for number in range(5):
+        write(source / f"train/Lone/{number}.jpg", (source / "train/Lone/000.jpg").read_bytes())
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "work", kept, 0, 1)
+    assert caught.value.problem == "all 6 images of class Lone are copies of one"
+
+
+# --- a split that the data came with
+
+
+def with_split(source: Path, validation: set[str]) -> Path:
+    names = sorted(path.relative_to(source / "train") for path in source.rglob("*.jpg"))
+    lines = [
+        f"{name},{name.parent},,{'validation' if name.as_posix() in validation else 'train'}\n"
+        for name in names
+    ]
+    write(source / "train.csv", ("filename,class,group,split\n" + "".join(lines)).encode())
+    return source
+
+
+@pytest.mark.parametrize("kind", ["none", "folder", "column"])
+def test_a_split_that_is_given_is_taken(tmp_path: Path, params: Prepare, kind: str) -> None:
+    source = tree(tmp_path / "data", {"a": 8, "b": 8})
+    chosen = {"a/001.jpg", "a/007.jpg", "b/000.jpg"}
+    given = replace(params, group=kind)
+    for seed in (0, 1):
+        report = prepare(with_split(source, chosen), tmp_path / "work", given, seed, 1)
+        found = {name for name, side in splits(tmp_path / "work").items() if side == "validation"}
+        assert (found, report["split_is_given"]) == (chosen, True)
+    (source / "train.csv").unlink()
+    report = prepare(source, tmp_path / "work", replace(params, group="none"), 0, 1)
+    found = {name for name, side in splits(tmp_path / "work").items() if side == "validation"}
+    assert (found != chosen, report["split_is_given"]) == (True, False)
+
+
+def test_what_is_alike_across_a_given_split_is_said(
+    tmp_path: Path, params: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tree(tmp_path / "data", {"a": 8, "b": 8})
+    write(source / "train/a/again.jpg", encoded(photo(3).resize((80, 60)), quality=60))
+    report = prepare(
+        with_split(source, {"a/003.jpg", "b/000.jpg"}), tmp_path / "work", params, 0, 1
+    )
+    assert report["near_duplicates"]["across_splits"] == 1
+    assert "1 pairs of near-duplicates lie across the split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("chosen", "problem"),
+    [
+        ({"a/001.jpg"}, "train.csv puts no image of class b into the validation split"),
+        (
+            {"a/001.jpg", *(f"b/{number:03}.jpg" for number in range(8))},
+            "train.csv puts no image of class b into the train split",
+        ),
+    ],
+)
+def test_a_given_split_without_a_class_is_refused(
+    tmp_path: Path, params: Prepare, chosen: set[str], problem: str
+) -> None:
+    source = with_split(tree(tmp_path / "data", {"a": 8, "b": 8}), chosen)
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "work", params, 0, 1)
+    assert caught.value.problem == problem
+    assert "--split-column none" in caught.value.fix
 
 
 def test_near_duplicates_tie_groups_together(tmp_path: Path, params: Prepare) -> None:

@@ -18,7 +18,6 @@ from weighin.params import Faults
 
 Found = tuple[str, str, str]  # fault, name, detail
 Row = tuple[str, str, str, str]  # fault, name, what was done, detail
-Groups = dict[str, str] | str  # file name: group, or how a name tells its group
 DONE = {"drop": "dropped", "keep": "kept", "fail": "failed"}
 # fault: the policy that decides on it
 POLICY_OF = {
@@ -149,38 +148,56 @@ class Images:
     places: npt.NDArray[np.int64]  # (N,) rows of the drafts
     records: Records  # (N,)
     groups: list[str]
+    guessed: list[bool]  # whether a group is only the sub-folder that the image lies in
+    splits: list[str]  # train or validation where train.csv gives a split, else empty
     classes: tuple[str, ...]
     labels: npt.NDArray[np.int64]  # (N,)
 
 
-def read_groups(source: Path, kind: str) -> Groups:
-    """Return what tells an image's group under `prepare.group`: none, folder or column.
+@dataclass(frozen=True)
+class Given:
+    """What data/train.csv says of images by name, and how `prepare.group` tells their groups."""
+
+    kind: str  # none, folder or column
+    groups: dict[str, str]
+    splits: dict[str, str]
+
+    def group(self, name: str) -> tuple[str, bool]:
+        """Return an image's group, and whether it is only the first folder below its class."""
+        parts = name.split("/")
+        folder = parts[1] if len(parts) > 2 else ""
+        group = {"folder": folder, "column": self.groups.get(name, "")}.get(self.kind, "")
+        return group, group != "" and group == folder
+
+
+def read_given(source: Path, kind: str) -> Given:
+    """Return what tells the groups and the split of the images of the folder `source`.
 
     A folder is the first one below the class, and ties images of every class that has it; a column
-    is `group` of data/train.csv, where `weighin import` wrote one. An empty group is none.
+    is `group` of train.csv, where `weighin import` wrote one. An empty group is none. The split is
+    the column `split`, where the data came with one.
 
     Raises:
-        DataError: data/train.csv has no such column.
+        DataError: train.csv has no such column.
     """
     path = source / "train.csv"
-    if kind != "column" or not path.exists():
-        return {} if kind == "column" else kind
+    if not path.exists():
+        return Given(kind, {}, {})
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        if not {"filename", "group"} <= set(reader.fieldnames or ()):
+        header = set(reader.fieldnames or ())
+        if kind == "column" and not {"filename", "group"} <= header:
             fix = "add the column, or set prepare.group: none in params.yaml"
             raise DataError(f"{path} has no columns filename and group", fix)
-        return {row["filename"]: row["group"] or "" for row in reader}
+        groups, splits = {}, {}
+        for row in reader:
+            groups[row["filename"]] = row.get("group") or ""
+            if row.get("split"):
+                splits[row["filename"]] = row["split"]
+    return Given(kind, groups, splits)
 
 
-def _group_of(name: str, groups: Groups) -> str:
-    if isinstance(groups, dict):
-        return groups.get(name, "")
-    parts = name.split("/")
-    return parts[1] if groups == "folder" and len(parts) > 2 else ""
-
-
-def selected(names: list[str], records: Records, verdict: Verdict, groups: Groups) -> Images:
+def selected(names: list[str], records: Records, verdict: Verdict, given: Given) -> Images:
     """Return what `verdict` keeps of `names`, in their order.
 
     Raises:
@@ -190,11 +207,30 @@ def selected(names: list[str], records: Records, verdict: Verdict, groups: Group
     kept = [names[place] for place in places]
     classes = tuple(sorted({class_of(name) for name in kept}))
     if len(classes) < 2:
-        raise DataError(
-            f"{len(kept)} usable images of {len(classes)} classes are left of {len(names)}",
-            "bring in at least two classes with `weighin import`, or relax prepare.faults",
-        )
+        raise _too_few(len(names), len(kept), classes, verdict.rows)
     index = {name: label for label, name in enumerate(classes)}
     labels = np.array([index[class_of(name)] for name in kept], np.int64)
-    own = [_group_of(name, groups) for name in kept]
-    return Images(kept, places, records[places], own, classes, labels)
+    groups = [given.group(name) for name in kept]
+    splits = [given.splits.get(name, "") for name in kept]
+    return Images(
+        *(kept, places, records[places]),
+        *([group for group, _ in groups], [guess for _, guess in groups], splits),
+        *(classes, labels),
+    )
+
+
+def _too_few(files: int, kept: int, classes: tuple[str, ...], rows: list[Row]) -> DataError:
+    """Return the error that says what became of the images of a data set without two classes."""
+    dropped = {row[0]: row for row in reversed(rows) if row[2] == "dropped"}
+    counts = Counter(row[0] for row in rows if row[2] == "dropped")
+    why = "".join(
+        f"\n{many:,} {fault}: such as {dropped[fault][1]}{', ' * bool(dropped[fault][3])}"
+        f"{dropped[fault][3]}"
+        for fault, many in sorted(counts.items())
+    )
+    left = f"{kept:,} images" + (f" of one class, {classes[0]}," if classes else "")
+    fix = "convert or replace these files, or relax prepare.faults in params.yaml, and "
+    return DataError(
+        f"of {files:,} files {left} can be used; two classes are needed{why}",
+        f"{fix if why else ''}bring in at least two classes with `weighin import`",
+    )

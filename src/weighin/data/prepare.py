@@ -14,16 +14,17 @@ import numpy.typing as npt
 
 from weighin.data.contact_sheets import draw_pictures, suspicious
 from weighin.data.drafts import NEW, drafting
-from weighin.data.faults import Images, Verdict, judge, read_groups, selected
+from weighin.data.faults import Images, Verdict, judge, read_given, selected
 from weighin.data.listing import list_images
 from weighin.data.near_duplicates import Pairs, close_pairs
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
 from weighin.data.readers import readers
 from weighin.data.scan import CHUNK, Scan, hexadecimal, scan
-from weighin.data.splits import SPLITS, Flags, validates_of
+from weighin.data.splits import SPLITS, Flags, Split, split_images
 from weighin.files import write_json
 from weighin.images import Pixels, Size
 from weighin.params import Prepare
+from weighin.progress import say
 
 BLOCK = 2**20  # bytes of pixels moved at once
 SHOWN = 200  # faults of each kind, and pairs, that report.json lists; faults.csv has every fault
@@ -43,7 +44,7 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         WorkerError: a worker process went away.
     """
     root = source / "train"
-    groups = read_groups(source, params.group)
+    given = read_given(source, params.group)
     listing = list_images(root)
     workers = min(workers, -(-len(listing.names) // CHUNK))
     with drafting(out) as draft, readers(workers) as pool:
@@ -52,17 +53,36 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
         records = scan(listing.names, job, pool, workers)
         verdict = judge(listing.names, listing.faults, records, params.near_bits, params.faults)
-        images = selected(listing.names, records, verdict, groups)
+        images = selected(listing.names, records, verdict, given)
         del records  # 4 MB for 100,000 images
         pairs = close_pairs(images.records["hash"], params.near_bits)
         drawn = draw_pictures(root, pack / "pictures", images, verdict, pairs, pool)
-        validates = validates_of(images, pairs, params.validation, seed)
-        _write_pack(pack, images, validates, rows, params.sizes)
-        report = summarize(images, validates, verdict, pairs, len(listing.names))
+        split = split_images(images, pairs, params.validation, seed)
+        _write_pack(pack, images, split.validates, rows, params.sizes)
+        report = summarize(images, split, verdict, pairs, len(listing.names))
         report["pictures"] = [picture.result() for picture in drawn]
         write_json(pack / "report.json", report)
         write_table(pack / "faults.csv", verdict.rows, ("fault", "name", "done", "detail"))
+    for line in _told(verdict, report):
+        say(f"prepare: {line}")
     return report
+
+
+def _told(verdict: Verdict, report: Report) -> Iterator[str]:
+    """Yield what to say of images that were dropped, and of splits that share what is alike."""
+    first = {row[0]: row for row in reversed(verdict.rows) if row[2] == "dropped"}
+    counts = Counter(row[0] for row in verdict.rows if row[2] == "dropped")
+    for fault, many in sorted(counts.items()):
+        name, detail = first[fault][1], first[fault][3]
+        yield f"{many:,} dropped, {fault}: such as {name}{f' ({detail})' if detail else ''}"
+    for way in report["gave_way"]:
+        yield (
+            f"class {way['class']}: its {way['guess']} lie in both splits, as one would be empty "
+            "otherwise; its validation figures are too good for that"
+        )
+    across = report["near_duplicates"]["across_splits"]
+    if report["split_is_given"] and across:
+        yield f"{across:,} pairs of near-duplicates lie across the split that train.csv gives"
 
 
 def _write_pack(
@@ -72,11 +92,11 @@ def _write_pack(
     rows: tuple[Path, ...],
     sizes: tuple[Size, ...],
 ) -> None:
-    for split, flag in zip(SPLITS, (False, True), strict=True):
+    for side, flag in zip(SPLITS, (False, True), strict=True):
         mine = images.places[validates == flag]
         for path, size in zip(rows, sizes, strict=True):
             shape = (len(mine), *size, 3)
-            write_array(array_path(out, split, size), _rows(path, mine, size), shape)
+            write_array(array_path(out, side, size), _rows(path, mine, size), shape)
     write_json(out / "classes.json", list(images.classes))
     write_table(out / "images.csv", _table(images, validates), COLUMNS)
 
@@ -96,17 +116,16 @@ def _rows(path: Path, places: npt.NDArray[np.int64], size: Size) -> Iterator[Pix
 
 
 def _table(images: Images, validates: Flags) -> Iterator[tuple[object, ...]]:
-    for split, flag in zip(SPLITS, (False, True), strict=True):
+    for side, flag in zip(SPLITS, (False, True), strict=True):
         for row, place in enumerate(np.flatnonzero(validates == flag)):
             label = images.classes[images.labels[place]]
             digest = hexadecimal(images.records["sha256"][place])
-            yield split, row, label, images.names[place], images.groups[place], digest
+            yield side, row, label, images.names[place], images.groups[place], digest
 
 
-def summarize(
-    images: Images, validates: Flags, verdict: Verdict, pairs: Pairs, files: int
-) -> Report:
+def summarize(images: Images, split: Split, verdict: Verdict, pairs: Pairs, files: int) -> Report:
     """Return the facts of report.json; `files` is how many were looked at."""
+    validates = split.validates
     counts = _by_class(images, np.ones(len(images.names), bool))
     listed: Counter[str] = Counter()
     faults = []
@@ -121,15 +140,18 @@ def summarize(
         "classes": counts,
         "imbalance": round(max(counts.values()) / min(counts.values()), 4),
         "splits": {
-            split: _by_class(images, validates == flag)
-            for split, flag in zip(SPLITS, (False, True), strict=True)
+            side: _by_class(images, validates == flag)
+            for side, flag in zip(SPLITS, (False, True), strict=True)
         },
+        "split_is_given": any(images.splits),
+        "gave_way": [{"class": name, "guess": guess} for name, guess in split.gave_way],
         "groups": len(set(images.groups) - {""}),
         "fault_counts": dict(sorted(listed.items())),
         "faults": faults,
         "near_duplicates": {
             "pairs": len(pairs),
             "across_classes": sum(what != "alike" for what, _, _ in close),
+            "across_splits": int((validates[pairs[:, 0]] != validates[pairs[:, 1]]).sum()),
             "shown": [list(pair) for pair in close[:SHOWN]],
         },
     }

@@ -12,11 +12,14 @@ own threshold just so far. At that bound, an added image may move one other. Sim
 class of 60 validates with 6 to 18 images and one addition in 50 moves another; of 200, with 20 to
 60 and one in 1,000; of 700, none in 1,000 (tests/data/test_splits.py). On waste7 the seven classes
 have shares of 0.2 +- 0.036 over ten seeds, its bags being grouped by scene.
+
+No class lacks a split: what only a guess holds together comes apart where it would.
 """
 
 import hashlib
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,21 +27,99 @@ import numpy.typing as npt
 from weighin.data.faults import Images
 from weighin.data.near_duplicates import Pairs, components
 from weighin.data.scan import hexadecimal
+from weighin.errors import DataError
 
 SPLITS = ("train", "validation")
 Flags = npt.NDArray[np.bool_]
 
 
-def validates_of(images: Images, pairs: Pairs, validation: float, seed: int) -> Flags:
-    """Return (N,) flags: True where an image validates; `pairs` are the near-duplicates."""
-    digests = images.records["sha256"]
-    ties = [pairs, _copies(digests), _grouped(images.groups)]
-    together = components(len(digests), np.concatenate(ties))
-    keys = (
-        unit_key(hexadecimal(digest), group)
-        for digest, group in zip(digests, images.groups, strict=True)
-    )
-    return assign(keys, together, images.labels, validation, seed)
+@dataclass(frozen=True)
+class Split:
+    """Which images validate, and what it took to give every class both splits."""
+
+    validates: Flags  # (N,)
+    gave_way: list[tuple[str, str]]  # (class, the guess that does not hold its images together)
+
+
+def split_images(images: Images, pairs: Pairs, validation: float, seed: int) -> Split:
+    """Return the split that train.csv gives, else one by content; `pairs` are near-duplicates.
+
+    Copies and images of one group are always in one split. Near-duplicates and images of one
+    sub-folder are too, but for a class that would lack a split by it: there this guess gives way.
+
+    Raises:
+        DataError: a class cannot have an image in both splits, or train.csv gives it none in one.
+    """
+    if any(images.splits):
+        return Split(_given(images), [])
+    digests, labels = images.records["sha256"], images.labels
+    folders = [g if guess else "" for g, guess in zip(images.groups, images.guessed, strict=True)]
+    groups = ["" if guess else g for g, guess in zip(images.groups, images.guessed, strict=True)]
+    firm = np.concatenate([_copies(digests), _tied(groups)])
+    guesses = {"near-duplicates": pairs, "sub-folders": _tied(folders)}
+    gave_way: list[tuple[str, str]] = []
+    while True:
+        together = components(len(labels), np.concatenate([firm, *guesses.values()]))
+        loose = {name for name, guess in gave_way if guess == "sub-folders"}
+        keys = (
+            unit_key(hexadecimal(digest), "" if images.classes[label] in loose else group)
+            for digest, group, label in zip(digests, images.groups, labels, strict=True)
+        )
+        validates = assign(keys, together, labels, validation, seed)
+        lacking = one_sided(validates, labels)
+        if not len(lacking):
+            return Split(validates, gave_way)
+        for label in lacking.tolist():
+            guess = _in_the_way(label, labels, firm, guesses)
+            if guess is None:
+                raise _cannot_be_split(label, images, groups)
+            gave_way.append((images.classes[label], guess))
+            guesses[guess] = guesses[guess][~(labels[guesses[guess]] == label).any(axis=1)]
+
+
+def one_sided(validates: Flags, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the labels whose images are all in one split."""
+    every, some = np.bincount(labels), np.bincount(labels[validates], minlength=labels.max() + 1)
+    return np.flatnonzero((every > 0) & ((some == 0) | (some == every)))
+
+
+def _given(images: Images) -> Flags:
+    validates = np.array([split == "validation" for split in images.splits])
+    for label in one_sided(validates, images.labels).tolist():
+        side = SPLITS[not validates[images.labels == label].any()]
+        raise DataError(
+            f"train.csv puts no image of class {images.classes[label]} into the {side} split",
+            f"import the class with images for {side}, or import without a split of your own "
+            "(name the training folder alone, or --split-column none): prepare then chooses one",
+        )
+    return validates
+
+
+def _in_the_way(
+    label: int, labels: npt.NDArray[np.int64], firm: Pairs, guesses: dict[str, Pairs]
+) -> str | None:
+    """Return the guess without which a class falls into most parts; None if it has no ties."""
+    mine = labels == label
+    parts = {}
+    for guess, ties in guesses.items():
+        if mine[ties].any():
+            others = [firm, *(other for name, other in guesses.items() if name != guess)]
+            parts[guess] = len(np.unique(components(len(labels), np.concatenate(others))[mine]))
+    return max(parts, key=parts.__getitem__, default=None)
+
+
+def _cannot_be_split(label: int, images: Images, groups: list[str]) -> DataError:
+    name, mine = images.classes[label], np.flatnonzero(images.labels == label)
+    if len(mine) == 1:
+        fix = f"add images of {name}, or set prepare.faults.small_class: drop in params.yaml"
+        return DataError(f"class {name} has one image, which cannot train and validate", fix)
+    found = sorted({groups[place] for place in mine})
+    fix = f"add images of {name} of another group, or set prepare.group: none in params.yaml"
+    if found == [""]:
+        fix = f"add other images of {name}, or set prepare.faults.small_class: drop in params.yaml"
+        return DataError(f"all {len(mine)} images of class {name} are copies of one", fix)
+    how = f'are of one group, "{found[0]}"' if len(found) == 1 else "hang together by their groups"
+    return DataError(f"all {len(mine)} images of class {name} {how}, so one split has none", fix)
 
 
 def _copies(digests: npt.NDArray[np.bytes_]) -> Pairs:
@@ -47,7 +128,7 @@ def _copies(digests: npt.NDArray[np.bytes_]) -> Pairs:
     return np.stack([order[:-1][same], order[1:][same]], axis=1)
 
 
-def _grouped(groups: list[str]) -> Pairs:
+def _tied(groups: list[str]) -> Pairs:
     """Return each image of a group, paired with the group's first."""
     first: dict[str, int] = {}
     heads = (first.setdefault(group, at) if group else at for at, group in enumerate(groups))
@@ -83,6 +164,7 @@ def assign(
     validates = u < validation
     for label in np.unique(labels):
         _hold(validates, u, labels == label, validation)
+    _flip(validates, u, labels, validation)
     return validates
 
 
@@ -128,3 +210,27 @@ def _hold(validates: Flags, u: npt.NDArray[np.float64], mine: Flags, validation:
     last = np.lexsort((np.abs(counts - now), outside))[0]
     own = np.isin(u, parts)
     validates[own] = u[own] <= parts[last]
+
+
+def _flip(
+    validates: Flags,
+    u: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    validation: float,
+) -> None:
+    """Move single components, the nearest to the threshold first, while fewer classes lack a split.
+
+    Components of several classes make a class lack one that it had before the next was held.
+    """
+    lacking = one_sided(validates, labels)
+    at = 0
+    while at < len(lacking):
+        parts = np.unique(u[labels == lacking[at]])
+        for part in parts[np.argsort(np.abs(parts - validation), kind="stable")]:
+            validates[u == part] ^= True
+            after = one_sided(validates, labels)
+            if len(after) < len(lacking):
+                lacking, at = after, -1
+                break
+            validates[u == part] ^= True
+        at += 1
