@@ -19,7 +19,7 @@ TITLES = {
     "data.prepare_vs_decode": "speed of `prepare` against decoding alone",
     "data.prepare_vs_scaled": "speed of `prepare` against decoding at a reduced scale",
     "data.time_growth": "time of `prepare` for an image, of ten times the images",
-    "face.help_s": "the help of `weighin`",
+    "face.help_s": "`weighin --help`",
     "face.noop_repro_s": "`dvc repro` when everything is up to date",
     "face.stage_start": "start of a stage, of `import torch`",
     "face.stage_start_s": "start of a stage",

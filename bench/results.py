@@ -132,9 +132,8 @@ def build(clone: Path, seed: int, changes: Mapping[str, Any]) -> None:
 
 def write_params(clone: Path, changes: Mapping[str, Any]) -> None:
     """Write the waste7 parameters, with changes under dotted names."""
-    from weighin.commented import commented
     from weighin.params import Params, load
-    from weighin.schema import with_values
+    from weighin.validation import commented, with_values
 
     params = with_values(load(RECORD / "params.yaml"), changes)
     write_text(clone / "params.yaml", commented(Params, asdict(params)))

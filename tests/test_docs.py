@@ -12,7 +12,7 @@ import pytest
 
 from weighin.cli import cli
 from weighin.data.demo import DEFAULT_MD5
-from weighin.schema import read_yaml
+from weighin.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -61,11 +61,11 @@ def test_links_to_files_resolve(name):
 
 def test_parameters_in_recipes_exist():
     from weighin.params import Params
-    from weighin.schema import knobs
+    from weighin.validation import parameters
 
     named = set(re.findall(r"-S '?([a-z_.]+)=", text("README.md")))
     assert named
-    assert named <= set(knobs(Params))
+    assert named <= set(parameters(Params))
 
 
 DATA = read_yaml(ROOT / "data.dvc")["outs"][0]["md5"]

@@ -13,6 +13,16 @@
 The number is the process's exit code; 0 is success, 1 a bug, 2 wrong usage, 130 an interrupt.
 """
 
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return `; did you mean X?` for the nearest known name, or else the names that are known."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, names := list(known), n=1, cutoff=0.5)
+    return f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(names)}"
+
 
 class WeighinError(Exception):
     """A problem with its fix; printed as two lines, never as a traceback."""

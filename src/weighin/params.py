@@ -8,265 +8,310 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from weighin.schema import Knob, read, read_yaml
+from pydantic import AfterValidator
 
-Fault = Literal["drop", "keep", "fail"]
-POLICY = ("drop", "keep", "fail")
+from weighin.errors import did_you_mean
+from weighin.validation import Schema, Section, parameter, parameters, read, wrong
+from weighin.yaml_files import read_yaml
+
+Policy = Literal["drop", "keep", "fail"]
+Side = Annotated[int, parameter("", "", 8, 1024)]
+RENAMED: dict[str, str] = {}  # a parameter's old dotted name: its new one
 
 
 @dataclass(frozen=True)
-class Contest:
+class Contest(Section):
     """The rules: what a submission is scored on."""
 
     score: Annotated[
-        str, Knob("the contest's formula", choices=("waste", "f1", "accuracy", "micronet"))
+        Literal["waste", "f1", "accuracy", "micronet"], parameter("the contest's formula")
     ]
-    max_macs: Annotated[int, Knob("networks above it are never trained", "MACs", 1000, 10**12)]
-    reference_macs: Annotated[int, Knob("MACs that cost one point", "MACs", 1, 10**12)]
+    max_macs: Annotated[int, parameter("networks above it are never trained", "MACs", 1000, 10**12)]
+    reference_macs: Annotated[int, parameter("MACs that cost one point", "MACs", 1, 10**12)]
     reference_params: Annotated[
-        int, Knob("parameters that cost one point (micronet)", "parameters", 1, 10**12)
+        int, parameter("parameters that cost one point (micronet)", "parameters", 1, 10**12)
     ]
-    reference_f1: Annotated[float, Knob("F1 that costs nothing", "", 0.01, 1)]
-    floor_f1: Annotated[float, Knob("F1 below which the quality term is 1", "", 0, 1)]
+    reference_f1: Annotated[float, parameter("F1 that costs nothing", "", 0.01, 1)]
+    floor_f1: Annotated[float, parameter("F1 below which the quality term is 1", "", 0, 1)]
 
 
 @dataclass(frozen=True)
-class Faults:
+class Faults(Section):
     """What to do with an image that has a fault: drop it, keep it, or fail."""
 
     unreadable: Annotated[
-        str, Knob("truncated, zero-byte, not an image, a bomb", choices=("drop", "fail"))
+        Literal["drop", "fail"], parameter("truncated, zero-byte, not an image, a bomb")
     ]
-    damaged: Annotated[str, Knob("a JPEG with errors in it, complete all the same", choices=POLICY)]
-    animated: Annotated[str, Knob("keeps the first frame", choices=POLICY)]
-    cmyk: Annotated[str, Knob("converted to RGB", choices=POLICY)]
-    deep: Annotated[str, Knob("16-bit; scaled to 8", choices=POLICY)]
-    transparent: Annotated[str, Knob("a palette with transparency; laid on white", choices=POLICY)]
-    rotated: Annotated[str, Knob("turned upright by its EXIF orientation", choices=POLICY)]
-    extreme_aspect: Annotated[
-        str, Knob("one side over `max_aspect` times the other", choices=POLICY)
-    ]
-    max_aspect: Annotated[float, Knob("longer side over shorter side", "", 1, 1000)]
-    duplicate: Annotated[str, Knob("the same bytes twice: drop keeps one", choices=POLICY)]
-    contradiction: Annotated[
-        str, Knob("the same bytes under two classes: drop drops all", choices=POLICY)
-    ]
-    near_duplicate: Annotated[
-        str, Knob("within `near_bits`: keep keeps them in one split", choices=POLICY)
-    ]
+    damaged: Annotated[Policy, parameter("a JPEG with errors in it, complete all the same")]
+    animated: Annotated[Policy, parameter("keeps the first frame")]
+    cmyk: Annotated[Policy, parameter("converted to RGB")]
+    deep: Annotated[Policy, parameter("16-bit; scaled to 8")]
+    transparent: Annotated[Policy, parameter("a palette with transparency; laid on white")]
+    rotated: Annotated[Policy, parameter("turned upright by its EXIF orientation")]
+    extreme_aspect: Annotated[Policy, parameter("one side over `max_aspect` times the other")]
+    max_aspect: Annotated[float, parameter("longer side over shorter side", "", 1, 1000)]
+    duplicate: Annotated[Policy, parameter("the same bytes twice: drop keeps one")]
+    contradiction: Annotated[Policy, parameter("the same bytes under two classes: drop drops all")]
+    near_duplicate: Annotated[Policy, parameter("within `near_bits`: keep keeps them in one split")]
     alike_names: Annotated[
-        str, Knob("names that differ only by case or Unicode form: drop keeps one", choices=POLICY)
+        Policy, parameter("names that differ only by case or Unicode form: drop keeps one")
     ]
-    outside: Annotated[str, Knob("a symlink that leaves the folder", choices=("drop", "fail"))]
-    small_class: Annotated[str, Knob("a class with under `min_per_class` images", choices=POLICY)]
-    min_per_class: Annotated[int, Knob("", "images", 2, 10**6)]
+    outside: Annotated[Literal["drop", "fail"], parameter("a symlink that leaves the folder")]
+    small_class: Annotated[Policy, parameter("a class with under `min_per_class` images")]
+    min_per_class: Annotated[int, parameter("", "images", 2, 10**6)]
 
 
 @dataclass(frozen=True)
-class Prepare:
+class Prepare(Section):
     """Checking, splitting and packing of the images."""
 
     sizes: Annotated[
-        tuple[tuple[int, int], ...],
-        Knob("packed [height, width]; networks take one of them", "pixels", 8, 1024),
+        tuple[tuple[Side, Side], ...],
+        parameter("packed [height, width]; networks take one of them", "pixels"),
     ]
-    turn_tall: Annotated[bool, Knob("lay tall pictures on their side")]
-    validation: Annotated[float, Knob("kept from training, for every choice", "share", 0.02, 0.9)]
+    turn_tall: Annotated[bool, parameter("lay tall pictures on their side")]
+    validation: Annotated[
+        float, parameter("kept from training, for every choice", "share", 0.02, 0.9)
+    ]
     group: Annotated[
-        str, Knob("images of one group stay in one split", choices=("none", "folder", "column"))
+        Literal["none", "folder", "column"], parameter("images of one group stay in one split")
     ]
     near_bits: Annotated[
-        int, Knob("perceptual hashes this close stay in one split; -1: off", "bits of 64", -1, 16)
+        int,
+        parameter("perceptual hashes this close stay in one split; -1: off", "bits of 64", -1, 16),
     ]
     faults: Faults
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Section):
     """Random changes of a training batch; 0 switches one off."""
 
-    flip: Annotated[float, Knob("mirrored left to right", "chance", 0, 1)]
-    flip_vertical: Annotated[float, Knob("mirrored top to bottom", "chance", 0, 1)]
-    translate: Annotated[float, Knob("largest shift", "share of a side", 0, 0.5)]
-    crop: Annotated[float, Knob("smallest area of a random resized crop; 1: off", "share", 0.05, 1)]
-    rotate: Annotated[float, Knob("largest turn of the affine map", "degrees", 0, 180)]
-    shear: Annotated[float, Knob("largest shear of the affine map", "degrees", 0, 45)]
-    colour: Annotated[float, Knob("brightness, contrast and saturation by 1 +- this", "", 0, 1)]
-    cutout: Annotated[float, Knob("side of a square painted grey", "share of a side", 0, 1)]
-    mixup: Annotated[float, Knob("Beta(a, a) of mixed pairs", "a", 0, 10)]
-    cutmix: Annotated[float, Knob("a box of another image", "chance", 0, 1)]
-    randaugment: Annotated[int, Knob("operations drawn from RandAugment's set", "operations", 0, 4)]
-    magnitude: Annotated[int, Knob("RandAugment's strength", "of 30", 0, 30)]
+    flip: Annotated[float, parameter("mirrored left to right", "chance", 0, 1)]
+    flip_vertical: Annotated[float, parameter("mirrored top to bottom", "chance", 0, 1)]
+    translate: Annotated[float, parameter("largest shift", "share of a side", 0, 0.5)]
+    crop: Annotated[
+        float, parameter("smallest area of a random resized crop; 1: off", "share", 0.05, 1)
+    ]
+    rotate: Annotated[float, parameter("largest turn of the affine map", "degrees", 0, 180)]
+    shear: Annotated[float, parameter("largest shear of the affine map", "degrees", 0, 45)]
+    colour: Annotated[
+        float, parameter("brightness, contrast and saturation by 1 +- this", "", 0, 1)
+    ]
+    cutout: Annotated[float, parameter("side of a square painted grey", "share of a side", 0, 1)]
+    mixup: Annotated[float, parameter("Beta(a, a) of mixed pairs", "a", 0, 10)]
+    cutmix: Annotated[float, parameter("a box of another image", "chance", 0, 1)]
+    randaugment: Annotated[
+        int, parameter("operations drawn from RandAugment's set", "operations", 0, 4)
+    ]
+    magnitude: Annotated[int, parameter("RandAugment's strength", "of 30", 0, 30)]
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Section):
     """A weighted sum of losses; a weight of 0 leaves one out."""
 
-    cross_entropy: Annotated[float, Knob("", "weight", 0, 100)]
-    smoothing: Annotated[float, Knob("label smoothing of the cross-entropy", "", 0, 0.9)]
-    soft_f1: Annotated[float, Knob("1 - soft macro F1 of a shard", "weight", 0, 100)]
-    focal: Annotated[float, Knob("", "weight", 0, 100)]
-    focal_gamma: Annotated[float, Knob("how far easy examples count less", "", 0, 10)]
-    logit_adjustment: Annotated[float, Knob("log prior added to the logits", "tau", 0, 10)]
-    distillation: Annotated[float, Knob("to the teacher's softened labels", "weight", 0, 100)]
-    temperature: Annotated[float, Knob("of the distillation", "", 0.1, 100)]
+    cross_entropy: Annotated[float, parameter("", "weight", 0, 100)]
+    smoothing: Annotated[float, parameter("label smoothing of the cross-entropy", "", 0, 0.9)]
+    soft_f1: Annotated[float, parameter("1 - soft macro F1 of a shard", "weight", 0, 100)]
+    focal: Annotated[float, parameter("", "weight", 0, 100)]
+    focal_gamma: Annotated[float, parameter("how far easy examples count less", "", 0, 10)]
+    logit_adjustment: Annotated[float, parameter("log prior added to the logits", "tau", 0, 10)]
+    distillation: Annotated[float, parameter("to the teacher's softened labels", "weight", 0, 100)]
+    temperature: Annotated[float, parameter("of the distillation", "", 0.1, 100)]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Section):
     """How a network is trained; search, tune, train and finetune share it."""
 
     shards: Annotated[
-        int, Knob("pieces of a batch, one forward and backward each", "shards", 1, 256)
+        int, parameter("pieces of a batch, one forward and backward each", "shards", 1, 256)
     ]
-    shard_size: Annotated[int, Knob("", "images", 2, 4096)]
-    optimizer: Annotated[str, Knob("", choices=("sgd", "adamw"))]
-    lr: Annotated[float, Knob("the schedule's peak", "", 1e-8, 100)]
-    momentum: Annotated[float, Knob("Nesterov's, or AdamW's first beta", "", 0, 0.9999)]
-    weight_decay: Annotated[float, Knob("of weights; never of norms and biases", "", 0, 10)]
-    schedule: Annotated[str, Knob("", choices=("one-cycle", "cosine", "constant"))]
-    warmup: Annotated[float, Knob("rise to the peak", "share of the steps", 0, 0.9)]
-    ema: Annotated[float, Knob("averaging of the weights over steps; 0: off", "decay", 0, 0.99999)]
-    balance: Annotated[float, Knob("sampling: 0 as the data are, 1 every class alike", "", 0, 1)]
+    shard_size: Annotated[int, parameter("", "images", 2, 4096)]
+    optimizer: Annotated[Literal["sgd", "adamw"], parameter("")]
+    lr: Annotated[float, parameter("the schedule's peak", "", 1e-8, 100)]
+    momentum: Annotated[float, parameter("Nesterov's, or AdamW's first beta", "", 0, 0.9999)]
+    weight_decay: Annotated[float, parameter("of weights; never of norms and biases", "", 0, 10)]
+    schedule: Annotated[Literal["one-cycle", "cosine", "constant"], parameter("")]
+    warmup: Annotated[float, parameter("rise to the peak", "share of the steps", 0, 0.9)]
+    ema: Annotated[
+        float, parameter("averaging of the weights over steps; 0: off", "decay", 0, 0.99999)
+    ]
+    balance: Annotated[
+        float, parameter("sampling: 0 as the data are, 1 every class alike", "", 0, 1)
+    ]
     low_resolution: Annotated[
-        float, Knob("epochs at the next smaller packed size", "share of the epochs", 0, 0.95)
+        float, parameter("epochs at the next smaller packed size", "share of the epochs", 0, 0.95)
     ]
     augment: Augment
     loss: Loss
 
 
-TRIAL_SHARDS = Knob("of a trial's batch; fewer give a short training more steps", "shards", 1, 256)
+TRIAL_SHARDS = parameter(
+    "of a trial's batch; fewer give a short training more steps", "shards", 1, 256
+)
+Count = Annotated[int, parameter("", "", 1, 1024)]
+
+
+Bounds = tuple[float, float]
+
+
+def check_space(space: dict[str, Bounds]) -> dict[str, Bounds]:
+    """Return `space`: {dotted name of a recipe's number: (low, high)}.
+
+    Raises:
+        ValueError: one line for every unknown name and every range that its number does not allow.
+    """
+    known = {n: s for n, s in parameters(Recipe).items() if s.get("type") in ("integer", "number")}
+    faults = [fault for name in sorted(space) for fault in _range_faults(name, space[name], known)]
+    if faults:
+        raise ValueError("\n".join(faults))
+    return space
+
+
+def _range_faults(name: str, bounds: Bounds, known: dict[str, Schema]) -> list[str]:
+    if name not in known:
+        return [f"{name} is no number of a recipe{did_you_mean(name, known)}"]
+    schema = known[name]
+    whole = all(bound.is_integer() for bound in bounds) or schema["type"] == "number"
+    if not (whole and schema["minimum"] <= min(bounds) and max(bounds) <= schema["maximum"]):
+        return [wrong(name, list(bounds), schema)]
+    return [] if bounds[0] < bounds[1] else [f"{name} is {list(bounds)}; low must be under high"]
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(Section):
     """The architecture search."""
 
-    enabled: Annotated[bool, Knob("false takes `network` as it is")]
-    network: Annotated[str | None, Knob("a rows file, used when the search is off")]
-    space: Annotated[str, Knob("what to choose from: a shipped space or a YAML file")]
-    sampler: Annotated[str, Knob("", choices=("tpe", "nsga2", "random"))]
+    enabled: Annotated[bool, parameter("false takes `network` as it is")]
+    network: Annotated[str | None, parameter("a rows file, used when the search is off")]
+    space: Annotated[str, parameter("what to choose from: a shipped space or a YAML file")]
+    sampler: Annotated[Literal["tpe", "nsga2", "random"], parameter("")]
     objective: Annotated[
-        str, Knob("F1 up and MACs down, or the contest's score", choices=("front", "score"))
+        Literal["front", "score"], parameter("F1 up and MACs down, or the contest's score")
     ]
-    trials: Annotated[int, Knob("networks that are trained", "trials", 1, 100_000)]
-    generation: Annotated[int, Knob("trials asked for together", "trials", 1, 10_000)]
-    epochs: Annotated[int, Knob("of a trial that is not stopped", "epochs", 1, 10_000)]
+    trials: Annotated[int, parameter("networks that are trained", "trials", 1, 100_000)]
+    generation: Annotated[int, parameter("trials asked for together", "trials", 1, 10_000)]
+    epochs: Annotated[int, parameter("of a trial that is not stopped", "epochs", 1, 10_000)]
     halving: Annotated[
-        int, Knob("rungs: each keeps the better half of a generation", "rungs", 1, 6)
+        int, parameter("rungs: each keeps the better half of a generation", "rungs", 1, 6)
     ]
     shards: Annotated[int, TRIAL_SHARDS]
     workers: Annotated[
-        int | Literal["auto"], Knob("processes; auto: one a core", "processes", 1, 1024)
+        Count | Literal["auto"], parameter("processes; auto: one a core", "processes")
     ]
-    cluster: Annotated[str | None, Knob("a Dask scheduler's tcp://host:port instead")]
+    cluster: Annotated[str | None, parameter("a Dask scheduler's tcp://host:port instead")]
 
 
 @dataclass(frozen=True)
-class Tune:
+class Tune(Section):
     """The search for a recipe."""
 
-    enabled: Annotated[bool, Knob("false keeps the recipe of `train`")]
-    trials: Annotated[int, Knob("recipes that are tried", "trials", 1, 100_000)]
-    generation: Annotated[int, Knob("trials asked for together", "trials", 1, 10_000)]
-    epochs: Annotated[int, Knob("of one trial", "epochs", 1, 10_000)]
+    enabled: Annotated[bool, parameter("false keeps the recipe of `train`")]
+    trials: Annotated[int, parameter("recipes that are tried", "trials", 1, 100_000)]
+    generation: Annotated[int, parameter("trials asked for together", "trials", 1, 10_000)]
+    epochs: Annotated[int, parameter("of one trial", "epochs", 1, 10_000)]
     stop: Annotated[
-        float, Knob("epochs after which the lower half of a generation stops", "share", 0.1, 1)
+        float, parameter("epochs after which the lower half of a generation stops", "share", 0.1, 1)
     ]
     shards: Annotated[int, TRIAL_SHARDS]
     space: Annotated[
-        dict[str, list[float]], Knob("recipe knob: [low, high], drawn on a log scale where low > 0")
+        dict[str, Bounds],
+        AfterValidator(check_space),
+        parameter("recipe knob: [low, high], drawn on a log scale where low > 0"),
     ]
     workers: Annotated[
-        int | Literal["auto"], Knob("processes; auto: one a core", "processes", 1, 1024)
+        Count | Literal["auto"], parameter("processes; auto: one a core", "processes")
     ]
-    cluster: Annotated[str | None, Knob("a Dask scheduler's tcp://host:port instead")]
+    cluster: Annotated[str | None, parameter("a Dask scheduler's tcp://host:port instead")]
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Section):
     """The training of the chosen network."""
 
-    epochs: Annotated[int, Knob("", "epochs", 1, 100_000)]
+    epochs: Annotated[int, parameter("", "epochs", 1, 100_000)]
     workers: Annotated[
-        int | Literal["auto"],
-        Knob("processes; auto: one a core, at most one a shard", "processes", 1, 1024),
+        Count | Literal["auto"],
+        parameter("processes; auto: one a core, at most one a shard", "processes"),
     ]
     all_data: Annotated[
-        bool, Knob("train on the validation split too, its figures then being those of seen images")
+        bool,
+        parameter("train on the validation split too, its figures then being those of seen images"),
     ]
     teacher: Annotated[
-        float, Knob("width of a teacher over the network's own; 0: no teacher", "times", 0, 16)
+        float, parameter("width of a teacher over the network's own; 0: no teacher", "times", 0, 16)
     ]
-    teacher_epochs: Annotated[int, Knob("", "epochs", 1, 100_000)]
+    teacher_epochs: Annotated[int, parameter("", "epochs", 1, 100_000)]
 
 
 @dataclass(frozen=True)
-class Decompose:
+class Decompose(Section):
     """The factorization of convolutions."""
 
-    enabled: Annotated[bool, Knob("false passes the trained network on")]
+    enabled: Annotated[bool, parameter("false passes the trained network on")]
     method: Annotated[
-        str,
-        Knob(
-            "Tucker-2 or CP or a (k x 1)(1 x k) pair for k x k; pointwise layers take the SVD",
-            choices=("tucker", "cp", "spatial"),
+        Literal["tucker", "cp", "spatial"],
+        parameter(
+            "Tucker-2 or CP or a (k x 1)(1 x k) pair for k x k; pointwise layers take the SVD"
         ),
     ]
     ranks: Annotated[
-        str,
-        Knob("how ranks are chosen", choices=("ratio", "energy", "evbmf", "sensitivity", "search")),
+        Literal["ratio", "energy", "evbmf", "sensitivity", "search"],
+        parameter("how ranks are chosen"),
     ]
-    ratio: Annotated[float, Knob("kept share of each side's channels (ratio)", "share", 0.01, 1)]
+    ratio: Annotated[
+        float, parameter("kept share of each side's channels (ratio)", "share", 0.01, 1)
+    ]
     energy: Annotated[
-        float, Knob("kept share of the squared singular values (energy)", "share", 0.01, 1)
+        float, parameter("kept share of the squared singular values (energy)", "share", 0.01, 1)
     ]
-    budget: Annotated[float, Knob("MACs left (sensitivity)", "share", 0.05, 1)]
-    trials: Annotated[int, Knob("rank sets that are tried (search)", "trials", 1, 100_000)]
+    budget: Annotated[float, parameter("MACs left (sensitivity)", "share", 0.05, 1)]
+    trials: Annotated[int, parameter("rank sets that are tried (search)", "trials", 1, 100_000)]
     cut_blocks: Annotated[
-        int, Knob("most blocks removed, one at a time while the score falls", "blocks", 0, 1000)
+        int,
+        parameter("most blocks removed, one at a time while the score falls", "blocks", 0, 1000),
     ]
     cut_channels: Annotated[
-        float, Knob("of every hidden width, by batch-norm scale", "share", 0, 0.9)
+        float, parameter("of every hidden width, by batch-norm scale", "share", 0, 0.9)
     ]
-    cut_epochs: Annotated[int, Knob("recovery after each cut", "epochs", 0, 10_000)]
+    cut_epochs: Annotated[int, parameter("recovery after each cut", "epochs", 0, 10_000)]
 
 
 @dataclass(frozen=True)
-class Finetune:
+class Finetune(Section):
     """Recovery after the factorization, and the export."""
 
-    enabled: Annotated[bool, Knob("false exports the factorized network as it is")]
-    epochs: Annotated[int, Knob("", "epochs", 1, 100_000)]
-    lr: Annotated[float, Knob("the schedule's peak", "", 1e-8, 100)]
+    enabled: Annotated[bool, parameter("false exports the factorized network as it is")]
+    epochs: Annotated[int, parameter("", "epochs", 1, 100_000)]
+    lr: Annotated[float, parameter("the schedule's peak", "", 1e-8, 100)]
     freeze: Annotated[
-        str,
-        Knob(
-            "what stays as it is",
-            choices=("nothing", "all-but-convolutions", "all-but-norms-and-head"),
-        ),
+        Literal["nothing", "all-but-convolutions", "all-but-norms-and-head"],
+        parameter("what stays as it is"),
     ]
-    distillation: Annotated[float, Knob("to the network as it was trained", "weight", 0, 100)]
+    distillation: Annotated[float, parameter("to the network as it was trained", "weight", 0, 100)]
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Section):
     """The page and the figures."""
 
     bootstrap: Annotated[
         int,
-        Knob("resamples behind intervals and the risk of the floor", "resamples", 100, 1_000_000),
+        parameter(
+            "resamples behind intervals and the risk of the floor", "resamples", 100, 1_000_000
+        ),
     ]
-    mistakes: Annotated[int, Knob("worst mistakes shown as pictures", "pictures", 0, 200)]
-    sheets: Annotated[bool, Knob("show a contact sheet of each class")]
+    mistakes: Annotated[int, parameter("worst mistakes shown as pictures", "pictures", 0, 200)]
+    sheets: Annotated[bool, parameter("show a contact sheet of each class")]
 
 
 @dataclass(frozen=True)
-class Params:
+class Params(Section):
     """All of params.yaml."""
 
-    seed: Annotated[int, Knob("the root of every random address", "", 0, 2**31 - 1)]
+    seed: Annotated[int, parameter("the root of every random address", "", 0, 2**31 - 1)]
     contest: Contest
     prepare: Prepare
     recipe: Recipe
@@ -284,7 +329,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     Raises:
         ParamsError: one line for every value that is missing, unknown or out of its range.
     """
-    return read(Params, read_yaml(path), str(path))
+    return read(Params, read_yaml(path), str(path), RENAMED)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -293,4 +338,14 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ParamsError: as `load`.
     """
-    return read(Recipe, read_yaml(path), str(path))
+    return read(Recipe, read_yaml(path), str(path), renamed_in("recipe"))
+
+
+def renamed_in(section: str) -> dict[str, str]:
+    """Return the renamed parameters of one section, named as inside it."""
+    start = f"{section}."
+    return {
+        old.removeprefix(start): new.removeprefix(start)
+        for old, new in RENAMED.items()
+        if old.startswith(start)
+    }

@@ -19,7 +19,7 @@ from weighin.determinism import pin
 from weighin.errors import ParamsError, WeighinError
 from weighin.files import fingerprint, sha256_tree
 from weighin.params import Params, load
-from weighin.schema import read_yaml
+from weighin.yaml_files import read_yaml
 
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 SCRATCH = Path(".weighin/scratch")

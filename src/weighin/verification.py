@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from weighin.errors import DataError, MismatchError, ParamsError
-from weighin.schema import read_yaml
+from weighin.yaml_files import read_yaml
 
 Lock = Mapping[str, Mapping[str, Any]]
 LOCKED = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)

@@ -27,7 +27,7 @@ import json, sys
 from pathlib import Path
 from weighin.data.prepare import prepare
 from weighin.params import Prepare
-from weighin.schema import read
+from weighin.validation import read
 
 if __name__ == "__main__":
     source, out, seed, workers, params = sys.argv[1:]

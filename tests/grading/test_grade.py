@@ -257,7 +257,8 @@ def test_imports_neither_torch_nor_the_rest_of_the_project() -> None:
         "images",
         "determinism",
         "params",
-        "schema",
+        "validation",
+        "yaml_files",
         "workers",
     }
     assert rooms == {"grading"} | ground

@@ -117,7 +117,7 @@ def test_maps_at_the_end_become_logits():
         (
             [1, "Conv", [8, 3, 2, None, 1, "Relu"]],
             'row 1 (Conv): act is "Relu"; it must be one of '
-            "ReLU, ReLU6, HardSwish, HardSigmoid, SiLU, Swish, Sigmoid",
+            "ReLU, ReLU6, HardSwish, HardSigmoid, SiLU, Swish, Sigmoid or null",
         ),
         (
             [1, "InvertedResidualv2", [8, 2, 3]],

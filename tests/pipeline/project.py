@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.pipeline.closure import ROOT
-from weighin.commented import commented
 from weighin.data.demo import draw_demo
 from weighin.params import Params
-from weighin.schema import read_yaml
+from weighin.validation import commented
+from weighin.yaml_files import read_yaml
 
 IMAGES, SIDE = 150, 32
 COPIED = ("src", "stages", "dvc.yaml", "requirements.lock", ".gitignore", ".dvcignore")

@@ -7,7 +7,8 @@ import pytest
 
 from tests.pipeline.closure import ROOT, closure
 from weighin.params import Params
-from weighin.schema import knobs, read_yaml
+from weighin.validation import parameters
+from weighin.yaml_files import read_yaml
 
 STAGES = ["prepare", "search", "tune", "train", "decompose", "finetune", "infer", "report"]
 HANDS = {f"{section}.{name}" for section in STAGES for name in ("workers", "cluster")}
@@ -46,7 +47,7 @@ def test_every_stage_says_what_it_does_and_may_be_cached(name):
 
 def test_every_parameter_has_a_reader_but_for_the_hands():
     named = {key for stage in PIPELINE.values() for key in stage.get("params", ())}
-    every = set(knobs(Params))
+    every = set(parameters(Params))
     read = {name for name in every if any(name == k or name.startswith(f"{k}.") for k in named)}
     assert every - read == HANDS & every
     assert {f"{s}.{n}" for s in ("search", "tune") for n in ("workers", "cluster")} < HANDS

@@ -15,7 +15,7 @@ from tests.pipeline.project import copied, run
 from weighin.data.pack import packed_sizes
 from weighin.files import sha256_tree
 from weighin.network.spec import read_spec
-from weighin.schema import read_yaml
+from weighin.yaml_files import read_yaml
 
 pytestmark = pytest.mark.pipeline
 README = (ROOT / "README.md").read_text(encoding="utf-8")

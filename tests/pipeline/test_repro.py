@@ -13,7 +13,7 @@ import pytest
 from tests.pipeline.project import IMAGES, SIDE, TINY, copied, environment, run, set_params
 from weighin.data.demo import draw_demo
 from weighin.files import sha256_tree
-from weighin.schema import read_yaml
+from weighin.yaml_files import read_yaml
 
 pytestmark = pytest.mark.pipeline
 OUTS = {"search": "work/search", "train": "work/train", "finetune": "work/finetune"}

@@ -92,7 +92,7 @@ MAIN = """
 import os, signal, sys
 from pathlib import Path
 
-from weighin.schema import read
+from weighin.validation import read
 from weighin.files import read_json
 from weighin.params import Params
 from weighin.search.architecture import search

@@ -3,15 +3,12 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pytest
-
-from weighin.errors import ParamsError
 from weighin.files import read_json, write_json
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params, load_recipe
-from weighin.schema import with_values
-from weighin.search.recipe import check_space, tune, value_of
+from weighin.search.recipe import tune, value_of
 from weighin.search.trials import parse_trials
+from weighin.validation import with_values
 
 SPEC = NetworkSpec(
     (24, 32),
@@ -23,38 +20,6 @@ SPEC = NetworkSpec(
         Row(1, "Linear", ("classes",)),
     ),
 )
-
-
-@pytest.mark.parametrize(
-    ("space", "fault"),
-    [
-        ({"lrr": [0.1, 0.2]}, "lrr is no number of a recipe; did you mean lr?"),
-        ({"optimizer": [0, 1]}, "optimizer is no number of a recipe"),
-        ({"lr": 0.1}, "lr is 0.1; it must be [low, high]"),
-        ({"lr": [0.1]}, "lr is [0.1]; it must be [low, high]"),
-        ({"lr": [0.2, 0.1]}, "lr is [0.2, 0.1]; low must be under high"),
-        ({"lr": [0, 0.1]}, "lr is 0; it must be a number 1e-08 to 100"),
-        (
-            {"augment.cutout": [0.0, 2.0]},
-            "augment.cutout is 2.0; it must be a number 0 to 1 (share of a side)",
-        ),
-        (
-            {"augment.randaugment": [0, 1.5]},
-            "augment.randaugment is 1.5; it must be a whole number 0 to 4 (operations)",
-        ),
-    ],
-)
-def test_faults_of_the_space_name_the_knob(space: dict[str, list[float]], fault: str) -> None:
-    with pytest.raises(ParamsError) as caught:
-        check_space(space)
-    assert caught.value.problem.startswith(f"tune.space: {fault}")
-    assert caught.value.fix == "edit tune.space in params.yaml"
-
-
-def test_every_fault_is_told_at_once() -> None:
-    with pytest.raises(ParamsError) as caught:
-        check_space({"lrr": [0, 1], "lr": [2, 1]})
-    assert len(caught.value.problem.splitlines()) == 2
 
 
 def test_dotted_names_reach_into_sections(params: Params) -> None:

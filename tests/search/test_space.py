@@ -127,7 +127,7 @@ class Rotating:
             "act: [ReLU, HardSwish]",
             "act: [ReLU, relu]",
             'stem, Conv: act is "relu"; it must be one of ReLU, ReLU6, HardSwish, HardSigmoid, '
-            "SiLU, Swish, Sigmoid",
+            "SiLU, Swish, Sigmoid or null",
         ),
         ("c: [8, 16], ", "", "stem, Conv: c is missing"),
         ("c: [8, 16]", "c: []", "stem, Conv: c has no choices"),

@@ -13,9 +13,9 @@ from weighin.errors import NetworkError, ParamsError
 from weighin.files import write_text
 from weighin.network.factorized import Factorization, ranks_from_dict
 from weighin.network.spec import read_spec
-from weighin.schema import read_yaml
 from weighin.training.weights import Trained as Trained
 from weighin.training.weights import read_weights, write_weights
+from weighin.yaml_files import read_yaml
 
 Ranks = Mapping[str, Factorization]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from weighin.errors import DataError, MismatchError
-from weighin.schema import read_yaml
+from weighin.yaml_files import read_yaml
 
 QUIET = {"DVC_NO_ANALYTICS": "1"}
 

@@ -22,7 +22,8 @@ from weighin.grading.recount import Count, counted
 from weighin.grading.risk import risk
 from weighin.grading.score import WASTE, Metrics, score
 from weighin.params import Contest
-from weighin.schema import read, read_yaml
+from weighin.validation import read
+from weighin.yaml_files import read_yaml
 
 SUBMISSION, GRADE, PROBE = "submission.csv", "grade.json", ".grading"
 RESAMPLES = 10_000

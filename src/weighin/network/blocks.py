@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from weighin.network.layers import (
-    ACTIVATIONS,
     Mean,
     SqueezeExcitation,
     activation,
@@ -21,23 +20,28 @@ from weighin.network.layers import (
     interleave,
     make_divisible,
 )
-from weighin.schema import Knob
+from weighin.validation import parameter
 
 fx.wrap("interleave")  # its sizes are integers, which torch.fx has none of
 
-Channels = Annotated[int, Knob("output channels, times the width, to a multiple of 8", "", 1, 8192)]
-FixedChannels = Annotated[int, Knob("outputs, whatever the width", "", 1, 100_000)]
-Kernel = Annotated[int, Knob("side of the kernel", "pixels", 1, 31)]
-Kernels = Annotated[tuple[int, ...], Knob("sides of the kernels, one a group", "pixels", 1, 31)]
-Stride = Annotated[int, Knob("", "pixels", 1, 2)]
-WideStride = Annotated[int, Knob("", "pixels", 1, 8)]
-OptionalStride = Annotated[int | None, Knob("null: the kernel's side", "pixels", 1, 8)]
-Padding = Annotated[int | None, Knob("null: half the kernel", "pixels", 0, 15)]
-Groups = Annotated[int, Knob("", "groups", 1, 8192)]
-Ratio = Annotated[float, Knob("hidden channels over input channels", "times", 0.1, 32)]
-Switch = Annotated[int, Knob("0: off, 1: on", "", 0, 1)]
-Flag = Annotated[bool, Knob("")]
-Activation = Annotated[str | None, Knob("", choices=tuple(ACTIVATIONS))]
+Channels = Annotated[
+    int, parameter("output channels, times the width, to a multiple of 8", "", 1, 8192)
+]
+FixedChannels = Annotated[int, parameter("outputs, whatever the width", "", 1, 100_000)]
+Kernel = Annotated[int, parameter("side of the kernel", "pixels", 1, 31)]
+Kernels = Annotated[tuple[Kernel, ...], parameter("sides of the kernels, one a group")]
+Stride = Annotated[int, parameter("", "pixels", 1, 2)]
+WideStride = Annotated[int, parameter("", "pixels", 1, 8)]
+OptionalStride = Annotated[int | None, parameter("null: the kernel's side", "pixels", 1, 8)]
+Padding = Annotated[int | None, parameter("null: half the kernel", "pixels", 0, 15)]
+Groups = Annotated[int, parameter("", "groups", 1, 8192)]
+Ratio = Annotated[float, parameter("hidden channels over input channels", "times", 0.1, 32)]
+Switch = Annotated[int, parameter("0: off, 1: on", "", 0, 1)]
+Flag = Annotated[bool, parameter("")]
+Activation = Annotated[
+    Literal["ReLU", "ReLU6", "HardSwish", "HardSigmoid", "SiLU", "Swish", "Sigmoid"] | None,
+    parameter("null: none"),
+]
 
 
 class Block(nn.Module):

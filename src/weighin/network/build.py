@@ -8,19 +8,19 @@ shapes and no memory: nothing is computed, and no random number is drawn.
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
 from weighin.determinism import generator
-from weighin.errors import NetworkError
+from weighin.errors import NetworkError, did_you_mean
 from weighin.network.blocks import BLOCKS, Block, Channels
 from weighin.network.factorized import Factorization, apply_ranks, blank
 from weighin.network.layers import make_divisible
 from weighin.network.macs import count_parameters, shaping
-from weighin.network.spec import NetworkSpec, Row, nearest
-from weighin.schema import check_value
+from weighin.network.spec import NetworkSpec, Row
+from weighin.validation import check_value
 
 FIX = "edit that row of the rows file"
 TOO_SMALL = ("too small", "greater than actual input size")  # what torch says of such maps
@@ -137,7 +137,7 @@ def _shape(x: torch.Tensor) -> str:
 def _arguments(row: Row, width: float, classes: int, name: str, faults: list[str]) -> Arguments:
     block = BLOCKS.get(row.block)
     if block is None:
-        faults.append(f"{name}: unknown block {row.block}{nearest(row.block, list(BLOCKS))}")
+        faults.append(f"{name}: unknown block {row.block}{did_you_mean(row.block, BLOCKS)}")
         return {}
     kinds, name = arguments(block), f"{name} ({row.block})"
     needed = [key for key, (_, default) in kinds.items() if default is inspect.Parameter.empty]
@@ -147,16 +147,11 @@ def _arguments(row: Row, width: float, classes: int, name: str, faults: list[str
     given: Arguments = {key: default for key, (_, default) in kinds.items()}
     for (key, (hint, _)), value in zip(kinds.items(), row.args, strict=False):
         value = classes if value == "classes" else value
-        given[key], found = _checked(hint, value, f"{name}: {key}")
+        given[key], found = check_value(hint, value, f"{name}: {key}")
         faults += found
         if hint == Channels and not found:
             given[key] = make_divisible(given[key] * width)
     return given
-
-
-def _checked(hint: Any, value: Any, name: str) -> tuple[Any, list[str]]:
-    kind, knob = get_args(hint)
-    return check_value(kind, knob, value, name)
 
 
 def arguments(block: type[Block]) -> dict[str, tuple[Any, Any]]:

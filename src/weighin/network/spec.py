@@ -10,16 +10,15 @@
 the blocks and their arguments are checked by `build.check`, which knows the blocks.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weighin.errors import NetworkError, ParamsError
+from weighin.errors import NetworkError, ParamsError, did_you_mean
 from weighin.images import Size
-from weighin.schema import read_yaml
+from weighin.yaml_files import flow, read_yaml
 
 KEYS = ("input", "width", "rows")
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -35,7 +34,7 @@ class Row:
     args: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        return _flow([self.repeats, self.block, self.args])
+        return flow([self.repeats, self.block, self.args])
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class NetworkSpec:
 
     def to_yaml(self) -> str:
         """Return the canonical text: equal networks give equal bytes."""
-        head = [f"input: {_flow(self.input)}", f"width: {_flow(self.width)}", "rows:"]
+        head = [f"input: {flow(self.input)}", f"width: {flow(self.width)}", "rows:"]
         return "\n".join([*head, *(f"- {row}" for row in self.rows)]) + "\n"
 
 
@@ -89,12 +88,6 @@ def shipped(name: str) -> Path:
     return Path(__file__).with_name("rows") / f"{name}.yaml"
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """Return `; did you mean X?`, or the names that are known."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
-
-
 def _fix(source: str) -> str:
     return f"edit {source}; a row is [repeats, Block, [arguments]]"
 
@@ -103,7 +96,7 @@ def _faults(values: Any) -> list[str]:
     if not isinstance(values, Mapping):
         return [f"must be a mapping of {', '.join(KEYS)}"]
     unknown = [str(key) for key in values if key not in KEYS]
-    faults = [f"unknown key {key}{nearest(key, list(KEYS))}" for key in unknown]
+    faults = [f"unknown key {key}{did_you_mean(key, KEYS)}" for key in unknown]
     faults += [f"{key} is missing" for key in KEYS if key not in values]
     if "input" in values and not _is_size(values["input"]):
         faults.append(f"input is {values['input']}; it must be [height, width], 1 to {MAX_SIDE}")
@@ -162,12 +155,3 @@ def _frozen(value: Any) -> Any:
 
 def _thawed(value: Any) -> Any:
     return [_thawed(part) for part in value] if isinstance(value, tuple) else value
-
-
-def _flow(value: Any) -> str:
-    """Return a value in YAML 1.2's flow style."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_flow, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

@@ -10,18 +10,17 @@ from typing import Any
 
 import optuna
 
-from weighin.errors import ParamsError
 from weighin.files import read_json, write_json
 from weighin.network.cost import cost
-from weighin.network.spec import NetworkSpec, nearest
+from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.schema import Knob, check_value, knobs, with_values
 from weighin.search.choice import choose, study_record
 from weighin.search.study import Plan, Proposal, Study
 from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
 from weighin.search.workers import open_workers
+from weighin.validation import parameters, with_values
 
 Range = tuple[float, float]
 
@@ -30,7 +29,6 @@ def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, scratch: Pa
     """Write the folder `out`: recipe.json, and trials.json where there was a search.
 
     Raises:
-        ParamsError: `tune.space` names what is no knob, or leaves its range.
         WorkerError: workers went away too often; finished evaluations are kept.
     """
     (out / "trials.json").unlink(missing_ok=True)
@@ -45,7 +43,7 @@ def _tuned(
     packed: Path, spec: NetworkSpec, params: Params, scratch: Path
 ) -> tuple[Recipe, StudyRecord]:
     tuning, contest = params.tune, params.contest
-    space = check_space(tuning.space)
+    space = {name: (low, high) for name, (low, high) in sorted(tuning.space.items())}
     price = cost(spec, len(read_json(packed / "classes.json")))
 
     def propose(trial: optuna.trial.Trial) -> Proposal:
@@ -77,36 +75,10 @@ def _tuned(
     return choice.ranked[0].proposal.recipe, study_record(trials, choice)
 
 
-def check_space(space: dict[str, list[float]]) -> dict[str, Range]:
-    """Return {dotted knob: (low, high)}, in alphabetical order.
-
-    Raises:
-        ParamsError: one line for every unknown name and every range that a knob does not allow.
-    """
-    known = {name: found for name, found in knobs(Recipe).items() if found[0] in (int, float)}
-    faults = [fault for name in sorted(space) for fault in _faults(name, space[name], known)]
-    if faults:
-        problem = "\n".join(f"tune.space: {fault}" for fault in faults)
-        raise ParamsError(problem, "edit tune.space in params.yaml")
-    return {name: (space[name][0], space[name][1]) for name in sorted(space)}
-
-
-def _faults(name: str, bounds: Any, known: dict[str, tuple[Any, Knob]]) -> list[str]:
-    if name not in known:
-        return [f"{name} is no number of a recipe{nearest(name, list(known))}"]
-    kind, knob = known[name]
-    if not isinstance(bounds, list) or len(bounds) != 2:
-        return [f"{name} is {bounds}; it must be [low, high]"]
-    faults = [fault for bound in bounds for fault in check_value(kind, knob, bound, name)[1]]
-    if not faults and not bounds[0] < bounds[1]:
-        faults = [f"{name} is {bounds}; low must be under high"]
-    return faults
-
-
 def _suggest(trial: optuna.trial.Trial, name: str, bounds: Range) -> float:
     """Return a value within `bounds`, drawn on a log scale where they allow one."""
     low, high = bounds
-    if knobs(Recipe)[name][0] is int:
+    if parameters(Recipe)[name]["type"] == "integer":
         return trial.suggest_int(name, int(low), int(high), log=low > 0)
     # four digits: what is written is what was trained, and a libm's last bit changes nothing
     return float(f"{trial.suggest_float(name, low, high, log=low > 0):.3e}")

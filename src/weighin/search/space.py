@@ -22,14 +22,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from weighin.errors import ParamsError
+from weighin.errors import ParamsError, did_you_mean
 from weighin.images import Size
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import arguments
-from weighin.network.spec import MAX_REPEATS, MAX_WIDTH, nearest
-from weighin.schema import check_value, read_yaml
+from weighin.network.spec import MAX_REPEATS, MAX_WIDTH
+from weighin.validation import check_value
+from weighin.yaml_files import read_yaml
 
 PASS = "pass"
 KEYS, ROW_KEYS = ("input", "width", "rows"), ("name", "repeats", "block", "args")
@@ -142,7 +143,7 @@ def _key_faults(
     values: Mapping[str, Any], known: tuple[str, ...], needed: tuple[str, ...]
 ) -> list[str]:
     unknown = [str(key) for key in values if key not in known]
-    faults = [f"unknown key {key}{nearest(key, list(known))}" for key in unknown]
+    faults = [f"unknown key {key}{did_you_mean(key, known)}" for key in unknown]
     return faults + [f"{key} is missing" for key in needed if key not in values]
 
 
@@ -188,7 +189,7 @@ def _row_form_faults(row: Any) -> list[str]:
         return [*faults, "block must be a mapping of blocks to their arguments"]
     for block, own in blocks.items():
         if block != PASS and block not in BLOCKS:
-            faults.append(f"unknown block {block}{nearest(str(block), [*BLOCKS, PASS])}")
+            faults.append(f"unknown block {block}{did_you_mean(str(block), [*BLOCKS, PASS])}")
         if not isinstance(own or {}, Mapping):
             faults.append(f"{block} must be a mapping of arguments to choices")
     return faults
@@ -200,7 +201,7 @@ def _block(
     """Return a block's arguments; what is not named has its default."""
     kinds, where = _signature(block), f"{row}, {block}"
     odd = [key for key in own if key not in kinds]
-    faults += [f"{where}: unknown argument {key}{nearest(key, list(kinds))}" for key in odd]
+    faults += [f"{where}: unknown argument {key}{did_you_mean(key, kinds)}" for key in odd]
     given = []
     for key, (hint, default) in kinds.items():
         name, choices = f"{row}.{block}.{key}" if key in own else f"{row}.{key}", (default,)
@@ -214,11 +215,10 @@ def _block(
 
 
 def _choice_faults(hint: Any, choices: Choices, name: str) -> list[str]:
-    kind, knob = get_args(hint)
     if not choices:
         return [f"{name} has no choices"]
     known = [choice for choice in choices if choice != "classes"]
-    return [fault for choice in known for fault in check_value(kind, knob, choice, name)[1]]
+    return [fault for choice in known for fault in check_value(hint, choice, name)[1]]
 
 
 def _signature(block: str) -> dict[str, tuple[Any, Any]]:

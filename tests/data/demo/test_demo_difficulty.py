@@ -19,11 +19,11 @@ from weighin.network.build import build
 from weighin.network.macs import count_macs
 from weighin.network.spec import read_spec, shipped
 from weighin.params import load
-from weighin.schema import with_values
 from weighin.training.process_group import ProcessGroup
 from weighin.training.train import train_job
 from weighin.training.trainer import Job, predict_logits
 from weighin.training.weights import load_weights
+from weighin.validation import with_values
 
 ROOT = Path(__file__).parents[3]
 SIDE = 32
