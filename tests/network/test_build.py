@@ -108,7 +108,7 @@ def test_maps_at_the_end_become_logits():
         ([1, "MBconv", [2, 8]], "row 1: unknown block MBconv; did you mean MBConv?"),
         (
             [1, "Conv", []],
-            "row 1 (Conv) has 0 arguments; it takes [c, k=1, s=1, p=None, g=1, act=ReLU]",
+            "row 1 (Conv) has 0 arguments; it takes [c, k=1, s=1, p=null, g=1, act=ReLU]",
         ),
         (
             [1, "Conv", [8, "three"]],

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from weighin.files import read_json
-from weighin.grading.score import WASTE
+from weighin.grading.score import WASTE, score
 from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
-from weighin.search.choice import choose, expected_score, study_record
+from weighin.search.choice import choose, study_record
 from weighin.search.evaluation import Measured
 from weighin.search.study import Proposal, Trial
 from weighin.search.trials import read_trials, write_trials
@@ -32,18 +32,22 @@ def trial(params: Params) -> object:
 
 def test_a_safe_network_beats_a_better_one_that_may_fall_under_the_floor(trial) -> None:  # type: ignore[no-untyped-def]
     near, safe = trial(0, 51, 100_000), trial(1, 65, 2_700_000)
-    worths = [expected_score(t, WASTE, 0) for t in (near, safe)]
-    assert worths[0].score < worths[1].score
-    assert worths[0].under_floor > 0.3 and worths[1].under_floor == 0.0
     choice = choose([near, safe], WASTE, 0)
+    assert score(WASTE, near.metrics()).value < score(WASTE, safe.metrics()).value
+    assert choice.scores[0].under_floor > 0.3 and choice.scores[1].under_floor == 0.0
     assert [t.number for t in choice.ranked] == [1, 0]
 
 
-def test_the_expected_score_far_from_the_steps_is_the_score(trial) -> None:  # type: ignore[no-untyped-def]
-    found = expected_score(trial(0, 70, 1_386_537), WASTE, 0)
-    assert found.score == pytest.approx(0.1 + 1 - 0.7 / 0.83656, abs=1e-6)
-    assert found.expected == pytest.approx(found.score, abs=0.01)
-    assert found.low < 0.7 < found.high
+def test_a_contest_of_accuracy_ignores_the_f1(trial) -> None:  # type: ignore[no-untyped-def]
+    """2 classes of 100 images: one always right and one always wrong is an F1 of 1/3."""
+    contest = replace(WASTE, score="accuracy")
+    uneven, even = trial(0, 50, 1000), trial(1, 49, 1000)
+    uneven.measured = replace(uneven.measured, counts=((100, 0), (99, 1)))  # accuracy 0.505, F1 1/3
+    choice = choose([uneven, even], contest, 0)
+    assert [t.number for t in choice.ranked] == [0, 1]
+    assert choice.scores[0].under_floor == 0.0
+    assert choice.scores[0].expected == pytest.approx(1 - 101 / 200, abs=0.005)
+    assert "floor" not in choice.why and "risk" not in choice.why
 
 
 def test_where_all_are_under_the_floor_the_size_alone_does_not_win(trial) -> None:  # type: ignore[no-untyped-def]
@@ -56,12 +60,13 @@ def test_where_all_are_under_the_floor_the_size_alone_does_not_win(trial) -> Non
 def test_the_reason_is_in_words(trial) -> None:  # type: ignore[no-untyped-def]
     choice = choose([trial(0, 70, 1_000_000), trial(1, 60, 900_000)], WASTE, 0)
     found = choice.scores
+    measured = [score(WASTE, t.metrics()).value for t in choice.ranked]
     assert choice.why == (
         "Trial 0 leads the 2 that were trained to the end: it has the lowest expected score "
-        f"(score {found[0].expected:.4f} expected, {found[0].score:.4f} measured; validation F1 "
+        f"(score {found[0].expected:.4f} expected, {measured[0]:.4f} measured; validation F1 "
         f"0.700, 95 % between {found[0].low:.3f} and {found[0].high:.3f}; 1,000,000 MACs; 0.0% "
         "risk of an F1 under 0.5). The next best is trial 1 "
-        f"(score {found[1].expected:.4f} expected, {found[1].score:.4f} measured; validation F1 "
+        f"(score {found[1].expected:.4f} expected, {measured[1]:.4f} measured; validation F1 "
         f"0.600, 95 % between {found[1].low:.3f} and {found[1].high:.3f}; 900,000 MACs; "
         f"{found[1].under_floor:.1%} risk of an F1 under 0.5)."
     )
@@ -70,13 +75,14 @@ def test_the_reason_is_in_words(trial) -> None:  # type: ignore[no-untyped-def]
 def test_the_record_is_read_as_it_was_written(tmp_path: Path, trial) -> None:  # type: ignore[no-untyped-def]
     over = replace(trial(1, 0, 9), state="over-budget", measured=None)
     trials = [trial(0, 70, 1_000_000), over, trial(2, 30, 500_000, "pruned")]
-    written = study_record(trials, choose(trials, WASTE, 0))
+    written = study_record(trials, choose(trials, WASTE, 0), WASTE)
     write_trials(tmp_path, written)
     study, values = read_trials(tmp_path), read_json(tmp_path / "trials.json")
     assert study == written
     assert study.chosen == 0 and study.why == values["why"]
     assert [t.state for t in study.trials] == ["complete", "over-budget", "pruned"]
     assert [t.f1 for t in study.trials] == [0.7, None, 0.3]
+    assert study.trials[0].score == pytest.approx(1e6 / 13_865_375 + 1 - 0.7 / 0.83656, abs=1e-6)
     assert [t.macs for t in study.trials] == [1_000_000, 9, 500_000]
     assert values["trials"][0]["network"] == SPEC.to_yaml()
     assert "network" not in values["trials"][1]

@@ -53,3 +53,9 @@ def test_equals_keep_their_order() -> None:
 def test_a_floor_does_not_change_what_is_promised_above_it() -> None:
     found = metrics(0.6, 10**6)
     assert proxy_score(replace(WASTE, floor_f1=0.1), found) == proxy_score(WASTE, found)
+
+
+@pytest.mark.parametrize("name", ["f1", "accuracy"])
+def test_a_contest_without_a_floor_has_none_here(name: str) -> None:
+    contest = replace(WASTE, score=name)
+    assert proxy_score(contest, metrics(0.3, 10**6)) == score(contest, metrics(0.3, 10**6)).value

@@ -11,7 +11,10 @@ import numpy as np
 
 from weighin.determinism import generator
 from weighin.grading.f1 import Confusion, Floats, f1_of
+from weighin.grading.score import Metrics, has_floor, score
+from weighin.params import Contest
 
+CHOICE_RESAMPLES = 1_000
 CHUNK = 2_000  # resamples at once, to bound the memory
 
 
@@ -32,8 +35,48 @@ def risk(found: Confusion, floor: float, resamples: int, seed: int) -> Risk:
     return Risk(float(low), float(high), float(np.mean(scores < floor)), resamples)
 
 
+@dataclass(frozen=True)
+class ExpectedScore:
+    """What a contest's score is expected to be on other images: its mean over resamples.
+
+    `low` and `high` bound 95 % of the macro F1; `under_floor` is the share of resamples under the
+    contest's floor, 0 where its score has none.
+    """
+
+    expected: float
+    low: float
+    high: float
+    under_floor: float
+
+
+def expected_score(
+    contest: Contest,
+    found: Confusion,
+    macs: int,
+    parameters: int,
+    seed: int,
+    resamples: int = CHOICE_RESAMPLES,
+) -> ExpectedScore:
+    """Return the expected score of a network that labelled images so; lower is better.
+
+    Every choice between networks goes by it: a network that may fall under the floor, or out of the
+    contest, pays for that in proportion, where the score of one sample is on one side or the other.
+    """
+    f1s, accuracies = bootstrap(found, resamples, seed)
+    low, high = np.quantile(f1s, (0.025, 0.975)).tolist()
+    quality = zip(f1s.tolist(), accuracies.tolist(), strict=True)
+    scores = [score(contest, Metrics(f1, acc, macs, parameters)).value for f1, acc in quality]
+    under = float(np.mean(f1s < contest.floor_f1)) if has_floor(contest) else 0.0
+    return ExpectedScore(float(np.mean(scores)), low, high, under)
+
+
 def bootstrap_f1(found: Confusion, resamples: int, seed: int) -> Floats:
     """Return the macro F1 of `resamples` bootstrap samples, by the convention of f1.py."""
+    return bootstrap(found, resamples, seed)[0]
+
+
+def bootstrap(found: Confusion, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Return the macro F1 and the accuracy of each of `resamples` bootstrap samples."""
     counts = found.counts
     true, pred = np.nonzero(counts)
     cells = counts[true, pred]
@@ -41,9 +84,10 @@ def bootstrap_f1(found: Confusion, resamples: int, seed: int) -> Floats:
     is_hit = ((true == pred)[:, None] & (true[:, None] == classes)).astype(np.int64)
     in_either = (true[:, None] == classes).astype(np.int64) + (pred[:, None] == classes)
     random = generator(seed, "bootstrap")
-    scores = []
+    f1s, accuracies = [], []
     for start in range(0, resamples, CHUNK):
         many = min(CHUNK, resamples - start)
         drawn = random.multinomial(cells.sum(), cells / cells.sum(), size=many)  # (many, cells)
-        scores.append(np.nanmean(f1_of(drawn @ is_hit, drawn @ in_either), axis=1))
-    return np.concatenate(scores)
+        f1s.append(np.nanmean(f1_of(drawn @ is_hit, drawn @ in_either), axis=1))
+        accuracies.append(drawn[:, true == pred].sum(axis=1) / cells.sum())
+    return np.concatenate(f1s), np.concatenate(accuracies)

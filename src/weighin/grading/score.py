@@ -4,7 +4,7 @@ Another contest is another function in `FORMULAS` and another name in `params.Co
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weighin.params import Contest
 
@@ -96,3 +96,10 @@ def score(contest: Contest, metrics: Metrics) -> Score:
     """Return the contest's score of a model and its terms, whose sum it is."""
     parts = FORMULAS[contest.score](contest, metrics)
     return Score(value=sum(parts.values()), parts=parts)
+
+
+def has_floor(contest: Contest) -> bool:
+    """Whether the contest's score depends on `floor_f1`."""
+    metrics = Metrics(0.5, 0.5, 1, 1)
+    above, below = (replace(contest, floor_f1=floor) for floor in (0.0, 1.0))
+    return score(above, metrics).value != score(below, metrics).value

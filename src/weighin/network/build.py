@@ -6,6 +6,7 @@ shapes and no memory: nothing is computed, and no random number is drawn.
 """
 
 import inspect
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -142,7 +143,7 @@ def _arguments(row: Row, width: float, classes: int, name: str, faults: list[str
     kinds, name = arguments(block), f"{name} ({row.block})"
     needed = [key for key, (_, default) in kinds.items() if default is inspect.Parameter.empty]
     if not len(needed) <= len(row.args) <= len(kinds):
-        faults.append(f"{name} has {len(row.args)} arguments; it takes {_signature(kinds)}")
+        faults.append(f"{name} has {len(row.args)} arguments; it takes {signature(kinds)}")
         return {}
     given: Arguments = {key: default for key, (_, default) in kinds.items()}
     for (key, (hint, _)), value in zip(kinds.items(), row.args, strict=False):
@@ -161,9 +162,10 @@ def arguments(block: type[Block]) -> dict[str, tuple[Any, Any]]:
     return {p.name: (hints[p.name], p.default) for p in parameters}
 
 
-def _signature(kinds: dict[str, tuple[Any, Any]]) -> str:
-    parts = (
-        key if default is inspect.Parameter.empty else f"{key}={default}"
-        for key, (_, default) in kinds.items()
-    )
+def signature(kinds: dict[str, tuple[Any, Any]]) -> str:
+    """Return the arguments of a block as text, with the default of those that have one."""
+    parts = []
+    for key, (_, default) in kinds.items():
+        text = default if isinstance(default, str) else json.dumps(default, default=str)
+        parts.append(key if default is inspect.Parameter.empty else f"{key}={text}")
     return f"[{', '.join(parts)}]"

@@ -2,14 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-from weighin.network.build import build, structure
+from torch import nn
+
+from weighin.network.blocks import BLOCKS
+from weighin.network.build import arguments, build, signature, structure
 from weighin.network.factorized import Factorization
 from weighin.network.folding import fold_batch_norms
 from weighin.network.mac_check import check_macs
 from weighin.network.macs import count_macs, count_parameters, layer_macs
-from weighin.network.spec import NetworkSpec, read_spec
+from weighin.network.spec import NetworkSpec, Row, read_spec
+
+EXAMPLE_INPUT = (16, 32, 32)  # channels, rows, columns
+EXAMPLE_ARGUMENTS = {"c": 24, "k": 3, "kernels": (3, 5), "t": 2, "se": 1, "hs": 1, "s": 2}
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,34 @@ def folded_macs(
 ) -> int:
     """Return the MACs of `cost` alone."""
     return cost(spec, classes, ranks).macs
+
+
+@dataclass(frozen=True)
+class BlockExample:
+    """One block that a row can name: what it is, its arguments, and a row with its MACs."""
+
+    name: str
+    summary: str
+    arguments: str  # `[c, k=1, ...]`; those without a default are needed
+    row: str
+    macs: int  # of the row on EXAMPLE_INPUT
+
+
+def block_examples() -> list[BlockExample]:
+    """Return an example of each block, in the order of `BLOCKS`."""
+    return [_example(name) for name in BLOCKS]
+
+
+def _example(name: str) -> BlockExample:
+    block, kinds = BLOCKS[name], arguments(BLOCKS[name])
+    args = tuple(EXAMPLE_ARGUMENTS[key] for key in takewhile(EXAMPLE_ARGUMENTS.get, kinds))
+    channels, *size = EXAMPLE_INPUT
+    module: nn.Module = block(channels, *args)
+    if name == "Linear":  # takes features
+        module, size = nn.Sequential(nn.Flatten(), module), [1, 1]
+    macs = count_macs(module, (size[0], size[1]), channels)
+    summary = (block.__doc__ or "").partition("\n")[0]
+    return BlockExample(name, summary, signature(kinds), str(Row(1, name, args)), macs)
 
 
 def cost_table(path: Path, classes: int, layers: bool) -> list[str]:

@@ -56,7 +56,7 @@ def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec,
     chosen = choice.ranked[0].proposal.spec
     reject_hidden_work(build(chosen, classes), chosen.input)
     say(choice.why)
-    return chosen, study_record(trials, choice)
+    return chosen, study_record(trials, choice, contest)
 
 
 def proposer(space: Space, recipe: Recipe, classes: int) -> Propose:

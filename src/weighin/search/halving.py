@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
 
 T = TypeVar("T")
@@ -23,11 +23,11 @@ def better_half(trials: int) -> int:
 def proxy_score(contest: Contest, metrics: Metrics) -> float:
     """Return a score that ranks networks before they are fully trained; lower is better.
 
-    The contest's own, but for the step at its floor, which would make all short trainings alike:
-    here what is missing to the floor is added instead.
+    It is the contest's own, but for the step at its floor, which would make all short trainings
+    alike: here what is missing to the floor is added instead.
     """
-    missing = max(0.0, contest.floor_f1 - metrics.f1) / contest.reference_f1
-    return score(replace(contest, floor_f1=0.0), metrics).value + missing
+    missing = max(0.0, contest.floor_f1 - metrics.f1) if has_floor(contest) else 0.0
+    return score(replace(contest, floor_f1=0.0), metrics).value + missing / contest.reference_f1
 
 
 def hypervolume(points: Sequence[Metrics], gate: int) -> float:

@@ -72,7 +72,7 @@ def _tuned(
         trials = study.run()
     choice = choose(trials, contest, params.seed)
     say(choice.why)
-    return choice.ranked[0].proposal.recipe, study_record(trials, choice)
+    return choice.ranked[0].proposal.recipe, study_record(trials, choice, contest)
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, bounds: Range) -> float:

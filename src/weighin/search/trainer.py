@@ -70,9 +70,9 @@ class Trainer:
         if kept:
             self._progress.skip(epochs)
             return
-        worth = f"score {proxy_score(self.contest, metrics):.4f}"
+        proxy = f"proxy score {proxy_score(self.contest, metrics):.4f}"
         best = "" if self._best == float("inf") else f", best {self._best:.4f}"
-        facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {worth}{best}"
+        facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {proxy}{best}"
         self._progress.step(facts, epochs)
 
 
