@@ -1,9 +1,12 @@
 """Who goes on: by the score, or by what is added to the front."""
 
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from weighin.determinism import generator
 from weighin.grading.score import WASTE, Metrics, score
 from weighin.search.halving import better_half, by_gain, hypervolume, proxy_score
 
@@ -59,3 +62,36 @@ def test_a_floor_does_not_change_what_is_promised_above_it() -> None:
 def test_a_contest_without_a_floor_has_none_here(name: str) -> None:
     contest = replace(WASTE, score=name)
     assert proxy_score(contest, metrics(0.3, 10**6)) == score(contest, metrics(0.3, 10**6)).value
+
+
+def test_the_order_is_that_of_the_greatest_gain_one_by_one() -> None:
+    """Against the definition, in whole numbers, on points with many equals."""
+    random = generator("halving")
+    for case in range(200):
+        f1s = random.integers(0, 1000 if case % 2 else 5, 9).tolist()
+        sizes = random.integers(1, 10**6 if case % 2 else 6, 9).tolist()
+        gate = 10**6 if case % 2 else 5
+        found = [metrics(f1 / 1000, macs) for f1, macs in zip(f1s, sizes, strict=True)]
+        whole = [metrics(f1, min(macs, gate)) for f1, macs in zip(f1s, sizes, strict=True)]
+        left, front, order = list(range(9)), [], []
+        while left:
+            best = max(left, key=lambda place: hypervolume([*front, whole[place]], gate))
+            if front and hypervolume([*front, whole[best]], gate) == hypervolume(front, gate):
+                front = []
+                continue
+            front.append(whole[best])
+            order.append(best)
+            left.remove(best)
+        assert by_gain(range(9), found.__getitem__, gate) == order
+
+
+@pytest.mark.parametrize("shape", ["one front", "many fronts"])
+def test_ten_thousand_are_ordered_in_seconds(shape: str) -> None:
+    random = generator("halving", shape)
+    f1s, sizes = random.random(10_000), random.integers(1, 10**7, 10_000)
+    if shape == "one front":
+        f1s, sizes = np.sort(f1s), np.sort(sizes)
+    found = [metrics(f1, macs) for f1, macs in zip(f1s.tolist(), sizes.tolist(), strict=True)]
+    start = time.process_time()
+    by_gain(range(10_000), found.__getitem__, 10**7)
+    assert time.process_time() - start < 10  # cubic would be a year

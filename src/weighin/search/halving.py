@@ -5,14 +5,22 @@ For a front it is what adds most to its hypervolume, taken one by one; once noth
 same again with what is left, so that what noise put just behind the front has a second chance.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
 
 T = TypeVar("T")
+Point = tuple[int, int]  # F1 in millionths, so that equal gains are equal; MACs
+Ints = npt.NDArray[np.int64]
+MILLION = 10**6
 
 
 def better_half(trials: int) -> int:
@@ -40,19 +48,64 @@ def hypervolume(points: Sequence[Metrics], gate: int) -> float:
 
 
 def by_gain(trials: Sequence[T], metrics: Callable[[T], Metrics], gate: int) -> list[T]:
-    """Return the trials, those first that add most to the front of those before them."""
-    left, order = list(trials), list[T]()
-    front: list[Metrics] = []
+    """Return the trials, those first that add most to the front of those before them.
 
-    def volume(trial: T) -> float:
-        return hypervolume([*front, metrics(trial)], gate)
+    What adds to a front is what no other trial dominates, so the order goes front by front. In a
+    front, the gain of a trial depends on its nearest neighbors that are taken, fewer MACs `left`
+    and more MACs `right`: (F1 - F1 of left) * (MACs of right - MACs). Each trial that is taken
+    parts its interval in two, which takes n log n steps for n trials unless the parts are uneven.
+    """
+    points = [(round(metrics(trial).f1 * MILLION), metrics(trial).macs) for trial in trials]
+    order: list[int] = []
+    fronts, without_gain = _fronts(points, gate)
+    for front in fronts:
+        f1, macs = np.array([points[place] for place in front]).T
+        order += _by_gain_in_front(np.array(front), f1, np.append(macs, gate))
+    return [trials[place] for place in order + without_gain]
 
-    while left:
-        best = max(left, key=volume)  # the first of equals
-        if front and volume(best) <= hypervolume(front, gate):
-            front.clear()
-            continue
-        front.append(metrics(best))
-        order.append(best)
-        left.remove(best)
+
+def _fronts(points: Sequence[Point], gate: int) -> tuple[list[list[int]], list[int]]:
+    """Return the places of the first front, fewest MACs first, of the front behind it, and so on.
+
+    Places of points whose hypervolume is 0 come extra, in their order.
+    """
+    without = [place for place, (f1, macs) in enumerate(points) if f1 <= 0 or macs >= gate]
+    rest = set(range(len(points))) - set(without)
+    fronts: list[list[int]] = []
+    lowest: list[int] = []  # minus the best F1 of each front so far: they rise
+    for place in sorted(rest, key=lambda place: (points[place][1], -points[place][0], place)):
+        f1 = points[place][0]
+        behind = bisect_right(lowest, -f1)
+        if behind == len(fronts):
+            fronts.append([])
+            lowest.append(0)
+        fronts[behind].append(place)
+        lowest[behind] = -f1
+    return fronts, without
+
+
+def _by_gain_in_front(front: Ints, f1: Ints, macs: Ints) -> list[int]:
+    """Return the places of a front (n,) in the order of their gains; both axes rise along it.
+
+    `macs` (n + 1,) ends in the gate.
+    """
+    intervals: list[tuple[int, int, int, int, int]] = []  # minus gain, place, index, start, end
+
+    def consider(start: int, end: int) -> None:
+        """Note what gains most from the front's start to its end, where none is taken yet."""
+        if start < end:
+            gains = (f1[start:end] - (f1[start - 1] if start else 0)) * (
+                macs[end] - macs[start:end]
+            )
+            best = np.flatnonzero(gains == gains.max()) + start
+            index = int(best[np.argmin(front[best])])  # the first of equals
+            heappush(intervals, (-int(gains.max()), int(front[index]), index, start, end))
+
+    consider(0, len(front))
+    order = []
+    while intervals:
+        _, place, index, start, end = heappop(intervals)
+        order.append(place)
+        consider(start, index)
+        consider(index + 1, end)
     return order
