@@ -1,0 +1,1 @@
+"""The organizer: many submissions into a leaderboard, bundles checked, contests handed out."""
