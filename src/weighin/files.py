@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,43 @@ def replacing(path: Path) -> Iterator[Path]:
         if draft is not None:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+NEW, OLD = "new", "old"  # in the folder that `replace_folder` yields
+
+
+@contextlib.contextmanager
+def replace_folder(target: Path, aside: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder beside `target`, which becomes its `new` when the block ends well.
+
+    What `target` was is removed, or moved to `aside`. The yielded folder's name is fixed: what a
+    killed run left there is cleared by the next one, and a `target` that it had just moved away is
+    put back.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full; `target` is as it was.
+    """
+    draft = target.parent / f".{target.name}.draft"
+    try:
+        _clear(draft, target)
+        draft.mkdir(parents=True)
+        yield draft
+        if target.exists():
+            target.rename(aside or draft / OLD)
+        (draft / NEW).rename(target)
+    except OSError as error:
+        problem = f"cannot write {target}: {error.strerror or error}"
+        fix = "free some space or make its folder writable, then run the same command again"
+        raise OutputError(problem, fix) from error
+    finally:
+        _clear(draft, target)
+
+
+def _clear(draft: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):
+        if not target.exists():
+            (draft / OLD).rename(target)
+    shutil.rmtree(draft, ignore_errors=True)
 
 
 def sweep(path: Path) -> None:

@@ -20,11 +20,10 @@ from typing import Any
 from PIL import Image
 
 from weighin.data.coco import Coco, cut, read_coco
-from weighin.data.drafts import NEW, drafting
 from weighin.data.listing import class_of, list_images
 from weighin.data.table import Row, find_file, find_folder, read_rows, wide_groups
 from weighin.errors import DataError
-from weighin.files import write_csv, write_json
+from weighin.files import NEW, replace_folder, write_csv, write_json
 from weighin.images import Pixels, UnreadableImageError, decode
 
 DEMO = "demo.json"  # marks a folder that was drawn, test and all
@@ -121,7 +120,7 @@ def import_data(source: Path, into: Path, options: Options | None = None) -> dic
         OutputError: the disk is full or the folder cannot be written; `into` is as it was.
     """
     options = options or Options()
-    with drafting(into) as draft:
+    with replace_folder(into) as draft:
         new = draft / NEW
         index = ImportIndex(new / "train")
         kind = _read(source, index, options)

@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_what_was_drawn(tmp_path):
         [*command, script, sys.executable], cwd=tmp_path, capture_output=True, text=True
     )
     before, problem, fix, after, listed = done.stdout.splitlines()
-    assert problem == "cannot draw into data: No space left on device"
+    assert problem == "cannot write data: No space left on device"
     assert fix == f"  to fix: {FIX}"
     assert before == after
     assert listed == "data"

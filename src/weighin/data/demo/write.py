@@ -11,10 +11,7 @@ one's pictures, and any number of workers writes the same bytes. The default set
 9 seconds of one core; 100,000 images take under 200 MB of memory more than 300 do.
 """
 
-import glob
 import io
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -24,8 +21,8 @@ from PIL import Image
 
 from weighin.data.demo.scene import DRAWINGS, render
 from weighin.determinism import generator
-from weighin.errors import DataError, OutputError, WorkerError
-from weighin.files import read_json, sha256_tree, write_csv, write_json
+from weighin.errors import DataError, WorkerError
+from weighin.files import NEW, read_json, replace_folder, sha256_tree, write_csv, write_json
 from weighin.processes import Pool
 from weighin.progress import Progress
 
@@ -58,20 +55,11 @@ def draw_demo(
         raise DataError(f"size is {size}", f"draw images of {SMALLEST} pixels or more")
     check_replaceable(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{folder.name}.drawing."
-        for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
-            shutil.rmtree(left)  # by a run that was killed
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as name:
-            draft = Path(name) / "new"
-            _fill(draft, counts, size, seed, workers)
+        with replace_folder(folder) as draft:
+            drawn = draft / NEW
+            _fill(drawn, counts, size, seed, workers)
             facts = {"count": count, "size": size, "seed": seed}
-            write_json(draft / MARK, {**facts, "sha256": _hashes(draft)})
-            _swap(draft, folder, Path(name) / "old")
-    except OSError as error:
-        problem = f"cannot draw into {folder}: {error.strerror or error}"
-        fix = "free some space or make its folder writable, then run the same command again"
-        raise OutputError(problem, fix) from error
+            write_json(drawn / MARK, {**facts, "sha256": _hashes(drawn)})
     except BrokenProcessPool:
         problem = f"a drawing process went away; {folder} is as it was"
         raise WorkerError(problem, "run the same command again with fewer workers") from None
@@ -181,16 +169,3 @@ def _draw(draft: Path, size: int, seed: int, jobs: list[Job]) -> int:
         Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY)
         (draft / name).write_bytes(out.getvalue())
     return len(jobs)
-
-
-def _swap(draft: Path, folder: Path, old: Path) -> None:
-    """Put `draft` in the place of `folder`; if it cannot be moved, put back what was there."""
-    existed = folder.exists()
-    if existed:
-        folder.rename(old)
-    try:
-        draft.rename(folder)
-    except OSError:
-        if existed:
-            old.rename(folder)
-        raise
