@@ -23,8 +23,8 @@ from bench.waste7 import ROOT, TRAIN, packed
 from weighin.determinism import pin
 
 if TYPE_CHECKING:
-    from weighin.compress.store import Trained
     from weighin.params import Params
+    from weighin.training.weights import Trained
 
 COMMAND = "python -m bench.compress"
 CURVES = ROOT / "bench/compress_curves.json"
@@ -88,23 +88,27 @@ def _knobs(params: "Params", way: Way) -> "Params":
 
 def _compressed(pack: Path, trained: "Trained", params: "Params", out: Path) -> "Trained":
     """Return the network cut, factorized down to a budget and finetuned."""
+    from weighin.compress.context import CompressionContext
     from weighin.compress.decompose import decompose
     from weighin.compress.finetune import recovered
-    from weighin.compress.store import read_network
+    from weighin.compress.network_files import read_network
 
     knobs = params.decompose
     # what was cut and measured serves every budget
     scratch = out.with_name(f"cut-{knobs.cut_blocks}-{knobs.cut_channels}")
-    decompose(pack, trained.spec, trained.weights, params.recipe, params, out, scratch)
-    small = read_network(out)
-    return recovered(pack, small, trained, params.recipe, params, out, out / "scratch")[0]
+    context = CompressionContext(pack, trained, params.recipe, params, scratch)
+    decompose(context, out)
+    context = replace(context, scratch=out / "scratch")
+    return recovered(context, read_network(out), out / "history.json")[0]
 
 
 def _point(how: str, network: "Trained", pack: Path, params: "Params", folder: Path) -> Point:
-    from weighin.compress.finetune import enter
+    from weighin.compress.context import CompressionContext
+    from weighin.compress.finetune import export
 
     path = folder / "model.onnx"
-    metrics = enter(network, pack, params, path).metrics
+    context = CompressionContext(pack, network, params.recipe, params, folder)
+    metrics = export(context, network, path).metrics
     point = Point(params.seed, how, round(metrics.f1, 6), metrics.macs, _latency(path))
     print(f"seed {params.seed}, {how}: F1 {point.f1:.4f}, {point.macs:,} MACs", flush=True)
     return point
@@ -124,10 +128,10 @@ def _latency(path: Path) -> float:
 
 
 def _trained(pack: Path, folder: Path, params: "Params") -> "Trained":
-    from weighin.compress.store import Trained
     from weighin.network.spec import read_spec, shipped
     from weighin.training.train import train_job
     from weighin.training.trainer import Job
+    from weighin.training.weights import Trained
 
     spec = read_spec(shipped("small"))
     job = Job(spec, params.recipe, params.train.epochs, pack, (params.seed, "train"))

@@ -1,4 +1,4 @@
-"""work/train -> work/decompose: the trained network cut and factorized, never with more MACs."""
+"""work/train -> work/decompose: the trained network pruned and factorized, no MAC more."""
 
 from pathlib import Path
 
@@ -6,21 +6,11 @@ from weighin.stage import Stage, main
 
 
 def decompose(stage: Stage) -> None:
-    """Factorize the trained network's convolutions."""
+    """Prune the trained network and factorize its convolutions."""
+    from weighin.compress.context import read_context
     from weighin.compress.decompose import decompose
-    from weighin.network.spec import read_spec
-    from weighin.params import load_recipe
-    from weighin.training.weights import read_weights
 
-    decompose(
-        Path("work/prepare"),
-        read_spec(Path("work/search/network.yaml")),
-        read_weights(Path("work/train/weights.safetensors")),
-        load_recipe(Path("work/tune/recipe.json")),
-        stage.params,
-        Path("work/decompose"),
-        stage.scratch,
-    )
+    decompose(read_context(Path("work"), stage.params, stage.scratch), Path("work/decompose"))
 
 
 if __name__ == "__main__":

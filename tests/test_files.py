@@ -11,6 +11,7 @@ import pytest
 
 from weighin import files
 from weighin.errors import OutputError
+from weighin.files import JsonCache
 
 FIX = "free some space or make its folder writable, then run the same command again"
 SLOW_WRITER = """
@@ -190,3 +191,13 @@ def test_fingerprint_of_facts():
     assert files.fingerprint({"a": 1, "b": [2, "x"]}) == "66e95f5369c15c7f"
     assert files.fingerprint({"b": [2, "x"], "a": 1}) == "66e95f5369c15c7f"
     assert files.fingerprint({"b": [2, "x"], "a": 1.5}) != "66e95f5369c15c7f"
+
+
+def test_a_torn_cache_is_forgotten(tmp_path):
+    path = tmp_path / "cache.json"
+    assert JsonCache(path)("a", lambda: [1.5]) == [1.5]
+    assert JsonCache(path)("a", lambda: [2.5]) == [1.5]
+    path.write_bytes(path.read_bytes()[:9])
+    assert JsonCache(path)("a", lambda: [2.5]) == [2.5]
+    path.write_bytes(b"\xff\x00")
+    assert JsonCache(path)("a", lambda: [3.5]) == [3.5]

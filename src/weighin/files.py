@@ -9,11 +9,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from weighin.errors import OutputError
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -155,3 +157,23 @@ def sha256_tree(path: Path) -> str:
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """Return sixteen hexadecimal digits that stand for JSON-able facts."""
     return sha256(canonical_json(facts).encode())[:16]
+
+
+class JsonCache:
+    """Results that survive a kill: a JSON file of values by name, written after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            known = read_json(path)
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            known = {}
+        self.known: dict[str, Any] = known if isinstance(known, dict) else {}
+
+    def __call__(self, name: str, compute: Callable[[], T]) -> T:
+        """Return the JSON-able result called `name`, computed only if it is not on file."""
+        if name not in self.known:
+            self.known[name] = compute()
+            write_json(self.path, self.known)
+        result: T = self.known[name]
+        return result

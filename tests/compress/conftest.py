@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from small import make_pack, trained
 
-from weighin.compress.store import Trained
+from weighin.training.weights import Trained
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from weighin.compress.store import Trained
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
 from weighin.determinism import generator
 from weighin.files import write_json
@@ -17,7 +16,7 @@ from weighin.network.spec import NetworkSpec
 from weighin.params import Augment, Loss, Params, Recipe, load
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit
-from weighin.training.weights import module_weights
+from weighin.training.weights import Trained, module_weights
 
 CLASSES = ("can", "cup", "jar")
 SIZE = (16, 16)

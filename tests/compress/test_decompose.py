@@ -8,19 +8,20 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params
 
+from weighin.compress.context import CompressionContext
 from weighin.compress.decompose import decompose
 from weighin.compress.factorize import factorize_network
+from weighin.compress.network_files import read_network, read_ranks
 from weighin.compress.probe import Probe
-from weighin.compress.store import Trained, read_network, read_ranks
-from weighin.compress.worth import worth
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.files import canonical_json
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import Confusion, agreement
 from weighin.images import normalize
 from weighin.network.cost import folded_macs
 from weighin.network.factorized import Factorization, ranks_from_dict, ranks_to_dict
 from weighin.report.trials import read_layers
+from weighin.training.weights import Trained
 
 FILES = ("layers.json", "network.yaml", "ranks.yaml", "weights.safetensors")
 
@@ -30,7 +31,7 @@ DEAR = 200_000  # MACs that cost a point
 
 def run(packed, network, out, scratch, price=13_865_375, **knobs):
     params = make_params(decompose=knobs, contest={"reference_macs": price})
-    decompose(packed, network.spec, network.weights, RECIPE, params, out, scratch)
+    decompose(CompressionContext(packed, network, RECIPE, params, scratch), out)
     return {name: (out / name).read_bytes() for name in FILES}
 
 
@@ -56,7 +57,7 @@ def test_every_factorized_layer_costs_less(packed, network, tmp_path, method, ra
 def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
     run(packed, network, tmp_path / "out", tmp_path / "scratch", ratio=0.1)
     layers = read_layers(json.loads((tmp_path / "out/layers.json").read_text()))
-    small, probe = read_network(tmp_path / "out"), Probe(packed, SPEC, network.weights, 1)
+    small, probe = read_network(tmp_path / "out"), Probe(packed, network, 1)
     row = max((row for row in layers if row.method), key=lambda row: row.sensitivity)
     mine = {k: v for k, v in small.weights.items() if k.startswith(f"{row.path}.")}
     others = {k: v for k, v in network.weights.items() if not k.startswith(f"{row.path}.")}
@@ -65,7 +66,7 @@ def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
     with torch.no_grad():
         logits = alone.module(len(CLASSES))(torch.from_numpy(normalize(held.images)))
     f1 = agreement(held.labels, logits.argmax(1).numpy(), CLASSES).f1
-    assert row.sensitivity == pytest.approx(probe.agreement({})[0] - f1, abs=1e-6)
+    assert row.sensitivity == pytest.approx(probe.confusion().f1 - f1, abs=1e-6)
     assert row.sensitivity > 0
 
 
@@ -152,7 +153,7 @@ def test_edited_ranks_that_do_not_fit_are_named(network, tmp_path):
 
 
 def test_divergence_is_zero_for_no_change_and_the_kl_for_one(packed, network):
-    probe = Probe(packed, SPEC, network.weights, 1)
+    probe = Probe(packed, network, 1)
     assert probe.divergence({}) == 0
     path = "6.0.conv.0"
     weight = network.weights[f"{path}.weight"].astype(np.float64)
@@ -176,10 +177,12 @@ def test_search_takes_the_lowest_score_and_resumes(packed, network, tmp_path):
     memo = json.loads((tmp_path / "a/ranks.json").read_text())
     assert 4 <= len(memo) <= 7
     scores = {}
-    contest = make_params(contest={"reference_macs": DEAR}).contest
-    for name, (f1, accuracy) in memo.items():
+    params = make_params(contest={"reference_macs": DEAR})
+    context = CompressionContext(packed, network, RECIPE, params, tmp_path)
+    for name, counts in memo.items():
         ranks = ranks_from_dict(json.loads(name))
-        scores[name] = worth(contest, SPEC, 3, (f1, accuracy), ranks)
+        found = Confusion(CLASSES, np.array(counts))
+        scores[name] = context.score(replace(network, ranks=ranks), found)
     chosen = read_ranks(tmp_path / "one/ranks.yaml")
     assert scores[canonical_json(ranks_to_dict(chosen))] == min(scores.values())
     assert "{}\n" in scores and chosen  # the network as it is was tried, and something beat it
@@ -196,10 +199,10 @@ def test_evbmf_is_a_rule_like_the_others(packed, network, tmp_path):
 
 
 def test_rows_before_a_change_are_not_run_again(packed, network, monkeypatch):
-    quick = Probe(packed, SPEC, network.weights, 1)
+    quick = Probe(packed, network, 1)
     assert list(quick.entering) == [*range(8)]
     monkeypatch.setattr("weighin.compress.probe.KEPT", 0)
-    whole = Probe(packed, SPEC, network.weights, 1)
+    whole = Probe(packed, network, 1)
     paths = ("6.0.conv.0", "0.0.conv.0", "3.0.conv.0", "2.1.conv.7")
     changes = {path: network.weights[f"{path}.weight"].astype(np.float64) * 0.7 for path in paths}
     for path in paths:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from small import CLASSES, SPEC
 
+from weighin.compress.candidates import factorizable, find_layers
 from weighin.compress.evbmf import by_evbmf, evbmf_rank, noise_variance, threshold
-from weighin.compress.ladder import candidate
-from weighin.compress.sites import find_sites
 
 
 def low_rank(rank: int, shape: tuple[int, int], noise: float, seed: int = 0) -> np.ndarray:
@@ -77,13 +76,13 @@ def energy(values: np.ndarray, shape: tuple[int, int], noise: float) -> float:
 
 
 def test_a_layer_of_noise_is_left_and_one_of_structure_is_cut():
-    site = next(s for s in find_sites(SPEC, len(CLASSES)) if s.path == "1.0.conv.0")
+    site = next(s for s in find_layers(SPEC, len(CLASSES)) if s.path == "1.0.conv.0")
     rng = np.random.default_rng(0)
-    assert by_evbmf(candidate(site, "tucker", rng.standard_normal((32, 16, 3, 3)))) is None
+    assert by_evbmf(factorizable(site, "tucker", rng.standard_normal((32, 16, 3, 3)))) is None
     core = rng.standard_normal((5, 3, 3, 3))
     weight = np.einsum(
         "oq,qphw,ip->oihw", rng.standard_normal((32, 5)), core, rng.standard_normal((16, 3))
     )
     noisy = weight + 0.1 * rng.standard_normal(weight.shape)
-    assert by_evbmf(candidate(site, "tucker", noisy)).ranks == (3, 5)
-    assert by_evbmf(candidate(site, "cp", noisy)).ranks == (5,)
+    assert by_evbmf(factorizable(site, "tucker", noisy)).ranks == (3, 5)
+    assert by_evbmf(factorizable(site, "cp", noisy)).ranks == (5,)

@@ -14,9 +14,10 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params, untrained
 
+from weighin.compress.context import CompressionContext
 from weighin.compress.factorize import factorize_network
 from weighin.compress.finetune import finetune
-from weighin.compress.store import Trained, read_network, read_ranks, write_network
+from weighin.compress.network_files import read_network, read_ranks, write_network
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import NetworkError
@@ -28,6 +29,7 @@ from weighin.grading.score import Metrics, score
 from weighin.images import normalize
 from weighin.network.factorized import Factorization
 from weighin.report.trials import read_history
+from weighin.training.weights import Trained
 
 RANKS = {
     "1.0.conv.0": Factorization("tucker", (6, 12)),
@@ -50,8 +52,7 @@ def run(
 ) -> dict[str, bytes]:
     params = make_params(finetune=knobs, contest={"reference_macs": price})
     out, model, scratch = folder / "out", folder / "submission/model.onnx", folder / "scratch"
-    arguments = (given.spec, given.ranks, given.weights, teacher, RECIPE, params)
-    finetune(packed, *arguments, out, model, scratch)
+    finetune(CompressionContext(packed, teacher, RECIPE, params, scratch), given, out, model)
     return {name: (out / name).read_bytes() for name in FILES} | {"model": model.read_bytes()}
 
 
@@ -160,13 +161,14 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from small import RECIPE, make_params
+from weighin.compress.context import CompressionContext
 from weighin.compress.finetune import finetune
-from weighin.compress.store import read_network
+from weighin.compress.network_files import read_network
 packed, given, teacher, folder = map(Path, sys.argv[2:6])
 one, other = read_network(given), read_network(teacher)
 params = make_params(finetune={"epochs": int(sys.argv[6])}, contest={"reference_macs": 200_000})
-finetune(packed, one.spec, one.ranks, one.weights, other, RECIPE, params,
-         folder / "out", folder / "submission/model.onnx", folder / "scratch")
+context = CompressionContext(packed, other, RECIPE, params, folder / "scratch")
+finetune(context, one, folder / "out", folder / "submission/model.onnx")
 """
 
 

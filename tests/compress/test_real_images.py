@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from weighin.compress.factorize import factorize_network
-from weighin.compress.store import Trained
 from weighin.determinism import generator
 from weighin.grading.model import open_model
 from weighin.grading.predict import Runner
@@ -20,7 +19,7 @@ from weighin.network.cost import folded_macs
 from weighin.network.export import export_onnx
 from weighin.network.factorized import Factorization
 from weighin.network.spec import read_spec, shipped
-from weighin.training.weights import module_weights
+from weighin.training.weights import Trained, module_weights
 
 FOLDER = Path(os.environ.get("WEIGHIN_DATA", "data")) / "waste7" / "train"
 CLASSES = tuple("ABCDEFG")

@@ -7,7 +7,7 @@ from weighin.network.build import build, initialize, structure
 from weighin.network.factorized import (
     Factorization,
     apply_ranks,
-    factorize,
+    factorized_structure,
     ranks_from_dict,
     ranks_to_dict,
 )
@@ -43,7 +43,7 @@ CONV = {"stride": 2, "padding": 1, "bias": True}
     ],
 )
 def test_convolution(layer, how, shapes):
-    pieces = factorize(layer, how)
+    pieces = factorized_structure(layer, how)
     x = torch.rand(2, 8, 11, 10)
     assert [tuple(piece.weight.shape) for piece in pieces] == shapes
     assert all(type(piece) is nn.Conv2d for piece in pieces)
@@ -58,7 +58,7 @@ def test_convolution(layer, how, shapes):
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear(bias):
     layer = nn.Linear(10, 6, bias=bias)
-    head, tail = factorize(layer, Factorization("svd", (2,)))
+    head, tail = factorized_structure(layer, Factorization("svd", (2,)))
     assert (tuple(head.weight.shape), tuple(tail.weight.shape)) == ((2, 10), (6, 2))
     assert (head.bias is None, tail.bias is None) == (True, not bias)
 
@@ -111,7 +111,7 @@ def test_linear(bias):
 )
 def test_refusals_name_the_layer(layer, how, fault):
     with pytest.raises(NetworkError) as error:
-        factorize(layer, how, "a.b")
+        factorized_structure(layer, how, "a.b")
     assert error.value.problem == fault
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from weighin.compress.table import LayerRow
+from weighin.compress.decompose import LayerRow
 from weighin.data.pack import read_table
 from weighin.data.prepare import prepare
 from weighin.files import write_json

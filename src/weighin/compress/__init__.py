@@ -1,1 +1,1 @@
-"""Factorized convolutions, their ranks, and cutting."""
+"""Compression of a trained network: pruning, factorized layers and their ranks, finetuning."""

@@ -1,84 +1,91 @@
-"""The decompose stage: a trained network cut, its layers factorized, never with more MACs."""
+"""The decompose stage: a trained network pruned, its layers factorized, never with more MACs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from weighin.compress.algebra import weight_of
-from weighin.compress.cutting import Shears, cut
-from weighin.compress.factorize import factorize_network
-from weighin.compress.inputs import input_metrics
-from weighin.compress.ladder import Candidate, candidate
+from weighin.compress.candidates import FactorizableLayer, Layer, find_factorizable, find_layers
+from weighin.compress.context import CompressionContext
+from weighin.compress.factorize import factorize_network, relative_error
+from weighin.compress.network_files import Ranks, write_network
 from weighin.compress.probe import Probe
-from weighin.compress.ranks import Question, choose
-from weighin.compress.sites import Site, find_sites
-from weighin.compress.store import Trained, write_network
-from weighin.compress.table import LayerRow, layer_table, untouched
-from weighin.files import read_json, write_json
-from weighin.network.cost import folded_macs
+from weighin.compress.pruning import prune
+from weighin.compress.ranks import choose_ranks
+from weighin.files import write_json
 from weighin.network.factorized import Method
-from weighin.network.spec import NetworkSpec
-from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.training.process_group import is_first
-from weighin.training.weights import Weights
+from weighin.training.weights import Trained
 
 
-def decompose(
-    packed: Path,
-    spec: NetworkSpec,
-    weights: Weights,
-    recipe: Recipe,
-    params: Params,
-    out: Path,
-    scratch: Path,
-) -> None:
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer of the exported network; `method` and what follows is None where it was left."""
+
+    path: str
+    shape: tuple[int, ...]  # of its weight
+    macs_before: int
+    macs_after: int
+    method: str | None = None
+    ranks: tuple[int, ...] | None = None
+    error: float | None = None  # of the weights, relative, Frobenius
+    sensitivity: float | None = None  # F1 lost on the validation split by this layer alone
+
+
+def decompose(context: CompressionContext, out: Path) -> None:
     """Write network.yaml, ranks.yaml, weights.safetensors and layers.json into the folder `out`.
 
-    Where `decompose.enabled` is false they are the trained network's own. `recipe` trains after
-    cuts; `scratch` keeps what was measured and trained, for a run that was killed.
+    Where `decompose.enabled` is false they are the trained network's own.
 
     Raises:
         NetworkError: the weights are not those of the rows.
         WorkerError, OutputError: run again, it goes on.
     """
-    trained = Trained(spec, weights)
-    classes = len(read_json(packed / "classes.json"))
-    if not params.decompose.enabled:
-        return _write(out, trained, [untouched(site) for site in find_sites(spec, classes)])
-    trained = cut(Shears(packed, trained, classes, recipe, params, scratch))
-    sites = find_sites(trained.spec, classes)
-    probe = Probe(packed, trained.spec, trained.weights, params.seed)
-    candidates = find_candidates(sites, cast(Method, params.decompose.method), probe)
-    macs = folded_macs(trained.spec, classes)
-    ranks = choose(Question(candidates, trained, classes, probe, params, scratch))
-    left = folded_macs(trained.spec, classes, ranks)
-    say(f"decompose  {len(ranks)} of {len(sites)} layers, {macs:,} -> {left:,} MACs")
-    table = layer_table(sites, candidates, ranks, probe)
-    factors = {
-        c.site.path: c.factors(ranks[c.site.path]) for c in candidates if c.site.path in ranks
-    }
-    return _write(out, factorize_network(trained, ranks, classes, factors), table)
-
-
-def find_candidates(sites: Sequence[Site], method: Method, probe: Probe) -> tuple[Candidate, ...]:
-    """Return the layers that can be factorized, k x k ones by `method`, with what they hold."""
-    kinds = {site.path: kind for site in sites if (kind := site.method(method)) is not None}
-    metrics = input_metrics(probe.module, probe.sample, kinds)
-    return tuple(
-        candidate(
-            site,
-            kinds[site.path],
-            weight_of(probe.module.get_submodule(site.path)),
-            metrics[site.path],
-        )
-        for site in sites
-        if site.path in kinds
-    )
-
-
-def _write(out: Path, network: Trained, table: list[LayerRow]) -> None:
+    if context.params.decompose.enabled:
+        network, table = _factorized(context, prune(context))
+    else:
+        network = context.trained
+        table = [_untouched(layer) for layer in find_layers(network.spec, context.classes)]
     if is_first():
         write_network(out, network)
         write_json(out / "layers.json", [asdict(row) for row in table])
+
+
+def _factorized(context: CompressionContext, network: Trained) -> tuple[Trained, list[LayerRow]]:
+    layers = find_layers(network.spec, context.classes)
+    probe = Probe(context.packed, network, context.params.seed)
+    found = find_factorizable(layers, cast(Method, context.params.decompose.method), probe)
+    ranks = choose_ranks(context, probe, found)
+    table = layer_table(layers, found, ranks, probe)
+    before, after = sum(row.macs_before for row in table), sum(row.macs_after for row in table)
+    say(f"decompose  {len(ranks)} of {len(layers)} layers, {before:,} -> {after:,} MACs")
+    factors = {
+        layer.path: layer.factors(ranks[layer.path]) for layer in found if layer.path in ranks
+    }
+    return factorize_network(network, ranks, context.classes, factors), table
+
+
+def layer_table(
+    layers: Sequence[Layer], found: Sequence[FactorizableLayer], ranks: Ranks, probe: Probe
+) -> list[LayerRow]:
+    """Return a row for every layer, in the order of their calls."""
+    rows = {layer.path: _untouched(layer) for layer in layers}
+    f1 = probe.confusion().f1
+    for layer in found:
+        how = ranks.get(layer.path)
+        if how is not None:
+            dense = layer.approximation(how)
+            rows[layer.path] = replace(
+                rows[layer.path],
+                macs_after=layer.layer.macs_with(how),
+                method=how.method,
+                ranks=how.ranks,
+                error=round(relative_error(layer.weight, dense), 6),
+                sensitivity=round(f1 - probe.confusion({layer.path: dense}).f1, 6),
+            )
+    return list(rows.values())
+
+
+def _untouched(layer: Layer) -> LayerRow:
+    return LayerRow(layer.path, layer.weight_shape, layer.macs, layer.macs)

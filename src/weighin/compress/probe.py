@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from weighin.compress.algebra import Array
+from weighin.compress.factorize import Array
 from weighin.data.pack import read_packed
 from weighin.determinism import generator
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import Confusion, agreement
 from weighin.images import normalize
-from weighin.network.build import build
-from weighin.network.spec import NetworkSpec
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Logits, predict_logits
-from weighin.training.weights import Weights, load_weights
+from weighin.training.weights import Trained
 
 SAMPLE = 256  # training images behind a divergence
 KEPT = 2**23  # numbers entering a row that are kept (32 MB): others are computed again
@@ -31,12 +31,12 @@ KEPT = 2**23  # numbers entering a row that are kept (32 MB): others are compute
 class Probe:
     """A trained network, a sample of the training images, and the validation split."""
 
-    def __init__(self, packed: Path, spec: NetworkSpec, weights: Weights, seed: int) -> None:
-        train = read_packed(packed, "train", spec.input)
-        self.validation = read_packed(packed, "validation", spec.input)
-        self.module = build(spec, len(train.classes))
-        load_weights(self.module, weights)
-        self.module.to(memory_format=torch.channels_last).eval()
+    def __init__(self, packed: Path, network: Trained, seed: int) -> None:
+        self.network = network
+        train = read_packed(packed, "train", network.spec.input)
+        self.validation = read_packed(packed, "validation", network.spec.input)
+        module = network.module(len(train.classes))
+        self.module = cast(nn.Sequential, module.to(memory_format=torch.channels_last))
         order = generator(seed, "decompose", "sample").permutation(len(train.labels))
         self.sample = np.asarray(train.images[np.sort(order[:SAMPLE])])
 
@@ -76,12 +76,11 @@ class Probe:
                 x = row(x)
         return _log_softmax(x.numpy())
 
-    def agreement(self, changes: Mapping[str, Array]) -> tuple[float, float]:
-        """Return macro F1 and accuracy on the validation split."""
-        with self._changed(changes):
+    def confusion(self, changes: Mapping[str, Array] | None = None) -> Confusion:
+        """Return how the validation images are labelled."""
+        with self._changed(changes or {}):
             logits = predict_logits(self.module, self.validation.images, ProcessGroup())
-        found = agreement(self.validation.labels, logits.argmax(1), self.validation.classes)
-        return found.f1, found.accuracy
+        return agreement(self.validation.labels, logits.argmax(1), self.validation.classes)
 
     @contextmanager
     def _changed(self, changes: Mapping[str, Array]) -> Iterator[None]:

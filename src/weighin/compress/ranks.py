@@ -1,108 +1,193 @@
 """How the ranks of a whole network are chosen: one function a rule, each named in params.yaml."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
+import optuna
+
+from weighin.compress.candidates import (
+    FactorizableLayer,
+    by_energy,
+    by_ratio,
+    candidate_ranks,
+)
+from weighin.compress.context import CompressionContext
 from weighin.compress.evbmf import by_evbmf
-from weighin.compress.ladder import Candidate, by_energy, by_ratio
-from weighin.compress.memo import Memo
 from weighin.compress.probe import Probe
-from weighin.compress.search import search_ranks
-from weighin.compress.sensitivity import cheapest_damage
-from weighin.compress.store import Trained
-from weighin.compress.worth import worth
-from weighin.files import canonical_json
+from weighin.determinism import generator
+from weighin.files import JsonCache, canonical_json
+from weighin.grading.f1 import Confusion
 from weighin.network.cost import folded_macs
 from weighin.network.factorized import Factorization, ranks_to_dict
-from weighin.params import Params
-from weighin.progress import say
+from weighin.progress import Progress, say
 
+Layers = Sequence[FactorizableLayer]
 Ranks = dict[str, Factorization]
+STARTS = (0.0, 0.25, 0.5, 0.75)  # shares of the candidates: 0 leaves every layer as it is
 
 
-@dataclass(frozen=True)
-class Question:
-    """A trained network to choose ranks for."""
-
-    candidates: tuple[Candidate, ...]
-    trained: Trained
-    classes: int
-    probe: Probe
-    params: Params
-    scratch: Path
-
-
-def choose(question: Question) -> Ranks:
+def choose_ranks(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
     """Return the ranks that `decompose.ranks` chooses; each lowers its layer's exact MACs."""
-    return RULES[question.params.decompose.ranks](question)
+    return RULES[context.params.decompose.ranks](context, probe, layers)
 
 
-def ratio(question: Question) -> Ranks:
+def ratio(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
     """Keep `decompose.ratio` of each side's full rank."""
-    share = question.params.decompose.ratio
-    return _each(question, lambda candidate: by_ratio(candidate, share))
+    return _each(layers, lambda layer: by_ratio(layer, context.params.decompose.ratio))
 
 
-def energy(question: Question) -> Ranks:
+def energy(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
     """Keep `decompose.energy` of the squared singular values."""
-    share = question.params.decompose.energy
-    return _each(question, lambda candidate: by_energy(candidate, share))
+    return _each(layers, lambda layer: by_energy(layer, context.params.decompose.energy))
 
 
-def evbmf(question: Question) -> Ranks:
+def evbmf(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
     """Keep what stands out from noise."""
-    return _each(question, by_evbmf)
+    return _each(layers, by_evbmf)
 
 
-def sensitivity(question: Question) -> Ranks:
+def _each(layers: Layers, rule: Callable[[FactorizableLayer], Factorization | None]) -> Ranks:
+    return {layer.path: how for layer in layers if (how := rule(layer)) is not None}
+
+
+def sensitivity(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
     """Spend `decompose.budget` where the labels change least a MAC."""
-    memo = Memo(question.scratch / "sensitivity.json")
-    spec, budget = question.trained.spec, question.params.decompose.budget
-    macs = folded_macs(spec, question.classes)
-    ranks = cheapest_damage(question.candidates, question.probe, (1 - budget) * macs, memo)
-    left = folded_macs(spec, question.classes, ranks) / macs
+    budget = context.params.decompose.budget
+    cache = JsonCache(context.scratch / "sensitivity.json")
+    macs = folded_macs(probe.network.spec, context.classes)
+    ranks = least_divergence(layers, probe, (1 - budget) * macs, cache)
+    left = folded_macs(probe.network.spec, context.classes, ranks) / macs
     if left > budget:
         least = f"factorizing leaves {left:.3f} of the MACs at least"
         say(f"decompose.budget is {budget:g}, but {least}")
     return ranks
 
 
-def search(question: Question) -> Ranks:
-    """Take the lowest score of `decompose.trials` sets of ranks."""
-    memo = Memo(question.scratch / "ranks.json")
-    params, candidates = question.params, question.candidates
-    return search_ranks(
-        candidates,
-        lambda ranks: _judged(question, ranks, memo),
-        params.decompose.trials,
-        params.seed,
+@dataclass(frozen=True)
+class Candidate:
+    """One choice for a layer: the MACs that it saves, and the divergence (nats) that it causes."""
+
+    saved: int
+    divergence: float
+    how: Factorization | None = None
+
+
+def least_divergence(layers: Layers, probe: Probe, saving: float, cache: JsonCache) -> Ranks:
+    """Return ranks that save at least `saving` MACs, or all that can be saved.
+
+    Each layer is factorized alone at every candidate, and its divergence measured (Probe). Of the
+    points (MACs saved, divergence) only those on the lower convex hull can be best; the hulls'
+    edges, sorted by slope, are then taken until the budget is met. It is the greedy solution of the
+    multiple-choice knapsack (Sinha and Zoltners, 1979), exact up to its last edge where divergences
+    add up.
+    """
+    hulls, progress = {}, Progress("sensitivity", len(layers))
+    for layer in layers:
+        hulls[layer.path] = hull(_measured(layer, probe, cache))
+        progress.step(layer.path)
+    edges = [
+        (_slope(*edge), path, *edge) for path, found in hulls.items() for edge in pairwise(found)
+    ]
+    chosen: Ranks = {}
+    saved = 0
+    for _, path, before, after in sorted(edges, key=lambda edge: edge[0]):  # a hull's stay in order
+        if saved >= saving:
+            break
+        assert after.how is not None
+        chosen[path] = after.how
+        saved += after.saved - before.saved
+    return chosen
+
+
+def hull(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the lower convex hull of the candidates and of doing nothing, by growing saving."""
+    kept = [Candidate(0, 0.0)]
+    for candidate in sorted(candidates, key=lambda found: (found.saved, found.divergence)):
+        while len(kept) > 1 and _slope(kept[-2], candidate) <= _slope(kept[-2], kept[-1]):
+            kept.pop()
+        kept.append(candidate)
+    return kept
+
+
+def _slope(a: Candidate, b: Candidate) -> float:
+    return (b.divergence - a.divergence) / (b.saved - a.saved)
+
+
+def _measured(layer: FactorizableLayer, probe: Probe, cache: JsonCache) -> list[Candidate]:
+    choices = candidate_ranks(layer)
+    divergences = cache(
+        layer.path,
+        lambda: [probe.divergence({layer.path: layer.approximation(how)}) for how in choices],
     )
+    pairs = zip(choices, divergences, strict=True)
+    return [Candidate(layer.saving(how), divergence, how) for how, divergence in pairs]
 
 
-RULES: dict[str, Callable[[Question], Ranks]] = {
+def search(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
+    """Take the lowest score of `decompose.trials` sets of ranks, drawn by Optuna.
+
+    A trial is measured without training, so the score of what is chosen is a bound on what
+    finetuning reaches, and the search takes only what a network bears at once. The first trials are
+    the network as it is and every layer at the same share of its candidates; the rest are TPE's
+    (Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011). Every ask has a
+    fresh sampler seeded by its address and every measure is on file, so a killed search ends as if
+    it had not been.
+    """
+    cache = JsonCache(context.scratch / "ranks.json")
+
+    def score(ranks: Ranks) -> float:
+        changed = [layer for layer in layers if layer.path in ranks]
+        counts = cache(
+            canonical_json(ranks_to_dict(ranks)),
+            lambda: probe.confusion(
+                {layer.path: layer.approximation(ranks[layer.path]) for layer in changed}
+            ).counts.tolist(),
+        )
+        found = Confusion(probe.validation.classes, np.array(counts))
+        return context.score(replace(probe.network, ranks=ranks), found)
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="minimize")
+    choices = {layer.path: [None, *candidate_ranks(layer)] for layer in layers}
+    for share in STARTS:
+        study.enqueue_trial({k: round(share * (len(found) - 1)) for k, found in choices.items()})
+    trials, seed = context.params.decompose.trials, context.params.seed
+    progress, tried = Progress("rank search", trials), []
+    for number in range(trials):
+        study.sampler = _sampler(seed, number)
+        trial = study.ask()
+        ranks = _drawn(trial, choices)
+        tried.append((score(ranks), ranks))
+        study.tell(trial, tried[-1][0])
+        best = min(found for found, _ in tried)
+        progress.step(f"{len(ranks)} layers  score {tried[-1][0]:.4f}  best {best:.4f}")
+    return min(tried, key=lambda one: one[0])[1]
+
+
+def _drawn(trial: Any, choices: dict[str, list[Factorization | None]]) -> Ranks:
+    picked = {
+        path: found[trial.suggest_int(path, 0, len(found) - 1)] for path, found in choices.items()
+    }
+    return {path: how for path, how in picked.items() if how is not None}
+
+
+def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
+    drawn = int(generator(seed, "decompose", "ask", number).integers(2**31))
+    with warnings.catch_warnings():  # Optuna calls multivariate experimental
+        warnings.simplefilter("ignore")
+        return optuna.samplers.TPESampler(
+            n_startup_trials=2 * len(STARTS), multivariate=True, seed=drawn
+        )
+
+
+RULES: dict[str, Callable[[CompressionContext, Probe, Layers], Ranks]] = {
     "ratio": ratio,
     "energy": energy,
     "evbmf": evbmf,
     "sensitivity": sensitivity,
     "search": search,
 }
-
-
-def _each(question: Question, rule: Callable[[Candidate], Factorization | None]) -> Ranks:
-    chosen = {c.site.path: rule(c) for c in question.candidates}
-    return {path: how for path, how in chosen.items() if how is not None}
-
-
-def _judged(question: Question, ranks: Ranks, memo: Memo) -> float:
-    """Return the contest's score of the network with these ranks, as it is without training."""
-    name = canonical_json(ranks_to_dict(ranks))
-    chosen = {c.site.path: c for c in question.candidates if c.site.path in ranks}
-    f1, accuracy = memo(
-        name,
-        lambda: list(
-            question.probe.agreement({k: c.approximation(ranks[k]) for k, c in chosen.items()})
-        ),
-    )
-    spec, contest = question.trained.spec, question.params.contest
-    return worth(contest, spec, question.classes, (f1, accuracy), ranks)

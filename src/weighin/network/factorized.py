@@ -33,7 +33,9 @@ class Factorization:
     ranks: tuple[int, ...]
 
 
-def factorize(layer: nn.Module, how: Factorization, path: str = "layer") -> nn.Sequential:
+def factorized_structure(
+    layer: nn.Module, how: Factorization, path: str = "layer"
+) -> nn.Sequential:
     """Return the pieces that stand for `layer`, zero-weighted, on its device.
 
     Raises:
@@ -57,7 +59,7 @@ def apply_ranks(module: nn.Module, ranks: Mapping[str, Factorization]) -> None:
     for path in sorted(ranks):
         if path not in layers:
             raise NetworkError(f"the network has no layer {path}, which the ranks name", FIX)
-        pieces = factorize(layers[path], ranks[path], path)
+        pieces = factorized_structure(layers[path], ranks[path], path)
         module.set_submodule(path, pieces)
 
 

@@ -9,15 +9,14 @@ import torch
 from small import CLASSES, RECIPE, ROWS, SPEC, make_params, untrained
 from torch import nn
 
-from weighin.compress.blocks import block_cuts
-from weighin.compress.channels import narrower, strongest
-from weighin.compress.cutting import Shears, cut
+from weighin.compress.context import CompressionContext
 from weighin.compress.decompose import decompose
-from weighin.compress.store import Trained, read_network
+from weighin.compress.network_files import read_network
+from weighin.compress.pruning import narrower, prune, removable_blocks, strongest
 from weighin.network.build import structure
 from weighin.network.cost import folded_macs
 from weighin.network.spec import NetworkSpec
-from weighin.training.weights import load_weights, module_weights
+from weighin.training.weights import Trained, load_weights, module_weights
 
 DEAR = 400_000  # MACs that cost a point
 X = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 3, 16, 16)).astype("float32"))
@@ -47,7 +46,7 @@ def lively(spec: NetworkSpec) -> Trained:
 
 
 def test_blocks_that_can_go_are_those_that_keep_the_shape():
-    names = [cut.name for cut in block_cuts(SPEC, len(CLASSES))]
+    names = [block.name for block in removable_blocks(SPEC, len(CLASSES))]
     assert names == [
         "row 2 (FusedMBConv), repeat 1",
         "row 2 (FusedMBConv), repeat 2",
@@ -58,24 +57,26 @@ def test_blocks_that_can_go_are_those_that_keep_the_shape():
 
 def test_a_strided_block_and_one_that_would_change_the_others_stay():
     spec = spec_of([2, "Conv", [16, 3, 2]], [3, "InvertedResidualv2", [24, 2, 2]])
-    assert [cut.name for cut in block_cuts(spec, 3)] == [
+    assert [block.name for block in removable_blocks(spec, 3)] == [
         "row 2 (Conv), repeat 1",
         "row 3 (InvertedResidualv2), repeat 2",
         "row 3 (InvertedResidualv2), repeat 3",
     ]
     # on maps of one pixel a stride keeps the shape, but the block behind it would then be strided
     tiny = spec_of([1, "GlobalAvgPool", []], [2, "InvertedResidualv2", [16, 2, 2]])
-    assert [cut.name for cut in block_cuts(tiny, 3)] == ["row 3 (InvertedResidualv2), repeat 2"]
+    assert [block.name for block in removable_blocks(tiny, 3)] == [
+        "row 3 (InvertedResidualv2), repeat 2"
+    ]
 
 
 @pytest.mark.parametrize("which", range(4))
 def test_the_smaller_network_is_the_old_one_without_the_block(which):
     network = lively(SPEC)
-    chosen = block_cuts(SPEC, 3)[which]
+    chosen = removable_blocks(SPEC, 3)[which]
     whole = network.module(3)
     number, repeat = chosen.place
     whole.get_submodule(str(number))[repeat] = nn.Identity()
-    smaller = chosen.apply(network)
+    smaller = chosen.remove(network)
     assert torch.equal(logits(smaller.module(3)), logits(whole))
     assert smaller.spec.rows[number].repeats == 1
     assert folded_macs(smaller.spec, 3) < folded_macs(SPEC, 3)
@@ -84,8 +85,8 @@ def test_the_smaller_network_is_the_old_one_without_the_block(which):
 def test_a_row_of_one_block_goes_as_a_row():
     spec = spec_of([1, "ShuffleNetV2", [1]], [1, "MBConv", [2, 16, 1, 3]])
     network = lively(spec)
-    first = next(cut for cut in block_cuts(spec, 3) if "ShuffleNetV2" in cut.name)
-    smaller = first.apply(network)
+    first = next(block for block in removable_blocks(spec, 3) if "ShuffleNetV2" in block.name)
+    smaller = first.remove(network)
     assert [row.block for row in smaller.spec.rows] == [
         "Conv",
         "MBConv",
@@ -163,20 +164,20 @@ def test_the_strongest_keep_their_order():
     assert strongest(scales, 1).tolist() == [1]
 
 
-def shears(packed, network, folder, price, **knobs) -> Shears:
+def context(packed, network, folder, price, **knobs) -> CompressionContext:
     params = make_params(decompose=knobs, contest={"reference_macs": price})
-    return Shears(packed, network, len(CLASSES), RECIPE, params, folder)
+    return CompressionContext(packed, network, RECIPE, params, folder)
 
 
 def test_a_cut_stays_while_the_score_falls(packed, network, tmp_path, capsys):
-    dear = cut(shears(packed, network, tmp_path / "dear", DEAR, cut_blocks=2))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cut  ")]
-    assert [("stays cut" in line) for line in lines] == [True] * len(lines)
+    dear = prune(context(packed, network, tmp_path / "dear", DEAR, cut_blocks=2))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prune  ")]
+    assert [(" goes: " in line) for line in lines] == [True] * len(lines)
     assert len(lines) == 2
     assert sum(row.repeats for row in dear.spec.rows) == sum(row[0] for row in ROWS) - 2
-    free = cut(shears(packed, network, tmp_path / "free", 10**12, cut_blocks=9, cut_epochs=0))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cut  ")]
-    assert [("is put back" in line) for line in lines] == [False] * (len(lines) - 1) + [True]
+    free = prune(context(packed, network, tmp_path / "free", 10**12, cut_blocks=9, cut_epochs=0))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prune  ")]
+    assert [(" stays: " in line) for line in lines] == [False] * (len(lines) - 1) + [True]
     assert (
         sum(row.repeats for row in free.spec.rows) == sum(row[0] for row in ROWS) - len(lines) + 1
     )
@@ -184,8 +185,8 @@ def test_a_cut_stays_while_the_score_falls(packed, network, tmp_path, capsys):
 
 def test_channels_are_cut_in_steps_of_the_whole_width(packed, network, tmp_path, capsys):
     """The last step would leave both kinds of block without their expansion, so they stay."""
-    small = cut(shears(packed, network, tmp_path, 1000, cut_channels=0.5, cut_epochs=0))
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cut  ")]
+    small = prune(context(packed, network, tmp_path, 1000, cut_channels=0.5, cut_epochs=0))
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prune  ")]
     assert [line.split()[1] for line in told] == ["12%", "25%", "38%"]
     module = small.module(3)
     assert [small.spec.rows[row].args[at] for row, at in ((1, 0), (2, 1))] == [1.25, 1.5]
@@ -198,7 +199,7 @@ def test_the_stage_writes_the_cut_network_and_resumes(packed, network, tmp_path)
     params = make_params(decompose=knobs, contest={"reference_macs": DEAR})
 
     def run(out, scratch):
-        decompose(packed, network.spec, network.weights, RECIPE, params, out, scratch)
+        decompose(CompressionContext(packed, network, RECIPE, params, scratch), out)
         return {path.name: path.read_bytes() for path in out.iterdir()}
 
     whole = run(tmp_path / "one", tmp_path / "a")

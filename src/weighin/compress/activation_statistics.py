@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from weighin.compress.algebra import Array
+from weighin.compress.factorize import Array
 from weighin.images import normalize
 from weighin.training.trainer import CHUNK
 
@@ -26,17 +26,17 @@ RIDGE = 1e-3  # of the mean variance, added to each channel: one that never fire
 
 
 @dataclass(frozen=True)
-class Metric:
+class InputStatistics:
     """S and its inverse, both (I, I) and symmetric."""
 
     root: Array = field(repr=False)
     inverse: Array = field(repr=False)
 
 
-def input_metrics(
+def input_statistics(
     module: nn.Module, images: npt.NDArray[np.uint8], paths: Iterable[str]
-) -> dict[str, Metric]:
-    """Return the metric of each named layer of a network in eval mode, over images (N, H, W, 3)."""
+) -> dict[str, InputStatistics]:
+    """Return those of each named layer of a network in eval mode, over images (N, H, W, 3)."""
     sums: dict[str, torch.Tensor] = {}
 
     def watch(path: str) -> Any:
@@ -53,16 +53,16 @@ def input_metrics(
         with torch.inference_mode():
             for at in range(0, len(images), CHUNK):
                 module(torch.from_numpy(normalize(images[at : at + CHUNK])))
-    return {path: metric_of(total.numpy()) for path, total in sums.items()}
+    return {path: statistics_of(total.numpy()) for path, total in sums.items()}
 
 
-def metric_of(moment: Array) -> Metric:
+def statistics_of(moment: Array) -> InputStatistics:
     """Return S = C^(1/2) and S^-1 of a second moment C of any scale, with the ridge added."""
     size = len(moment)
     mean = float(np.trace(moment)) / size or 1.0
     values, vectors = np.linalg.eigh(moment / mean + RIDGE * np.eye(size))
     roots = np.sqrt(values)
-    return Metric((vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T)
+    return InputStatistics((vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T)
 
 
 def along_inputs(array: Array, matrix: Array) -> Array:

@@ -13,21 +13,24 @@ from weighin.errors import NetworkError, ParamsError
 from weighin.files import write_text
 from weighin.network.factorized import Factorization, ranks_from_dict
 from weighin.network.spec import read_spec
-from weighin.training.weights import Trained as Trained
-from weighin.training.weights import read_weights, write_weights
+from weighin.training.weights import Trained, read_weights, write_weights
 from weighin.yaml_files import read_yaml
 
 Ranks = Mapping[str, Factorization]
 
 
 def write_network(folder: Path, network: Trained) -> None:
-    """Write a network's three files.
+    """Write a network's three files; equal ranks give equal bytes.
 
     Raises:
         OutputError: the folder cannot be written.
     """
+    lines = [
+        f"{path}: {{method: {how.method}, ranks: [{', '.join(map(str, how.ranks))}]}}\n"
+        for path, how in sorted(network.ranks.items())
+    ]
     write_text(folder / "network.yaml", network.spec.to_yaml())
-    write_text(folder / "ranks.yaml", ranks_yaml(network.ranks))
+    write_text(folder / "ranks.yaml", "".join(lines) or "{}\n")
     write_weights(folder / "weights.safetensors", network.weights)
 
 
@@ -56,12 +59,3 @@ def read_ranks(path: Path) -> dict[str, Factorization]:
     except ParamsError as error:
         raise NetworkError(error.problem, error.fix) from None
     return ranks_from_dict(values, str(path))
-
-
-def ranks_yaml(ranks: Ranks) -> str:
-    """Return the canonical text of ranks: equal ranks give equal bytes."""
-    lines = [
-        f"{path}: {{method: {how.method}, ranks: [{', '.join(map(str, how.ranks))}]}}\n"
-        for path, how in sorted(ranks.items())
-    ]
-    return "".join(lines) or "{}\n"

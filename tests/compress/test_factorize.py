@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from weighin.compress.algebra import (
+from weighin.compress.factorize import (
     canonical,
-    factorized,
+    factorize_layer,
     factors,
     largest_ranks,
     product,
@@ -56,7 +56,7 @@ def outputs(layer: nn.Module, *modules: nn.Module) -> list[torch.Tensor]:
 def test_full_rank_is_the_dense_layer(layer, method):
     weight = weight_of(fill(layer))
     how = Factorization(method, largest_ranks(weight, method))
-    dense, pieces = outputs(layer, layer, factorized(layer, how))
+    dense, pieces = outputs(layer, layer, factorize_layer(layer, how))
     torch.testing.assert_close(pieces, dense, rtol=0, atol=2e-5)
     assert relative_error(weight, product(factors(weight, how), method)) < 1e-14
 
@@ -67,7 +67,7 @@ def test_the_pieces_compute_the_dense_product(layer, method):
     how = Factorization(method, (2, 2) if method == "tucker" else (2,))
     approximate = copy.deepcopy(fill(layer))
     approximate.weight.data = torch.from_numpy(product(factors(weight_of(layer), how), method))
-    dense, small, exact = outputs(layer, approximate, factorized(layer, how), layer)
+    dense, small, exact = outputs(layer, approximate, factorize_layer(layer, how), layer)
     torch.testing.assert_close(small, dense, rtol=0, atol=2e-5)
     assert not torch.allclose(small, exact, atol=1e-2)
 
@@ -81,7 +81,7 @@ def test_cp_finds_the_terms_that_a_weight_is_made_of():
     layer = nn.Conv2d(7, 8, (3, 5), **STRIDED)
     layer.weight.data = torch.from_numpy(weight.astype("float32"))
     x = torch.from_numpy(rng.standard_normal((2, 7, 11, 10)).astype("float32"))
-    torch.testing.assert_close(factorized(layer, how)(x), layer(x), rtol=0, atol=1e-4)
+    torch.testing.assert_close(factorize_layer(layer, how)(x), layer(x), rtol=0, atol=1e-4)
 
 
 def test_cp_errors_fall_with_the_rank():
@@ -143,7 +143,7 @@ def test_canonical_forgets_signs_scales_and_order():
 
 def test_ranks_over_the_exact_ones_are_refused():
     with pytest.raises(NetworkError) as error:
-        factorized(nn.Conv2d(8, 4, 1), Factorization("svd", (5,)), "3.0.conv.0")
+        factorize_layer(nn.Conv2d(8, 4, 1), Factorization("svd", (5,)), "3.0.conv.0")
     assert error.value.problem == "3.0.conv.0: svd ranks [5] are over [4], which is exact"
 
 
@@ -151,13 +151,13 @@ def test_depthwise_is_refused_by_name():
     with pytest.raises(
         NetworkError, match=r"^3\.0\.conv\.3 cannot be factorized by tucker: it has 8"
     ):
-        factorized(nn.Conv2d(8, 8, 3, groups=8), Factorization("tucker", (2, 2)), "3.0.conv.3")
+        factorize_layer(nn.Conv2d(8, 8, 3, groups=8), Factorization("tucker", (2, 2)), "3.0.conv.3")
 
 
 SCRIPT = """
 import hashlib, sys
 import numpy as np
-from weighin.compress.algebra import factors
+from weighin.compress.factorize import factors
 from weighin.network.factorized import Factorization
 weight = np.random.default_rng(int(sys.argv[1])).standard_normal((12, 10, 3, 3))
 digest = hashlib.sha256()

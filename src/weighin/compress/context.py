@@ -1,0 +1,81 @@
+"""What the compressing stages share: data, the network as it was trained, recipe, parameters."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from weighin.files import read_json
+from weighin.grading.f1 import Confusion
+from weighin.grading.score import Metrics, score
+from weighin.network.cost import cost
+from weighin.network.spec import read_spec
+from weighin.params import Params, Recipe, load_recipe
+from weighin.training.train import train_job
+from weighin.training.trainer import Job, TrainingResult
+from weighin.training.weights import Trained, read_weights
+
+
+@dataclass(frozen=True)
+class CompressionContext:
+    """A trained network to compress; `scratch` keeps what a killed run has finished."""
+
+    packed: Path
+    trained: Trained
+    recipe: Recipe
+    params: Params
+    scratch: Path
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(read_json(self.packed / "classes.json"))
+
+    def score(self, network: Trained, found: Confusion) -> float:
+        """Return the contest's score of a network that labels so, exported; lower is better.
+
+        Raises:
+            NetworkError: rows and ranks do not make a network.
+        """
+        needs = cost(network.spec, self.classes, network.ranks)
+        metrics = Metrics(found.f1, found.accuracy, needs.macs, needs.parameters)
+        return score(self.params.contest, metrics).value
+
+    def train_on(
+        self, network: Trained, name: str, lr: float, distillation: float, **changes: Any
+    ) -> TrainingResult:
+        """Return a compressed network trained on, with the network as trained for a teacher.
+
+        `lr` is the schedule's peak, `distillation` the weight of the teacher's labels, `changes`
+        are other fields of the Job. `name` is the random address, and that of the state in
+        `scratch`.
+
+        Raises:
+            WorkerError, OutputError: run again, it goes on from the last finished epoch.
+        """
+        workers, curve = changes.pop("workers", "auto"), changes.pop("curve", None)
+        loss = replace(self.recipe.loss, distillation=distillation)
+        job = Job(
+            spec=network.spec,
+            recipe=replace(self.recipe, lr=lr, low_resolution=0.0, loss=loss),
+            packed=self.packed,
+            address=(self.params.seed, name),
+            ranks=network.ranks,
+            start=network.weights,
+            teacher=self.trained if distillation else None,
+            **changes,
+        )
+        return train_job(name, job, workers, self.scratch, curve)
+
+
+def read_context(work: Path, params: Params, scratch: Path) -> CompressionContext:
+    """Return the context of a stage: what the stages before it left in the folder `work`.
+
+    Raises:
+        NetworkError, ParamsError: a file is missing, or is not what it should be.
+    """
+    trained = Trained(
+        read_spec(work / "search/network.yaml"), read_weights(work / "train/weights.safetensors")
+    )
+    recipe = load_recipe(work / "tune/recipe.json")
+    return CompressionContext(work / "prepare", trained, recipe, params, scratch)
