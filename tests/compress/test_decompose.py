@@ -20,7 +20,7 @@ from weighin.grading.f1 import Confusion, agreement
 from weighin.images import normalize
 from weighin.network.cost import folded_macs
 from weighin.network.factorized import Factorization, ranks_from_dict, ranks_to_dict
-from weighin.report.trials import read_layers
+from weighin.report.inputs import LAYERS
 from weighin.training.weights import Trained
 
 FILES = ("layers.json", "network.yaml", "ranks.yaml", "weights.safetensors")
@@ -40,7 +40,7 @@ def run(packed, network, out, scratch, price=13_865_375, **knobs):
 def test_every_factorized_layer_costs_less(packed, network, tmp_path, method, ranks):
     run(packed, network, tmp_path / "out", tmp_path / "scratch", method=method, ranks=ranks)
     small = read_network(tmp_path / "out")
-    layers = read_layers(json.loads((tmp_path / "out/layers.json").read_text()))
+    layers = LAYERS.validate_python(json.loads((tmp_path / "out/layers.json").read_text()))
     before, after = (
         sum(getattr(row, name) for row in layers) for name in ("macs_before", "macs_after")
     )
@@ -56,7 +56,7 @@ def test_every_factorized_layer_costs_less(packed, network, tmp_path, method, ra
 
 def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
     run(packed, network, tmp_path / "out", tmp_path / "scratch", ratio=0.1)
-    layers = read_layers(json.loads((tmp_path / "out/layers.json").read_text()))
+    layers = LAYERS.validate_python(json.loads((tmp_path / "out/layers.json").read_text()))
     small, probe = read_network(tmp_path / "out"), Probe(packed, network, 1)
     row = max((row for row in layers if row.method), key=lambda row: row.sensitivity)
     mine = {k: v for k, v in small.weights.items() if k.startswith(f"{row.path}.")}
@@ -126,7 +126,7 @@ def test_switched_off_it_passes_the_network_on(packed, network, tmp_path):
     assert (tmp_path / "ranks.yaml").read_text() == "{}\n"
     assert passed.weights.keys() == network.weights.keys()
     assert all(np.array_equal(passed.weights[k], network.weights[k]) for k in passed.weights)
-    layers = read_layers(json.loads((tmp_path / "layers.json").read_text()))
+    layers = LAYERS.validate_python(json.loads((tmp_path / "layers.json").read_text()))
     assert all(row.method is None for row in layers)
     assert sum(row.macs_after for row in layers) == folded_macs(SPEC, 3)
 

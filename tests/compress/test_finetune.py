@@ -28,7 +28,7 @@ from weighin.grading.recount import recount
 from weighin.grading.score import Metrics, score
 from weighin.images import normalize
 from weighin.network.factorized import Factorization
-from weighin.report.trials import read_history
+from weighin.report.inputs import HISTORY
 from weighin.training.weights import Trained
 
 RANKS = {
@@ -60,7 +60,7 @@ def test_the_exported_file_is_what_the_files_say(packed, network, small, tmp_pat
     files = run(packed, small, network, tmp_path, epochs=2, lr=0.01)
     choice = json.loads(files["choice.json"])
     assert choice["exported"] == "finetuned"
-    assert [row["epoch"] for row in read_history(json.loads(files["history.json"]))] == [1, 2]
+    assert [row.epoch for row in HISTORY.validate_json(files["history.json"])] == [1, 2]
     model, held = (
         open_model(tmp_path / "submission/model.onnx"),
         read_packed(packed, "validation", SPEC.input),

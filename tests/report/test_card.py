@@ -13,7 +13,7 @@ import yaml
 from made_project import CLASSES
 
 from weighin.params import Params
-from weighin.report.card import plain
+from weighin.report.page import plain
 
 Write = Callable[..., Path]
 
@@ -80,7 +80,7 @@ def test_the_sections_in_their_order(written: Path) -> None:
         "## Training",
         "## Figures",
         "## Classes",
-        "## Worse photographs",
+        "## Robustness (corruptions)",
         "## Limits",
         "## Rebuild and grade",
     ]
@@ -120,16 +120,16 @@ def test_the_training(written: Path) -> None:
     _, body = matter_and_body(written)
     lines = body.partition("## Training\n\n")[2].partition("\n\n")[0].splitlines()
     assert lines[:5] == [
-        "- searched: 9 trials: 7 complete, 1 pruned, 1 over-budget. Chosen: 3. "
+        "- search: 9 trials: 7 complete, 1 pruned, 1 over-budget. Chosen: 3. "
         "The lowest &lt;score&gt; of the front.",
         "- recipe: 1 trial: 1 complete. Chosen: 0. Only one.",
         "- train: 8 epochs, loss 0.2500 at the end",
         "- finetune: 3 epochs, loss 0.6667 at the end",
-        "- compressed: 1 of 2 layers were factorized; together they went from 1,000 to 500 MACs "
+        "- compression: 1 of 2 layers were factorized; together they went from 1,000 to 500 MACs "
         "(50.0 %).",
     ]
-    assert lines[5] == "- exported: The network &lt;a&gt; is exported."
-    assert lines[6].startswith("- environment: python 3.11, ")
+    assert lines[5] == "- export: The network &lt;a&gt; is exported."
+    assert lines[6].startswith("- environment: matplotlib ")
     assert len(lines) == 7
 
 

@@ -11,7 +11,7 @@ from strict_html import Page, read_page
 
 from weighin.grading.score import FORMULAS, Metrics, score
 from weighin.params import Contest, Params
-from weighin.report.rules import RULES, TERMS, rules
+from weighin.report.formatting import RULES, SCORE_PARTS, rules
 
 Write = Callable[..., Path]
 F1 = (6 / 7 + 4 / 6 + 6 / 7) / 3  # of the made project's validation split, at accuracy 0.8
@@ -47,7 +47,7 @@ def parts(page: Page, formula: str) -> dict[str, str]:
     (table,) = [
         tag
         for tag in page.named("table")
-        if tag.text.startswith(f"The parts of the score ({formula})")
+        if tag.text.strip().startswith(f"The parts of the score ({formula})")
     ]
     start = page.tags.index(table)
     found = {}
@@ -151,7 +151,7 @@ def test_each_formula_has_its_words() -> None:
     assert RULES.keys() == FORMULAS.keys()
     for formula in FORMULAS:
         contest = dataclasses.replace(CONTEST, score=formula)
-        assert score(contest, Metrics(0.6, 0.7, 204, 12)).parts.keys() <= TERMS.keys()
+        assert score(contest, Metrics(0.6, 0.7, 204, 12)).parts.keys() <= SCORE_PARTS.keys()
 
 
 @pytest.mark.parametrize("formula", FORMULAS)

@@ -12,7 +12,7 @@ from weighin.data.pack import read_table
 from weighin.data.prepare import prepare
 from weighin.files import write_json
 from weighin.params import Params
-from weighin.report.trials import Layer, read_classes, read_data, read_layers
+from weighin.report.inputs import CLASSES, DATASET, LAYERS, Layer
 
 
 def test_prepares_report_is_read(tmp_path: Path, params: Params) -> None:
@@ -26,13 +26,13 @@ def test_prepares_report_is_read(tmp_path: Path, params: Params) -> None:
     out = tmp_path / "prepare"
     knobs = replace(params.prepare, sizes=((8, 8),), group="none")
     prepare(tmp_path / "data", out, replace(knobs, validation=0.25), 1, 1)
-    assert read_classes(json.loads((out / "classes.json").read_text())) == ("a", "b")
-    found = read_data(json.loads((out / "report.json").read_text()))
+    assert CLASSES.validate_python(json.loads((out / "classes.json").read_text())) == ("a", "b")
+    found = DATASET.validate_python(json.loads((out / "report.json").read_text()))
     assert (found.files, found.images, found.imbalance) == (17, 16, 1.0)
     assert found.fault_counts == {"not-an-image": 1}
-    assert found.faults[0]["name"] == "a/torn.png"
+    assert found.faults[0].name == "a/torn.png"
     splits = [row["split"] for row in read_table(out)]
-    for split, counts in found.splits.items():
+    for split, counts in asdict(found.splits).items():
         assert sum(counts.values()) == splits.count(split) > 0
     assert {path.name for path in (out / "pictures").iterdir()} >= {"a.jpg", "b.jpg"}
 
@@ -43,7 +43,7 @@ def test_the_table_of_layers_is_read(tmp_path: Path) -> None:
         LayerRow("body", (16, 8, 3, 3), 900, 400, "tucker", (3, 4), 0.25, -0.01),
     ]
     write_json(tmp_path / "layers.json", [asdict(row) for row in rows])
-    assert read_layers(json.loads((tmp_path / "layers.json").read_text())) == (
-        Layer("stem", (16, 3, 3, 3), None, "", 100, 100, None, None),
-        Layer("body", (16, 8, 3, 3), "tucker", "3 × 4", 900, 400, 0.25, -0.01),
+    assert LAYERS.validate_python(json.loads((tmp_path / "layers.json").read_text())) == (
+        Layer("stem", (16, 3, 3, 3), 100, 100),
+        Layer("body", (16, 8, 3, 3), 900, 400, "tucker", (3, 4), 0.25, -0.01),
     )

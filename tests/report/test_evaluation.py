@@ -17,11 +17,11 @@ from weighin.report.evaluation import (
     tabulate,
     worst_mistakes,
 )
-from weighin.report.inputs import Answers
+from weighin.report.inputs import ValidationPredictions
 
 CONTEST = make_params().contest
 NAMES = tuple(f"{place}.png" for place in range(len(TRUTH)))
-ANSWERS = Answers(CLASSES, NAMES, np.array(TRUTH), make_logits())
+PREDICTIONS = ValidationPredictions(CLASSES, NAMES, np.array(TRUTH), make_logits())
 
 
 def contest(formula: str) -> Contest:
@@ -37,7 +37,7 @@ def larger() -> Confusion:
 
 
 def test_the_table_is_of_the_likeliest_classes() -> None:
-    table = tabulate(ANSWERS)
+    table = tabulate(PREDICTIONS)
     assert table.counts.tolist() == [[3, 1, 0], [0, 2, 1], [0, 0, 3]]
     assert table.accuracy == 0.8
 
@@ -65,7 +65,7 @@ def test_the_interval_of_an_accuracy_is_binomial() -> None:
     chance = [math.comb(10, k) * 0.8**k * 0.2 ** (10 - k) for k in range(11)]
     low = next(k for k in range(11) if sum(chance[: k + 1]) >= 0.025)
     high = next(k for k in range(11) if sum(chance[: k + 1]) >= 0.975)
-    found = evaluate(tabulate(ANSWERS), 1000, 1, contest("accuracy"), 10_000)
+    found = evaluate(tabulate(PREDICTIONS), 1000, 1, contest("accuracy"), 10_000)
     assert (low, high) == (5, 10)
     assert (found.score_low, found.score_high) == (1 - high / 10, 1 - low / 10)
 
@@ -91,13 +91,13 @@ def test_the_score_interval_holds_the_jump_at_the_floor() -> None:
 
 
 def test_confidence_is_the_softmax_of_the_likeliest() -> None:
-    assert confidences(ANSWERS.logits) == pytest.approx([0.85] * 6 + [0.95] + [0.85] * 3)
+    assert confidences(PREDICTIONS.logits) == pytest.approx([0.85] * 6 + [0.95] + [0.85] * 3)
     huge = np.array([[1e4, 0, 0], [-1e4, -1e4, -1e4]], np.float32)
     assert confidences(huge).tolist() == [1.0, pytest.approx(1 / 3)]
 
 
 def test_calibration_weighs_each_bin_by_its_images() -> None:
-    found = calibrate(ANSWERS)
+    found = calibrate(PREDICTIONS)
     assert found.images.tolist() == [0] * 8 + [9, 1]
     assert found.confidence[8:].tolist() == pytest.approx([0.85, 0.95])
     assert found.accuracy[8:].tolist() == pytest.approx([8 / 9, 0])
@@ -107,21 +107,23 @@ def test_calibration_weighs_each_bin_by_its_images() -> None:
 
 def test_full_certainty_falls_into_the_last_bin() -> None:
     logits = np.array([[1e4, 0]], np.float32)
-    found = calibrate(Answers(("a", "b"), ("x",), np.array([0]), logits))
+    found = calibrate(ValidationPredictions(("a", "b"), ("x",), np.array([0]), logits))
     assert (found.images.tolist(), found.error) == ([0] * 9 + [1], 0.0)
 
 
 def test_the_surest_mistakes_come_first_and_ties_by_name() -> None:
-    found = worst_mistakes(ANSWERS, 5)
+    found = worst_mistakes(PREDICTIONS, 5)
     assert [(row.name, row.true, row.predicted) for row in found] == [
         ("6.png", CLASSES[1], CLASSES[2]),
         ("3.png", CLASSES[0], CLASSES[1]),
     ]
     assert found[0].confidence == pytest.approx(0.95)
-    assert worst_mistakes(ANSWERS, 1) == found[:1]
-    tied = Answers(("a", "b"), ("z", "y"), np.array([0, 0]), np.array([[0, 1], [0, 1]], np.float32))
+    assert worst_mistakes(PREDICTIONS, 1) == found[:1]
+    tied = ValidationPredictions(
+        ("a", "b"), ("z", "y"), np.array([0, 0]), np.array([[0, 1], [0, 1]], np.float32)
+    )
     assert [row.name for row in worst_mistakes(tied, 2)] == ["y", "z"]
 
 
 def test_the_made_answers_are_what_the_tests_say_they_are() -> None:
-    assert ANSWERS.logits.argmax(axis=1).tolist() == list(LABEL)
+    assert PREDICTIONS.logits.argmax(axis=1).tolist() == list(LABEL)

@@ -10,11 +10,11 @@ from made_project import CLASSES, make_params
 
 from weighin.grading.f1 import Confusion
 from weighin.report import figures
-from weighin.report.confusion_figure import MOST_CLASSES, confusion_matrix, most_confused
 from weighin.report.evaluation import BINS, Calibration
-from weighin.report.search_figure import tradeoff
+from weighin.report.figures import MOST_CLASSES, confusion_matrix, most_confused, tradeoff
+from weighin.report.inputs import Epoch, Layer, Splits
 from weighin.report.svg import inline, shorten
-from weighin.report.trials import Layer, Trial, Trials
+from weighin.search.trials import StudyRecord, TrialRecord
 
 CONTEST = make_params().contest
 NAN = float("nan")
@@ -25,12 +25,12 @@ def texts(svg: str) -> list[str]:
     return [part.text or "" for part in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def trial(number: int, macs: int | None, f1: float | None, state: str = "complete") -> Trial:
-    return Trial(number, state, macs, f1, None, {})
+def trial(number: int, macs: int | None, f1: float | None, state: str = "complete") -> TrialRecord:
+    return TrialRecord(number, state, macs, {}, f1=f1)
 
 
-def study(*trials: Trial, chosen: int = 0) -> Trials:
-    return Trials(trials, chosen, "")
+def study(*trials: TrialRecord, chosen: int = 0) -> StudyRecord:
+    return StudyRecord(trials, chosen, "")
 
 
 def test_the_front_is_what_nothing_beats() -> None:
@@ -84,31 +84,31 @@ def test_lines_of_equal_score_stop_at_the_ceiling() -> None:
 
 
 def test_names_are_never_read_as_mathematics() -> None:
-    svg = figures.class_counts(dict.fromkeys(CLASSES, 3), dict.fromkeys(CLASSES, 1))
+    svg = figures.class_counts(Splits(dict.fromkeys(CLASSES, 3), dict.fromkeys(CLASSES, 1)))
     assert set(CLASSES) <= set(texts(svg))
 
 
 def test_the_largest_classes_come_first_and_no_more_than_forty() -> None:
     train = {f"class {n:02d}": n for n in range(60)}
-    names = [t for t in texts(figures.class_counts(train, {})) if t.startswith("class ")]
+    names = [t for t in texts(figures.class_counts(Splits(train, {}))) if t.startswith("class ")]
     assert names == [f"class {n:02d}" for n in range(59, 19, -1)]
 
 
 def test_layers_are_the_largest_in_the_networks_order() -> None:
-    layers = [Layer(f"l{n:02d}", (1,), None, "", (n * 7) % 30, 0, None, None) for n in range(30)]
+    layers = [Layer(f"l{n:02d}", (1,), (n * 7) % 30, 0) for n in range(30)]
     names = [t for t in texts(figures.layer_macs(layers)) if t.startswith("l")]
     wanted = sorted(layers, key=lambda layer: -layer.macs_before)[: figures.MOST_LAYERS]
     assert names == sorted(layer.path for layer in wanted)
 
 
 def test_a_network_without_work_and_a_training_without_loss_still_draw() -> None:
-    texts(figures.layer_macs([Layer("a", (1,), None, "", 0, 0, None, None)]))
-    texts(figures.training_curves("train", [{"epoch": 0, "loss": 0.0}]))
-    texts(figures.class_counts({"a": 0}, {"a": 0}))
+    texts(figures.layer_macs([Layer("a", (1,), 0, 0)]))
+    texts(figures.training_curves("train", [Epoch(0, 0.0)]))
+    texts(figures.class_counts(Splits({"a": 0}, {"a": 0})))
 
 
 def test_the_best_epoch_is_the_first_of_the_best() -> None:
-    history = [{"epoch": n, "loss": 1.0, "f1": f1} for n, f1 in enumerate((0.5, 0.75, 0.75))]
+    history = [Epoch(n, 1.0, f1=f1) for n, f1 in enumerate((0.5, 0.75, 0.75))]
     assert "validation F1, best 0.7500 at epoch 1" in texts(
         figures.training_curves("train", history)
     )
@@ -142,7 +142,7 @@ def test_every_count_is_in_its_matrix() -> None:
 
 
 def test_two_figures_on_a_page_share_no_id() -> None:
-    svg = figures.training_curves("train", [{"epoch": n, "loss": 1.0, "f1": 0.5} for n in (0, 1)])
+    svg = figures.training_curves("train", [Epoch(n, 1.0, f1=0.5) for n in (0, 1)])
     first, second = (inline(svg, name, "what it shows") for name in ("one", "two"))
     ids = [re.findall(r' id="([^"]+)"', text) for text in (first, second)]
     assert ids[0]
@@ -154,8 +154,8 @@ def test_two_figures_on_a_page_share_no_id() -> None:
         assert set(used) <= set(own)
 
 
-def test_a_page_gives_its_own_colours_and_the_file_keeps_its() -> None:
-    svg = figures.training_curves("train", [{"epoch": 0, "loss": 1.0}])
+def test_a_page_gives_its_own_colors_and_the_file_keeps_its() -> None:
+    svg = figures.training_curves("train", [Epoch(0, 1.0)])
     assert "#1f2328" in svg
     text = inline(svg, "one", 'a "name" & <more>')
     assert "#1f2328" not in text

@@ -1,4 +1,4 @@
-"""Degraded images against a hand's computation; what they cost, in every file that tells it."""
+"""Corrupted images against a hand's computation; what they cost, in every file that tells it."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from weighin.files import sha256
 from weighin.grading.model import open_model
 from weighin.images import Pixels
 from weighin.report import robustness as room
-from weighin.report.robustness import DEGRADATIONS, NOISE, blur, dark, jpeg, noise
+from weighin.report.robustness import CORRUPTIONS, NOISE, blur, dark, jpeg, noise
 
 RAMP = np.arange(16 * 16 * 3, dtype=np.uint16).reshape(16, 16, 3).astype(np.uint8)
 ARRAY = Path("work/prepare/validation_8x8.npy")
@@ -51,7 +51,7 @@ def test_a_jpeg_is_near_and_not_the_same() -> None:
 
 def test_the_pixels_are_the_same_on_every_machine() -> None:
     found = {
-        kind: sha256(degrade(RAMP, 5).tobytes())[:8] for kind, (_, degrade) in DEGRADATIONS.items()
+        kind: sha256(corrupt(RAMP, 5).tobytes())[:8] for kind, (_, corrupt) in CORRUPTIONS.items()
     }
     assert found == {
         "blur": "a1acc2bc",
@@ -96,10 +96,10 @@ def test_every_file_tells_it(project: Path, report: Callable[..., Path]) -> None
     assert page.count('alt="A validation image, ') == 5
 
 
-def test_without_answers_nothing_is_degraded(project: Path, report: Callable[..., Path]) -> None:
+def test_without_answers_nothing_is_corrupted(project: Path, report: Callable[..., Path]) -> None:
     Path("work/finetune/validation_logits.npy").unlink()
     ARRAY.unlink()
     folder = report()
     assert "robustness" not in json.loads((folder / "metrics.json").read_text())
-    assert "Worse photographs" not in (folder / "report.html").read_text()
-    assert "Worse photographs" not in (folder / "MODEL_CARD.md").read_text()
+    assert "Robustness (corruptions)" not in (folder / "report.html").read_text()
+    assert "Robustness (corruptions)" not in (folder / "MODEL_CARD.md").read_text()

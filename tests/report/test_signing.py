@@ -12,8 +12,14 @@ import jsonschema
 import pytest
 
 from weighin.errors import DataError, MismatchError, ParamsError
-from weighin.report.signing import sign, verify_signature
-from weighin.report.witness import NOTHING, Witness, observed, witness_of
+from weighin.report.signing import (
+    UNKNOWN,
+    BuildMetadata,
+    metadata_of,
+    observe_build,
+    sign,
+    verify_signature,
+)
 
 SCHEMA = json.loads(
     (Path(__file__).parent / "schemas/slsa-provenance-v1.json").read_text(encoding="utf-8")
@@ -41,8 +47,8 @@ def submission(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return Path("submission")
 
 
-def signed(submission: Path, witness: Witness = NOTHING) -> Path:
-    return sign(submission / "provenance.json", Path("key.pem"), witness)
+def signed(submission: Path, build: BuildMetadata = UNKNOWN) -> Path:
+    return sign(submission / "provenance.json", Path("key.pem"), build)
 
 
 def verify(envelope: Path, key: str = "public.pem") -> dict[str, Any]:
@@ -55,7 +61,7 @@ def opened(envelope: Path) -> dict[str, Any]:
 
 
 def test_signed_and_verified(submission: Path) -> None:
-    envelope = signed(submission, Witness(COMMIT, IMAGE))
+    envelope = signed(submission, BuildMetadata(COMMIT, IMAGE))
     assert envelope == submission / "provenance.dsse.json"
     facts = verify(envelope)
     jsonschema.validate(facts, SCHEMA, cls=jsonschema.Draft202012Validator)
@@ -68,8 +74,8 @@ def test_signed_and_verified(submission: Path) -> None:
         {"name": "source", "digest": {"gitCommit": COMMIT}},
         {"name": "image", "digest": {"sha256": "ab" * 32}},
     ]
-    assert witness_of(facts) == Witness(COMMIT, IMAGE)
-    assert witness_of(verify(signed(submission))) == NOTHING
+    assert metadata_of(facts) == BuildMetadata(COMMIT, IMAGE)
+    assert metadata_of(verify(signed(submission))) == UNKNOWN
 
 
 def test_without_a_witness_it_is_the_statement_and_its_file(submission: Path) -> None:
@@ -79,9 +85,9 @@ def test_without_a_witness_it_is_the_statement_and_its_file(submission: Path) ->
 
 
 def test_signing_again_gives_the_same_bytes(submission: Path) -> None:
-    first = signed(submission, Witness(COMMIT)).read_bytes()
-    assert signed(submission, Witness(COMMIT)).read_bytes() == first
-    assert signed(submission, Witness("f" * 40)).read_bytes() != first
+    first = signed(submission, BuildMetadata(COMMIT)).read_bytes()
+    assert signed(submission, BuildMetadata(COMMIT)).read_bytes() == first
+    assert signed(submission, BuildMetadata("f" * 40)).read_bytes() != first
 
 
 def test_the_envelope_is_dsse_and_openssl_agrees(submission: Path) -> None:
@@ -282,12 +288,12 @@ def test_only_a_provenance_is_signed(submission: Path, spoil: Callable[[Any], An
 
 def test_a_witness_says_hashes_only() -> None:
     with pytest.raises(ParamsError) as caught:
-        Witness(commit="main")
+        BuildMetadata(commit="main")
     assert str(caught.value) == (
         '"main" is no commit\n  to fix: give the output of git rev-parse HEAD'
     )
     with pytest.raises(ParamsError) as caught:
-        Witness(image="weighin:latest")
+        BuildMetadata(image="weighin:latest")
     assert str(caught.value) == (
         '"weighin:latest" is no image ID\n  to fix: give sha256: and 64 hexadecimal digits'
     )
@@ -308,15 +314,15 @@ def test_the_commit_is_known_while_nothing_differs_from_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("WEIGHIN_IMAGE", raising=False)
-    assert observed(Path()) == Witness()
+    assert observe_build(Path()) == BuildMetadata()
     git("init", "--quiet")
-    assert observed(Path()) == Witness()
+    assert observe_build(Path()) == BuildMetadata()
     Path("a").write_text("1\n", encoding="utf-8")
     git("add", "a")
     git("commit", "--quiet", "-m", "one")
     monkeypatch.setenv("WEIGHIN_IMAGE", IMAGE)
-    assert observed(Path()) == Witness(git("rev-parse", "HEAD"), IMAGE)
+    assert observe_build(Path()) == BuildMetadata(git("rev-parse", "HEAD"), IMAGE)
     Path("untracked").write_text("1\n", encoding="utf-8")
-    assert observed(Path()).commit
+    assert observe_build(Path()).commit
     Path("a").write_text("2\n", encoding="utf-8")
-    assert observed(Path()) == Witness(None, IMAGE)
+    assert observe_build(Path()) == BuildMetadata(None, IMAGE)

@@ -14,14 +14,14 @@ from weighin.params import Params
 
 Write = Callable[..., Path]
 WHOLE = [
-    "verdict",
+    "summary",
     "data",
     "search",
     "training",
     "compression",
     "mistakes",
     "robustness",
-    "origin",
+    "provenance",
     "rebuild",
 ]
 
@@ -130,7 +130,7 @@ def test_everything_optional_off(project: Path, report: Write) -> None:
     Path("data.dvc").unlink()
     shutil.rmtree("work/prepare/pictures")
     folder = report()
-    assert sections(folder) == ["verdict", "data", "origin", "rebuild"]
+    assert sections(folder) == ["summary", "data", "provenance", "rebuild"]
     assert figures(folder) == {"classes.csv", "classes.svg"}
 
 

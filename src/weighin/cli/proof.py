@@ -29,10 +29,9 @@ def sign(key: Path, provenance: Path) -> None:
     \b
     weighin sign ~/.keys/weighin.pem
     """
-    from weighin.report.signing import sign
-    from weighin.report.witness import observed
+    from weighin.report.signing import observe_build, sign
 
-    click.echo(f"signed: {sign(provenance, key, observed(Path()))}")
+    click.echo(f"signed: {sign(provenance, key, observe_build(Path()))}")
 
 
 @click.command()
@@ -63,10 +62,9 @@ def verify(
 
 
 def _verify_signature(envelope: Path, key: Path | None) -> None:
-    from weighin.report.signing import verify_signature
-    from weighin.report.witness import witness_of
+    from weighin.report.signing import metadata_of, verify_signature
 
     if key is None:
         raise click.UsageError("--signature needs --key, the signer's public key")
-    witness = witness_of(verify_signature(envelope, key))
-    click.echo(f"the signature holds, and so does every file; commit {witness.commit or 'unknown'}")
+    build = metadata_of(verify_signature(envelope, key))
+    click.echo(f"the signature holds, and so does every file; commit {build.commit or 'unknown'}")

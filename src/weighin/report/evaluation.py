@@ -1,10 +1,21 @@
-"""What the answers are worth: F1, score, their intervals, calibration, the worst mistakes.
+"""How good the predictions are: F1, score, their intervals, calibration, the worst mistakes.
 
 N images, K classes. Intervals are 95 % bootstrap intervals over images, with the grader's own seed,
-so that the grader finds the same ones on the same answers.
+so that the grader finds the same ones on the same predictions. `metrics` makes metrics.json, the
+numbers that `dvc metrics` shows and compares:
+
+accuracy, f1, score             on the validation split
+f1_low, f1_high                 95 % bootstrap interval; score_low, score_high likewise
+f1_under_floor                  share of resamples under the contest's floor
+calibration_error               expected, over ten bins of confidence
+robustness                      F1 on corrupted validation images: robustness.py says how
+test_...                        the same on data/test, where its truth is known; F1 by class is a
+                                table of plots/, to keep `dvc exp show` on a screen
+macs, parameters                counted from model.onnx by the contest's rule
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +25,13 @@ from weighin.grading.f1 import Confusion, agreement
 from weighin.grading.grade import SEED
 from weighin.grading.risk import Risk, bootstrap_f1, risk
 from weighin.grading.score import Metrics, Score, score
-from weighin.params import Contest
-from weighin.report.inputs import Answers
+from weighin.params import Contest, Params
+from weighin.report.inputs import ReportData, ValidationPredictions
+from weighin.report.robustness import Robustness
 
 Floats = npt.NDArray[np.float64]
 BINS = 10  # of confidence, all of one width
+DIGITS = 6  # of a number in metrics.json
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,31 @@ class Mistake:
     confidence: float
 
 
+@dataclass(frozen=True)
+class Results:
+    """What was computed from the data of a report."""
+
+    data: ReportData
+    params: Params
+    evaluations: dict[str, Evaluation]  # by split, of those whose truth is known
+    calibration: Calibration | None
+    robustness: Robustness | None
+
+
+def evaluate_splits(data: ReportData, params: Params) -> dict[str, Evaluation]:
+    """Return {"validation": ..., "test": ...} of the splits whose truth and labels are known."""
+    tables = {
+        "validation": tabulate(data.validation) if data.validation else None,
+        "test": data.test,
+    }
+    count, resamples = data.count, params.report.bootstrap
+    return {
+        split: evaluate(table, count.macs, count.parameters, params.contest, resamples)
+        for split, table in tables.items()
+        if table is not None
+    }
+
+
 def evaluate(
     table: Confusion, macs: int, parameters: int, contest: Contest, resamples: int
 ) -> Evaluation:
@@ -73,9 +111,10 @@ def evaluate(
     return Evaluation(table, spread, found, float(low), float(high))
 
 
-def tabulate(answers: Answers) -> Confusion:
-    """Return the confusion of the answers' truth and likeliest classes."""
-    return agreement(answers.truth, answers.logits.argmax(axis=1), answers.classes)
+def tabulate(predictions: ValidationPredictions) -> Confusion:
+    """Return the confusion of the truth and the likeliest classes."""
+    labels = predictions.logits.argmax(axis=1)
+    return agreement(predictions.truth, labels, predictions.classes)
 
 
 def confidences(logits: npt.NDArray[np.float32]) -> Floats:
@@ -85,14 +124,14 @@ def confidences(logits: npt.NDArray[np.float32]) -> Floats:
     return np.asarray(1.0 / shifted.sum(axis=1))
 
 
-def calibrate(answers: Answers) -> Calibration:
+def calibrate(predictions: ValidationPredictions) -> Calibration:
     """Return the reliability bins and the expected calibration error.
 
     sum over bins of (images / N) |accuracy - confidence| (Guo et al., "On calibration of modern
     neural networks", ICML 2017).
     """
-    sure = confidences(answers.logits)
-    right = answers.logits.argmax(axis=1) == answers.truth
+    sure = confidences(predictions.logits)
+    right = predictions.logits.argmax(axis=1) == predictions.truth
     place = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
     images = np.bincount(place, minlength=BINS)
     whole = np.where(images > 0, images, np.nan)
@@ -102,18 +141,38 @@ def calibrate(answers: Answers) -> Calibration:
     return Calibration(images, confidence, accuracy, float((gaps * images).sum() / images.sum()))
 
 
-def worst_mistakes(answers: Answers, many: int) -> list[Mistake]:
+def worst_mistakes(predictions: ValidationPredictions, many: int) -> list[Mistake]:
     """Return the `many` wrong labels that the network was surest of, ties in name order."""
-    sure = confidences(answers.logits)
-    predicted = answers.logits.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != answers.truth).tolist()
-    wrong.sort(key=lambda place: (-sure[place], answers.names[place]))
+    sure, names, classes = confidences(predictions.logits), predictions.names, predictions.classes
+    predicted = predictions.logits.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != predictions.truth).tolist()
+    wrong.sort(key=lambda k: (-sure[k], names[k]))
     return [
-        Mistake(
-            answers.names[place],
-            answers.classes[answers.truth[place]],
-            answers.classes[predicted[place]],
-            float(sure[place]),
-        )
-        for place in wrong[:many]
+        Mistake(names[k], classes[predictions.truth[k]], classes[predicted[k]], float(sure[k]))
+        for k in wrong[:many]
     ]
+
+
+def metrics(results: Results) -> dict[str, Any]:
+    """Return what metrics.json holds."""
+    count = results.data.count
+    values: dict[str, Any] = {"macs": count.macs, "parameters": count.parameters}
+    for split, found in results.evaluations.items():
+        prefix = "" if split == "validation" else f"{split}_"
+        exact = {
+            "f1": found.table.f1,
+            "f1_low": found.risk.low,
+            "f1_high": found.risk.high,
+            "f1_under_floor": found.risk.under_floor,
+            "accuracy": found.table.accuracy,
+            "score": found.score.value,
+            "score_low": found.score_low,
+            "score_high": found.score_high,
+        }
+        values |= {prefix + name: round(value, DIGITS) for name, value in exact.items()}
+    if results.calibration:
+        values["calibration_error"] = round(results.calibration.error, DIGITS)
+    if results.robustness:
+        f1s = results.robustness.f1
+        values["robustness"] = {kind: round(f1, DIGITS) for kind, f1 in f1s.items()}
+    return values

@@ -1,18 +1,17 @@
 """What the report is made from: the other stages' outputs, found, read and checked.
 
 Only prepare's folder and the submission must exist. A stage that was switched off leaves nothing
-behind, and the report then leaves its section out.
+behind, and the report then leaves its section out. N validation images, K classes.
 """
 
 import csv
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from weighin.data.pack import read_table
 from weighin.errors import DataError
@@ -21,18 +20,7 @@ from weighin.grading.labels import compared, read_truth
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import Count, counted
 from weighin.label_csv import read_labels
-from weighin.report.trials import (
-    Data,
-    Layer,
-    Trials,
-    read_choice,
-    read_classes,
-    read_data,
-    read_history,
-    read_layers,
-    read_recipe,
-    read_trials,
-)
+from weighin.search.trials import StudyRecord, read_trials
 
 T = TypeVar("T")
 
@@ -62,7 +50,77 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Splits:
+    """Images by class of the two splits."""
+
+    train: dict[str, int]
+    validation: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file with a fault, and what was done about it."""
+
+    fault: str
+    name: str
+    done: str
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Pairs of images that look almost alike, and those of them that have two classes."""
+
+    pairs: int
+    across_classes: int
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """prepare's report.json: images by split and class, faults, near duplicates."""
+
+    files: int
+    images: int
+    imbalance: FiniteFloat
+    splits: Splits
+    fault_counts: dict[str, int]
+    faults: tuple[Fault, ...]  # the first of each kind
+    near_duplicates: NearDuplicates
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch of a training; F1 and accuracy are None where it was not validated."""
+
+    epoch: int
+    loss: FiniteFloat
+    lr: FiniteFloat | None = None
+    f1: FiniteFloat | None = None
+    accuracy: FiniteFloat | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution before and after its factorization; `method` is None where it was left."""
+
+    path: str
+    shape: tuple[int, ...]
+    macs_before: int
+    macs_after: int
+    method: str | None = None
+    ranks: tuple[int, ...] | None = None
+    error: FiniteFloat | None = None  # of the weights, relative Frobenius norm
+    sensitivity: FiniteFloat | None = None  # F1 lost by factorizing this layer alone
+
+
+@dataclass(frozen=True)
+class Choice:
+    """finetune's choice.json: why this network was exported."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class ValidationPredictions:
     """The finished network's logits (N, K) on the validation split, and the truth (N,)."""
 
     classes: tuple[str, ...]
@@ -72,56 +130,72 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportData:
     """All that the report tells, before anything is computed from it."""
 
     classes: tuple[str, ...]
-    data: Data
-    pictures: tuple[tuple[str, Path], ...]  # (title, contact sheet)
+    dataset: DataReport
+    sheets: tuple[tuple[str, Path], ...]  # (title, contact sheet)
     model: Model
     count: Count
-    labelled: int
-    search: Trials | None = None
-    tune: Trials | None = None
+    labelled: int  # files that submission.csv labels
+    search: StudyRecord | None = None
+    tune: StudyRecord | None = None
     recipe: dict[str, Any] | None = None
     network: str | None = None  # the rows of what is exported
-    choice: str | None = None  # why that was exported
-    histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    choice: Choice | None = None
+    histories: dict[str, tuple[Epoch, ...]] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
-    validation: Answers | None = None
+    validation: ValidationPredictions | None = None
     test: Confusion | None = None
 
 
-def read(inputs: Inputs) -> Facts:
-    """Return the facts that the stages left.
+CLASSES = TypeAdapter(tuple[str, ...])
+DATASET = TypeAdapter(DataReport)
+RECIPE = TypeAdapter(dict[str, Any])
+CHOICE = TypeAdapter(Choice)
+HISTORY = TypeAdapter(tuple[Epoch, ...])
+LAYERS = TypeAdapter(tuple[Layer, ...])
+
+
+def read(inputs: Inputs) -> ReportData:
+    """Return the data that the stages left.
 
     Raises:
         DataError: a file is missing or is not what its stage writes; names the file and the
             `dvc repro` that makes it.
         ModelError, HiddenWorkError: the model cannot be graded.
     """
-    classes = _json(inputs.prepare / "classes.json", "prepare", read_classes)
-    data = _json(inputs.prepare / "report.json", "prepare", read_data)
+    classes = _read(inputs.prepare / "classes.json", CLASSES)
+    dataset = _read(inputs.prepare / "report.json", DATASET)
     _need(inputs.prepare / "images.csv", "prepare")
     _need(inputs.model, "finetune")
     _need(inputs.submission, "infer")
-    model = _model(inputs, classes)
+    model = open_model(inputs.model)
+    if model.classes != classes:
+        problem = f"{inputs.model} and {inputs.prepare / 'classes.json'} name different classes"
+        raise DataError(problem, "run `dvc repro finetune`")
     labels = read_labels(inputs.submission).by_name(needed=False)
-    return Facts(
+    trainings = {"train": inputs.train, "finetune": inputs.finetune}
+    histories = {
+        stage: _read_optional(folder / "history.json", HISTORY)
+        for stage, folder in trainings.items()
+    }
+    return ReportData(
         classes=classes,
-        data=data,
-        pictures=_pictures(inputs.prepare / "pictures", classes),
+        dataset=dataset,
+        sheets=_sheets(inputs.prepare / "pictures", classes),
         model=model,
         count=counted(model, inputs.model),
         labelled=len(labels),
-        search=_if_there(inputs.search / "trials.json", "search", read_trials),
-        tune=_if_there(inputs.tune / "trials.json", "tune", read_trials),
-        recipe=_if_there(inputs.tune / "recipe.json", "tune", read_recipe),
+        search=_study(inputs.search),
+        tune=_study(inputs.tune),
+        recipe=_read_optional(inputs.tune / "recipe.json", RECIPE),
         network=_network(inputs),
-        choice=_if_there(inputs.finetune / "choice.json", "finetune", read_choice),
-        histories=_histories(inputs),
-        layers=_if_there(inputs.decompose / "layers.json", "decompose", read_layers) or (),
-        validation=_answers(inputs, classes),
+        choice=_read_optional(inputs.finetune / "choice.json", CHOICE),
+        histories={stage: history for stage, history in histories.items() if history},
+        layers=_read_optional(inputs.decompose / "layers.json", LAYERS) or (),
+        validation=_predictions(inputs, classes),
         test=_test(inputs, classes, labels),
     )
 
@@ -131,34 +205,29 @@ def _need(path: Path, stage: str) -> None:
         raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`")
 
 
-def _model(inputs: Inputs, classes: tuple[str, ...]) -> Model:
-    model = open_model(inputs.model)
-    if model.classes != classes:
-        problem = f"{inputs.model} and {inputs.prepare / 'classes.json'} name different classes"
-        raise DataError(problem, "run `dvc repro finetune`")
-    return model
-
-
-def _json(path: Path, stage: str, parse: Callable[[Any], T]) -> T:
+def _read(path: Path, form: TypeAdapter[T]) -> T:
+    """Return a stage's JSON file in its form; the file's folder is named after the stage."""
+    stage = path.parent.name
     _need(path, stage)
     try:
-        return parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not what {stage} writes: {_fault(error)}",
-            f"run `dvc repro --force {stage}`",
-        ) from None
+        return form.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        fault = f"{where}: {first['msg']}" if where else first["msg"]
+        problem = f"{path} is not what {stage} writes: {fault}"
+        raise DataError(problem, f"run `dvc repro --force {stage}`") from None
 
 
-def _fault(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)
+def _read_optional(path: Path, form: TypeAdapter[T]) -> T | None:
+    return _read(path, form) if path.exists() else None
 
 
-def _if_there(path: Path, stage: str, parse: Callable[[Any], T]) -> T | None:
-    return _json(path, stage, parse) if path.exists() else None
+def _study(folder: Path) -> StudyRecord | None:
+    return read_trials(folder) if (folder / "trials.json").exists() else None
 
 
-def _pictures(folder: Path, classes: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
+def _sheets(folder: Path, classes: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
     sheets = [(name, folder / f"{name}.jpg") for name in classes]
     sheets.append(("Suspicious pairs", folder / "-pairs.jpg"))
     return tuple((title, path) for title, path in sheets if path.is_file())
@@ -171,16 +240,7 @@ def _network(inputs: Inputs) -> str | None:
     return None
 
 
-def _histories(inputs: Inputs) -> dict[str, list[dict[str, float]]]:
-    found = {}
-    for stage, folder in (("train", inputs.train), ("finetune", inputs.finetune)):
-        history = _if_there(folder / "history.json", stage, read_history)
-        if history:
-            found[stage] = history
-    return found
-
-
-def _answers(inputs: Inputs, classes: tuple[str, ...]) -> Answers | None:
+def _predictions(inputs: Inputs, classes: tuple[str, ...]) -> ValidationPredictions | None:
     path = inputs.finetune / "validation_logits.npy"
     if not path.exists():
         return None
@@ -197,7 +257,7 @@ def _answers(inputs: Inputs, classes: tuple[str, ...]) -> Answers | None:
         raise DataError(f"{path} holds {logits.shape} numbers, the data {wanted}", fix)
     if not np.isfinite(logits).all():
         raise DataError(f"{path} holds numbers that are not finite", fix)
-    return Answers(classes, names, truth, logits)
+    return ValidationPredictions(classes, names, truth, logits)
 
 
 def _validation(
@@ -210,9 +270,9 @@ def _validation(
         return tuple(row["name"] for row in rows), truth
     except (KeyError, csv.Error, UnicodeDecodeError) as error:
         path = inputs.prepare / "images.csv"
+        fault = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"{path} is not what prepare writes: {_fault(error)}",
-            "run `dvc repro --force prepare`",
+            f"{path} is not what prepare writes: {fault}", "run `dvc repro --force prepare`"
         ) from None
 
 

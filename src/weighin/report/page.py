@@ -1,66 +1,313 @@
-"""report.html: one file that needs nothing else, from the verdict down to how to rebuild it."""
+"""report.html and MODEL_CARD.md: templates/ filled with what the report knows.
 
+The page is one file that needs nothing else, from the score down to how to rebuild it. The card is
+after Mitchell et al., "Model cards for model reporting", FAT* 2019, under the front matter that
+model hubs read (huggingface.co/docs/hub/model-cards): the results are in its `model-index`.
+Class names and file names are other people's words: every text is escaped on its way in.
+"""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from weighin.params import Params
-from weighin.report import sections
-from weighin.report.charts import Charts
-from weighin.report.data_section import data
-from weighin.report.evaluation import Evaluation
-from weighin.report.inputs import Facts
-from weighin.report.markup import Markup, element, joined
-from weighin.report.origin import origin, rebuild
-from weighin.report.provenance import Json
-from weighin.report.robustness import Robustness
-from weighin.report.robustness_section import worse_photographs
-from weighin.report.theme import CSS
-from weighin.report.verdict import verdict
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
 
-# nothing is fetched and no script runs, even if a name slipped through
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from weighin.images import Pixels, UnreadableImageError, decode
+from weighin.report import formatting
+from weighin.report.evaluation import DIGITS, Evaluation, Results, worst_mistakes
+from weighin.report.figures import Chart
+from weighin.report.formatting import measured, percent, signed
+from weighin.report.inputs import ReportData
+from weighin.report.provenance import Json, versions
+from weighin.report.robustness import CORRUPTIONS, Robustness
+from weighin.report.svg import inline
+from weighin.search.trials import StudyRecord
+
+NUMBER = re.compile(r"[-+−–]?[\d.,]*( × [\d.,]+)*( %)?")
+MARKS = re.compile(r"([\\`*_\[\]|~#$])")
+TASK = "image-classification"
+REBUILD = "dvc repro"
+GRADE = "python -m weighin.grading submission/model.onnx data/test graded --contest params.yaml"
+EXAMPLES = 3  # file names shown for a kind of fault
+FRONT = 12  # rows of a table of trials that is shown unasked
+SIDE = 192  # pixels of a thumbnail: sharp at the page's 7 rem on a dense screen
+
+Rows = list[list[str]]
 
 
-def page(
-    facts: Facts,
-    found: dict[str, Evaluation],
-    charts: Charts,
-    worse: Robustness | None,
-    params: Params,
-    images: Path,
-    definition: Json,
-) -> str:
+def page(results: Results, charts: dict[str, Chart], images: Path, definition: Json) -> str:
     """Return the page; `images` is the folder of the mistakes, `definition` that of the build."""
-    parts = [
-        ("verdict", "Verdict", verdict(facts, found, params)),
-        ("data", "Data", data(facts, charts, params.report.sheets)),
-        ("search", "Search", sections.search(facts, charts)),
-        ("training", "Training", sections.training(facts, charts)),
-        ("compression", "Compression", sections.compression(facts, charts)),
-        ("mistakes", "Mistakes", sections.mistakes(facts, found, charts, params, images)),
-        ("robustness", "Worse photographs", worse_photographs(worse, params.report.mistakes > 0)),
-        ("origin", "Made from", origin(definition)),
-        ("rebuild", "Rebuild and grade", rebuild(facts)),
+    data, params = results.data, results.params
+    mistakes = worst_mistakes(data.validation, params.report.mistakes) if data.validation else []
+    pins = definition["internalParameters"]["environment"]
+    return _render(
+        "page.html",
+        results,
+        charts=charts,
+        title=f"Weigh-in: {len(data.classes)} classes, {data.count.macs:,} MACs",
+        quality={split: _quality(one, results) for split, one in results.evaluations.items()},
+        sizes=_sizes(results),
+        score_parts=_score_parts(results.evaluations),
+        faults=_faults(data),
+        sheets=data.sheets if params.report.sheets else (),
+        recipe=_flat(data.recipe or {}),
+        layers=_layers(data),
+        classes={split: _classes(one) for split, one in results.evaluations.items()},
+        worst=[(mistake, thumbnail(images / mistake.name)) for mistake in mistakes],
+        corrupted_examples=_examples(results.robustness),
+        hashes=_hashes(definition),
+        pins=sorted(pins.items()),
+        front=_front(data.search),
+        FRONT=FRONT,
+    )
+
+
+def card(results: Results) -> str:
+    """Return the model card as Markdown; names are shown as they are, never as markup."""
+    weakest = []
+    for split, found in results.evaluations.items():
+        occurring = [row for row in found.table.rows() if row.f1 == row.f1]
+        weakest.append((split, min(occurring, key=lambda row: (row.f1, row.name))))
+    front = yaml.safe_dump(_front_matter(results), sort_keys=False)
+    return _render("card.md", results, weakest=weakest, front_matter=Markup(front))
+
+
+def _render(template: str, results: Results, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "inline": inline,
+        "interval": formatting.interval,
+        "jpeg": _jpeg_address,
+        "measured": measured,
+        "number_columns": number_columns,
+        "percent": percent,
+        "plain": plain,
+        "several": formatting.several,
+        "study_summary": formatting.study_summary,
+        "under_floor": formatting.under_floor,
+    }
+    data, params = results.data, results.params
+    text = environment.get_template(template).render(
+        data=data,
+        params=params,
+        evaluations=results.evaluations,
+        corrupted=results.robustness,
+        corruptions=_corruptions(results.robustness),
+        rules=formatting.rules(params.contest),
+        macs_share=formatting.macs_share(data, params.contest),
+        dataset_summary=formatting.dataset_summary(data),
+        compression_summary=formatting.compression_summary(data),
+        export_reason=formatting.export_reason(data),
+        versions=sorted(versions().items()),
+        SPLITS=formatting.SPLITS,
+        SEEN=formatting.SEEN,
+        UNMEASURED=formatting.UNMEASURED,
+        REBUILD=REBUILD,
+        GRADE=GRADE,
+        SCORED=f"{GRADE} --truth data/test_truth.csv",
+        **values,
+    )
+    return text.lstrip()
+
+
+def plain(text: str) -> Markup:
+    """Return a name as Markdown that shows it: no HTML, no emphasis, no table cell of its own."""
+    return Markup(MARKS.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False)))
+
+
+def thumbnail(path: Path) -> bytes | None:
+    """Return a picture file as a JPEG of at most SIDE pixels a side; None if it cannot be read."""
+    try:
+        image = Image.fromarray(decode(path.read_bytes()).pixels)
+    except (OSError, UnreadableImageError):
+        return None
+    image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def _jpeg_address(data: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def number_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Return which columns hold numbers alone: they line up right."""
+    return [all(NUMBER.fullmatch(row[k]) for row in rows) for k in range(len(header))]
+
+
+def _quality(found: Evaluation, results: Results) -> Rows:
+    """Return (name, value, note) of the figures that decide: score, F1, distance to the floor."""
+    score, f1 = found.score.value, found.table.f1
+    rows = [
+        [
+            "Score",
+            measured(score),
+            f"95 %: {formatting.interval(found.score_low, found.score_high)}",
+        ],
+        ["Macro F1", measured(f1), f"95 %: {formatting.interval(found.risk.low, found.risk.high)}"],
     ]
-    title = f"Weigh-in: {len(facts.classes)} classes, {facts.count.macs:,} MACs"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("title", title),
-        element("style", Markup(CSS)),
-    )
-    bodies = joined(body for _, _, body in parts)
-    header = element("header", element("h1", title), _contents(parts))
-    body = element("body", header, element("main", bodies))
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    floor = formatting.rules(results.params.contest).floor
+    if floor is not None:
+        note = f"{formatting.under_floor(found)} under it"
+        rows.append([f"Above the floor of {floor:g}", signed(f1 - floor), note])
+    return rows
 
 
-def _contents(sections: list[tuple[str, str, Markup]]) -> Markup:
-    """Return links to the sections that are there."""
-    links = (
-        element("li", element("a", title, href=f"#{anchor}"))
-        for anchor, title, body in sections
-        if body
-    )
-    return element("nav", element("ul", *links), aria_label="Sections")
+def _sizes(results: Results) -> Rows:
+    count, (height, width) = results.data.count, results.data.model.size
+    share = formatting.macs_share(results.data, results.params.contest)
+    return [
+        ["MACs an image", f"{count.macs:,}", share],
+        ["Parameters", f"{count.parameters:,}", f"input {height} × {width} pixels"],
+    ]
+
+
+def _score_parts(evaluations: Mapping[str, Evaluation]) -> Rows:
+    scores = [found.score for found in evaluations.values()]
+    parts = [*scores[0].parts] if scores else []
+    rows = [
+        [formatting.SCORE_PARTS[part], *(measured(score.parts[part]) for score in scores)]
+        for part in parts
+    ]
+    return [*rows, ["score", *(measured(score.value) for score in scores)]]
+
+
+def _faults(data: ReportData) -> Rows:
+    rows = []
+    for fault, many in data.dataset.fault_counts.items():
+        listed = [row for row in data.dataset.faults if row.fault == fault]
+        done = ", ".join(dict.fromkeys(row.done for row in listed))
+        names = ", ".join(row.name for row in listed[:EXAMPLES])
+        rows.append([fault, f"{many:,}", done, names + (", …" if many > EXAMPLES else "")])
+    return rows
+
+
+def _front(found: StudyRecord | None) -> Rows:
+    return [
+        [
+            f"{trial.number}{' (chosen)' if found and trial.number == found.chosen else ''}",
+            f"{trial.macs or 0:,}",
+            measured(trial.f1),
+            measured(trial.score),
+            measured(trial.expected),
+            percent(trial.under_floor or 0),
+        ]
+        for trial in (found.contenders() if found else ())
+    ]
+
+
+def _layers(data: ReportData) -> Rows:
+    return [
+        [
+            layer.path,
+            f"{layer.macs_before:,}",
+            f"{layer.macs_after:,}",
+            layer.method or "–",
+            " × ".join(map(str, layer.ranks or ())),
+            measured(layer.error, 3),
+            measured(layer.sensitivity),
+            " × ".join(map(str, layer.shape)),
+        ]
+        for layer in data.layers
+    ]
+
+
+def _classes(found: Evaluation) -> Rows:
+    return [
+        [
+            row.name,
+            measured(row.f1, 3),
+            measured(row.precision, 3),
+            measured(row.recall, 3),
+            f"{row.images:,}",
+            f"{row.predicted:,}",
+        ]
+        for row in found.table.rows()
+    ]
+
+
+def _corruptions(found: Robustness | None) -> Rows:
+    if found is None:
+        return []
+    return [
+        [kind, CORRUPTIONS[kind][0], measured(f1), signed(f1 - found.clean)]
+        for kind, f1 in found.f1.items()
+    ]
+
+
+def _examples(found: Robustness | None) -> list[tuple[str, float, bytes]]:
+    if found is None:
+        return []
+    shown = [("as it is", found.clean, _jpeg(found.example["clean"]))]
+    return shown + [(kind, f1, _jpeg(found.example[kind])) for kind, f1 in found.f1.items()]
+
+
+def _jpeg(pixels: Pixels) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=95, subsampling=0)
+    return out.getvalue()
+
+
+def _hashes(definition: Json) -> Rows:
+    return [
+        [row["name"], method, digest]
+        for row in definition["resolvedDependencies"]
+        for method, digest in row["digest"].items()
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Rows:
+    rows: Rows = []
+    for name in sorted(values):
+        value = values[name]
+        inner = isinstance(value, Mapping)
+        rows += _flat(value, f"{prefix}{name}.") if inner else [[prefix + name, str(value)]]
+    return rows
+
+
+def _front_matter(results: Results) -> dict[str, Any]:
+    seen = results.params.train.all_data  # figures on seen images have no place among results
+    found = [
+        _result(results, split, one)
+        for split, one in results.evaluations.items()
+        if split != "validation" or not seen
+    ]
+    matter = {
+        "library_name": "onnx",
+        "pipeline_tag": TASK,
+        "tags": ["onnx", TASK, "lightweight", "reproducible"],
+        "metrics": ["f1", "accuracy"],
+    }
+    index = [{"name": "weighin", "results": found}]
+    return {**matter, "model-index": index} if found else matter
+
+
+def _result(results: Results, split: str, found: Evaluation) -> dict[str, Any]:
+    count = results.data.count
+    values = [
+        ("f1", "Macro F1", round(found.table.f1, DIGITS)),
+        ("accuracy", "Accuracy", round(found.table.accuracy, DIGITS)),
+        ("score", f"Score ({results.params.contest.score})", round(found.score.value, DIGITS)),
+        ("macs", "MACs", count.macs),
+        ("parameters", "Parameters", count.parameters),
+    ]
+    return {
+        "task": {"type": TASK, "name": "Image classification"},
+        "dataset": {"type": "imagefolder", "name": formatting.SPLITS[split], "split": split},
+        "metrics": [{"type": kind, "name": name, "value": value} for kind, name, value in values],
+    }

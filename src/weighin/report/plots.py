@@ -10,95 +10,82 @@ confusion-<split>   actual, predicted; one row an image     confusion
 calibration         from, images, confidence, accuracy      linear, confidence against accuracy
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 
-from weighin.files import csv_text
 from weighin.grading.f1 import Confusion
-from weighin.report.evaluation import BINS, calibrate, tabulate
-from weighin.report.inputs import Answers, Facts
-from weighin.report.trials import Trials
-
-History = Sequence[Mapping[str, float]]
-TRIAL = ("number", "state", "macs", "f1", "score")
+from weighin.report.evaluation import BINS, DIGITS, Calibration, Results
 
 
-def tables(facts: Facts) -> dict[str, str]:
-    """Return {file name: CSV text} of what the facts hold."""
-    splits = facts.data.splits
-    counts = [(name, splits["train"][name], splits["validation"][name]) for name in splits["train"]]
-    found = {"classes.csv": csv_text(("class", "train", "validation"), counts)}
-    for stage, study in (("search", facts.search), ("tune", facts.tune)):
+def tables(results: Results) -> dict[str, str]:
+    """Return {file name: CSV text} of what there is."""
+    data, splits = results.data, results.data.dataset.splits
+    frames = {
+        "classes": pd.DataFrame(
+            {
+                "class": [*splits.train],
+                "train": [*splits.train.values()],
+                "validation": [splits.validation[name] for name in splits.train],
+            }
+        )
+    }
+    for stage, study in (("search", data.search), ("tune", data.tune)):
         if study:
-            found[f"{stage}.csv"] = _trials(study)
-    for stage, history in facts.histories.items():
-        found |= _history(stage, history)
-    if facts.layers:
-        rows = [(row.path, row.macs_before, row.macs_after) for row in facts.layers]
-        found["layers.csv"] = csv_text(("layer", "macs_before", "macs_after"), rows)
-    if facts.validation:
-        found |= _answers("validation", tabulate(facts.validation))
-        found["calibration.csv"] = _calibration(facts.validation)
-    if facts.test:
-        found |= _answers("test", facts.test)
-    return found
+            frames[stage] = _frame(study.trials)[["number", "state", "macs", "f1", "score"]]
+    for stage, history in data.histories.items():
+        # what was measured lies apart from the losses: a gap would break DVC's lines
+        epochs = _frame(history).dropna(axis="columns", how="all")
+        frames[stage] = epochs.drop(columns=["f1", "accuracy"], errors="ignore")
+        if "f1" in epochs:
+            frames[f"{stage}-validation"] = epochs.dropna(subset="f1")[
+                ["epoch", *sorted({"f1", "accuracy"} & {*epochs})]
+            ]
+    if data.layers:
+        layers = _frame(data.layers).rename(columns={"path": "layer"})
+        frames["layers"] = layers[["layer", "macs_before", "macs_after"]]
+    for split, found in results.evaluations.items():
+        frames[f"f1-{split}"] = _by_class(found.table)
+        frames[f"confusion-{split}"] = _confusion(found.table)
+    if results.calibration:
+        frames["calibration"] = _calibration(results.calibration)
+    return {
+        f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
+        for name, frame in frames.items()
+    }
 
 
-def _trials(study: Trials) -> str:
-    rows = ([getattr(trial, name) for name in TRIAL] for trial in study.trials)
-    return csv_text(TRIAL, rows)
+def _frame(rows: Iterable[object]) -> pd.DataFrame:
+    """Return records as a table; numbers stay as they are beside those that are missing."""
+    return pd.DataFrame([asdict(row) for row in rows], dtype=object)  # type: ignore[call-overload]
 
 
-def _history(stage: str, history: History) -> dict[str, str]:
-    """Return the losses, and apart from them the measurements: a gap would break DVC's lines."""
-    measured = [row for row in history if "f1" in row]
-    found = {f"{stage}.csv": _epochs(history, {"loss", "lr"})}
-    if measured:
-        found[f"{stage}-validation.csv"] = _epochs(measured, {"f1", "accuracy"})
-    return found
-
-
-def _epochs(history: History, wanted: set[str]) -> str:
-    columns = sorted(wanted & set[str]().union(*history))
-    rows = [(int(row["epoch"]), *(row.get(name, "") for name in columns)) for row in history]
-    return csv_text(("epoch", *columns), rows)
-
-
-def _answers(split: str, table: Confusion) -> dict[str, str]:
-    return {f"f1-{split}.csv": _by_class(table), f"confusion-{split}.csv": _confusion(table)}
-
-
-def _by_class(table: Confusion) -> str:
+def _by_class(table: Confusion) -> pd.DataFrame:
     """Return the classes that occur."""
-    rows = [
-        (row.name, row.images, *(round(x, 6) for x in (row.precision, row.recall, row.f1)))
-        for row in table.rows()
-        if not math.isnan(row.f1)
-    ]
-    return csv_text(("class", "images", "precision", "recall", "f1"), rows)
+    rows = _frame(table.rows()).rename(columns={"name": "class"})
+    return _rounded(rows[["class", "images", "precision", "recall", "f1"]].dropna())
 
 
-def _confusion(table: Confusion) -> str:
+def _confusion(table: Confusion) -> pd.DataFrame:
     """Return a row an image: DVC's confusion template counts rows."""
     cells = np.repeat(np.arange(table.counts.size), table.counts.ravel())
     true, predicted = np.divmod(cells, len(table.classes))
-    names = table.classes
-    rows = [(names[i], names[j]) for i, j in zip(true, predicted, strict=True)]
-    return csv_text(("actual", "predicted"), rows)
+    names = np.array(table.classes, dtype=object)
+    return pd.DataFrame({"actual": names[true], "predicted": names[predicted]})
 
 
-def _calibration(answers: Answers) -> str:
-    found = calibrate(answers)
-    rows = [
-        (
-            f"{place / BINS:g}",
-            int(found.images[place]),
-            round(float(found.confidence[place]), 6),
-            round(float(found.accuracy[place]), 6),
-        )
-        for place in range(BINS)
-        if found.images[place]
-    ]
-    return csv_text(("from", "images", "confidence", "accuracy"), rows)
+def _calibration(found: Calibration) -> pd.DataFrame:
+    bins = {
+        "from": [f"{place / BINS:g}" for place in range(BINS)],
+        "images": found.images,
+        "confidence": found.confidence,
+        "accuracy": found.accuracy,
+    }
+    return _rounded(pd.DataFrame(bins)[found.images > 0])
+
+
+def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Round as Python does, to the nearest number; pandas may be one in the last place off."""
+    return frame.map(lambda value: round(value, DIGITS) if isinstance(value, float) else value)

@@ -1,4 +1,4 @@
-"""What is left of macro F1 on worse photographs: the packed validation images, degraded.
+"""What is left of macro F1 on corrupted images: the packed validation images, changed.
 
 Four of the corruptions of Hendrycks and Dietterich, "Benchmarking neural network robustness to
 common corruptions and perturbations", ICLR 2019, at one strength each, of images at the network's
@@ -31,7 +31,7 @@ QUALITY = 15  # of 95
 
 @dataclass(frozen=True)
 class Robustness:
-    """Macro F1 as the images are and by degradation, and one image as each leaves it."""
+    """Macro F1 as the images are and by corruption, and one image as each leaves it."""
 
     clean: float
     f1: dict[str, float]
@@ -40,7 +40,7 @@ class Robustness:
 
 
 def robustness(model: Model, prepared: Path) -> Robustness:
-    """Return what degradations cost the exported model, labelling as the grader does.
+    """Return what corruptions cost the exported model, labelling as the grader does.
 
     Raises:
         DataError: the validation images were not packed at the model's size.
@@ -50,11 +50,11 @@ def robustness(model: Model, prepared: Path) -> Robustness:
     every = -(-len(packed.labels) // MOST)
     rows = np.arange(0, len(packed.labels), every)
     f1s = {
-        kind: _f1(packed, rows, runner, batch_size(model), degrade)
-        for kind, (_, degrade) in {"clean": ("", _clean), **DEGRADATIONS}.items()
+        kind: _f1(packed, rows, runner, batch_size(model), corrupt)
+        for kind, (_, corrupt) in {"clean": ("", lambda image, _: image), **CORRUPTIONS}.items()
     }
     first = np.asarray(packed.images[rows[0]])
-    example = {kind: degrade(first, 0) for kind, (_, degrade) in DEGRADATIONS.items()}
+    example = {kind: corrupt(first, 0) for kind, (_, corrupt) in CORRUPTIONS.items()}
     return Robustness(f1s.pop("clean"), f1s, {"clean": first, **example}, len(rows))
 
 
@@ -63,18 +63,14 @@ def _f1(
     rows: npt.NDArray[np.int64],
     runner: Runner,
     size: int,
-    degrade: Callable[[Pixels, int], Pixels],
+    corrupt: Callable[[Pixels, int], Pixels],
 ) -> float:
     labels = [
-        runner.logits(np.stack([degrade(np.asarray(packed.images[row]), row) for row in part]))
+        runner.logits(np.stack([corrupt(np.asarray(packed.images[row]), row) for row in part]))
         for part in (rows[start : start + size].tolist() for start in range(0, len(rows), size))
     ]
     predicted = np.concatenate(labels).argmax(axis=1)
     return agreement(packed.labels[rows], predicted, packed.classes).f1
-
-
-def _clean(image: Pixels, row: int) -> Pixels:
-    return image
 
 
 def blur(image: Pixels, row: int) -> Pixels:
@@ -102,7 +98,7 @@ def dark(image: Pixels, row: int) -> Pixels:
     return np.asarray(image // 3)
 
 
-DEGRADATIONS: dict[str, tuple[str, Callable[[Pixels, int], Pixels]]] = {
+CORRUPTIONS: dict[str, tuple[str, Callable[[Pixels, int], Pixels]]] = {
     "blur": ("each pixel is the mean of 3 × 3", blur),
     "noise": (f"each value is changed by up to {NOISE} of 255", noise),
     "jpeg": (f"saved as a JPEG of quality {QUALITY}", jpeg),

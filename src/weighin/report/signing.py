@@ -14,23 +14,79 @@ import base64
 import binascii
 import hashlib
 import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from weighin.errors import DataError, MismatchError
+from weighin.errors import DataError, MismatchError, ParamsError
 from weighin.files import canonical_json, sha256_file, write_json
 from weighin.report.provenance import PREDICATE, STATEMENT, SUBMISSION, Json, described
-from weighin.report.witness import NOTHING, Witness, witnessed
 
 PAYLOAD = "application/vnd.in-toto+json"
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+SHA256 = "sha256:"
+IMAGE = re.compile(SHA256 + "[0-9a-f]{64}")
+VARIABLE = "WEIGHIN_IMAGE"  # a container does not know its own image: `docker run -e` tells it
 MAKE_KEY = "make one: openssl genpkey -algorithm ed25519 -out key.pem"
 MAKE_PUBLIC = "make it from the key: openssl pkey -in key.pem -pubout -out public.pem"
 
 
-def sign(statement: Path, key: Path, witness: Witness = NOTHING) -> Path:
+@dataclass(frozen=True)
+class BuildMetadata:
+    """A commit in hexadecimal and an image's ID, sha256:<hexadecimal>; None where unknown."""
+
+    commit: str | None = None
+    image: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.commit is not None and not COMMIT.fullmatch(self.commit):
+            raise ParamsError(
+                f'"{self.commit}" is no commit', "give the output of git rev-parse HEAD"
+            )
+        if self.image is not None and not IMAGE.fullmatch(self.image):
+            raise ParamsError(
+                f'"{self.image}" is no image ID', "give sha256: and 64 hexadecimal digits"
+            )
+
+
+UNKNOWN = BuildMetadata()
+
+
+def observe_build(project: Path) -> BuildMetadata:
+    """Return the commit that a project's folder is at, and the image that WEIGHIN_IMAGE names.
+
+    There is no commit where a tracked file differs from it: nobody could check it out again.
+    """
+    changed = _git(project, "status", "--porcelain", "--untracked-files=no")
+    commit = _git(project, "rev-parse", "--verify", "HEAD") if changed == "" else None
+    return BuildMetadata(commit, os.environ.get(VARIABLE) or None)
+
+
+def with_metadata(statement: Json, metadata: BuildMetadata) -> Json:
+    """Return a statement with the commit and the image among what it was made from."""
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    if metadata.commit:
+        dependencies.append(described("source", gitCommit=metadata.commit))
+    if metadata.image:
+        dependencies.append(described("image", sha256=metadata.image.removeprefix(SHA256)))
+    return statement
+
+
+def metadata_of(statement: Json) -> BuildMetadata:
+    """Return the commit and the image that a signed statement names."""
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    digests = {row["name"]: row["digest"] for row in dependencies}
+    image = digests.get("image", {}).get("sha256")
+    return BuildMetadata(digests.get("source", {}).get("gitCommit"), image and SHA256 + image)
+
+
+def sign(statement: Path, key: Path, metadata: BuildMetadata = UNKNOWN) -> Path:
     """Write and return the signed copy of a provenance.json, beside it.
 
     Raises:
@@ -38,7 +94,9 @@ def sign(statement: Path, key: Path, witness: Witness = NOTHING) -> Path:
         OutputError: the copy cannot be written; the last one stays as it was.
     """
     private = _private(key)
-    facts = witnessed(_statement(_text(statement, "run `dvc repro report`"), statement), witness)
+    facts = with_metadata(
+        _statement(_text(statement, "run `dvc repro report`"), statement), metadata
+    )
     facts["subject"].append(described(statement.name, sha256=sha256_file(statement)))
     payload = canonical_json(facts).encode()
     signature = private.sign(_signed_text(payload))
@@ -179,3 +237,13 @@ def _text(path: Path, fix: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", fix) from None
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

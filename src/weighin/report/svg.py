@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from weighin.report.markup import Markup
-
-# Okabe and Ito's colours, told apart by colour-blind readers: jfly.uni-koeln.de/color
+# Okabe and Ito's colors, told apart by color-blind readers: jfly.uni-koeln.de/color
 INK, MUTED, GRID, PAPER = "#1f2328", "#57606a", "#d8dee4", "#ffffff"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 VARIABLES = {
@@ -91,7 +90,7 @@ def saved(figure: Figure) -> str:
 
 
 def inline(svg: str, name: str, alt: str) -> Markup:
-    """Return an SVG file as an element for a page: described, scaled to its column, recoloured.
+    """Return an SVG file as an element for a page: described, scaled to its column, recolored.
 
     Ids get the prefix `name`, so that figures of one page do not mix up their clips and markers.
     """
@@ -130,7 +129,7 @@ def _attribute(key: str, value: str, name: str) -> str:
         return f"#{name}-{value.removeprefix('#')}"
     value = REFERENCE.sub(rf"url(#{name}-\1)", value)
     if key == "style":
-        for colour, variable in VARIABLES.items():
-            value = value.replace(colour, variable)
+        for color, variable in VARIABLES.items():
+            value = value.replace(color, variable)
         value = value.replace("'DejaVu Sans'", "inherit")
     return value

@@ -1,14 +1,13 @@
-"""The report stage: from what the other stages left to the files that are handed in."""
+"""The report stage: from what the other stages left to the files that are submitted."""
 
 from pathlib import Path
 
 from weighin.files import canonical_json, write_bytes
 from weighin.params import Params
-from weighin.report.card import card
-from weighin.report.charts import draw
+from weighin.report.evaluation import Results, calibrate, evaluate_splits, metrics
+from weighin.report.figures import draw
 from weighin.report.inputs import Inputs, read
-from weighin.report.metrics import evaluations, metrics
-from weighin.report.page import page
+from weighin.report.page import card, page
 from weighin.report.plots import tables
 from weighin.report.provenance import build_definition, provenance
 from weighin.report.robustness import robustness
@@ -27,21 +26,26 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
         ModelError, HiddenWorkError: the model cannot be graded.
         OutputError: `out` cannot be written.
     """
-    facts = read(inputs)
-    found = evaluations(facts, params)
-    worse = robustness(facts.model, inputs.prepare) if facts.validation else None
-    charts = draw(facts, found, params)
+    data = read(inputs)
+    results = Results(
+        data,
+        params,
+        evaluate_splits(data, params),
+        calibrate(data.validation) if data.validation else None,
+        robustness(data.model, inputs.prepare) if data.validation else None,
+    )
+    charts = draw(results)
     definition = build_definition(inputs, params)
     made = {
-        "metrics.json": canonical_json(metrics(facts, found, worse)),
-        "report.html": page(facts, found, charts, worse, params, inputs.images, definition),
-        "MODEL_CARD.md": card(facts, found, worse, params),
+        "metrics.json": canonical_json(metrics(results)),
+        "report.html": page(results, charts, inputs.images, definition),
+        "MODEL_CARD.md": card(results),
         **{f"{PLOTS}/{name}.svg": chart.svg for name, chart in charts.items()},
-        **{f"{PLOTS}/{name}": text for name, text in tables(facts).items()},
+        **{f"{PLOTS}/{name}": text for name, text in tables(results).items()},
     }
     files = {name: text.encode() for name, text in made.items()}
     files["provenance.json"] = canonical_json(provenance(inputs, definition, files)).encode()
-    for name, data in files.items():
-        write_bytes(out / name, data)
+    for name, text in files.items():
+        write_bytes(out / name, text)
     for old in set((out / PLOTS).iterdir()) - {out / name for name in files}:
         old.unlink()  # a figure of a stage that is now off

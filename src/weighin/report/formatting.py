@@ -1,0 +1,158 @@
+"""Numbers and rules as people read them, the same on the page and on the model card."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from weighin.grading.score import OUT_OF_CONTEST
+from weighin.params import Contest
+from weighin.report.evaluation import Evaluation
+from weighin.report.inputs import ReportData
+from weighin.search.trials import StudyRecord
+
+SEEN = (
+    "The network was trained on the validation split too (train.all_data), so the figures on that "
+    "split are those of images it has seen: they say nothing about unseen ones."
+)
+UNMEASURED = "No F1 is known: there are neither validation logits nor a truth for the test folder."
+SPLITS = {"validation": "the validation split", "test": "the test folder"}
+SCORE_PARTS = {
+    "macs": "MACs part",
+    "f1": "F1 part",
+    "error": "error rate",
+    "over_budget": "over the ceiling",
+    "parameters": "parameters part",
+    "operations": "operations part",
+    "under_floor": "under the floor",
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a contest's score is made, and the numbers that a model is compared with."""
+
+    formula: str
+    floor: float | None = None  # F1 under which a model is lost
+    macs: tuple[int, str] | None = None  # the MACs that a model's are a share of, and their name
+    ceiling: int | None = None  # MACs above which a model is out
+
+
+def percent(value: float) -> str:
+    """Return a share as a percentage."""
+    return f"{100 * value:.1f} %"
+
+
+def interval(low: float, high: float) -> str:
+    """Return a 95 % interval to four digits."""
+    return f"{low:.4f} to {high:.4f}"
+
+
+def several(many: int, noun: str) -> str:
+    """Return a count and its noun in the right number."""
+    return f"{many:,} {noun}" if many == 1 else f"{many:,} {noun}s"
+
+
+def measured(value: float | None, digits: int = 4) -> str:
+    """Return a number, or a dash where there is none (NaN too)."""
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def signed(difference: float) -> str:
+    """Return a difference with its sign."""
+    return f"{difference:+.4f}".replace("-", "−")
+
+
+def under_floor(found: Evaluation) -> str:
+    """Return how many resamples were under the floor: a count, never a certainty."""
+    share, many = found.risk.under_floor, found.risk.resamples
+    return f"{percent(share) if share else 'none'} of {many:,} resamples"
+
+
+def macs_share(data: ReportData, contest: Contest) -> str:
+    """Return the MACs as a share of those that the contest compares them with."""
+    whole = rules(contest).macs
+    if whole is None:
+        return "not part of the score"
+    return f"{percent(data.count.macs / whole[0])} of {whole[1]} {whole[0]:,}"
+
+
+def dataset_summary(data: ReportData) -> str:
+    """Return the data set in two sentences."""
+    found, splits = data.dataset, data.dataset.splits
+    train, validation = sum(splits.train.values()), sum(splits.validation.values())
+    return (
+        f"{several(found.files, 'file')} checked and {found.images:,} images of "
+        f"{len(splits.train)} classes kept: {train:,} to train on, {validation:,} to validate. "
+        f"The largest class has {found.imbalance:g} times the images of the smallest."
+    )
+
+
+def study_summary(found: StudyRecord) -> str:
+    """Return what was tried and why the chosen one was."""
+    states = [trial.state for trial in found.trials]
+    counted = (f"{states.count(state):,} {state}" for state in dict.fromkeys(states))
+    tried = several(len(states), "trial")
+    return f"{tried}: {', '.join(counted)}. Chosen: {found.chosen}. {found.why}"
+
+
+def compression_summary(data: ReportData) -> str:
+    """Return what the factorization saved."""
+    before = sum(layer.macs_before for layer in data.layers)
+    after = sum(layer.macs_after for layer in data.layers)
+    changed = sum(layer.method is not None for layer in data.layers)
+    if not changed:
+        return "No layer was factorized."
+    return (
+        f"{changed} of {len(data.layers)} layers were factorized; together they went from "
+        f"{before:,} to {after:,} MACs" + (f" ({percent(after / before)})." if before else ".")
+    )
+
+
+def export_reason(data: ReportData) -> str:
+    """Return why the network was exported, as a sentence."""
+    why = data.choice.why if data.choice else ""
+    return f"{why[:1].upper()}{why[1:]}." if why else ""
+
+
+def rules(contest: Contest) -> Rules:
+    """Return the rules of the contest whose formula is `contest.score`."""
+    return RULES[contest.score](contest)
+
+
+def _waste(contest: Contest) -> Rules:
+    worth = round(0.01 / contest.reference_f1 * contest.reference_macs)
+    formula = (
+        f"MACs / {contest.reference_macs:,} + the F1 part, which is 1 − F1 / "
+        f"{contest.reference_f1:g}, half of that once F1 is past {contest.reference_f1:g}, and 1 "
+        f"under the floor of {contest.floor_f1:g}. In between, 0.01 of F1 is worth {worth:,} MACs."
+    )
+    return Rules(formula, contest.floor_f1, (contest.reference_macs, "the reference's"))
+
+
+def _f1(contest: Contest) -> Rules:
+    return Rules("1 − macro F1. MACs do not count.")
+
+
+def _accuracy(contest: Contest) -> Rules:
+    formula = (
+        f"the share of images labelled wrongly, by a model of at most {contest.max_macs:,} MACs; "
+        f"above that ceiling {OUT_OF_CONTEST:g} is added."
+    )
+    return Rules(formula, macs=(contest.max_macs, "the ceiling of"), ceiling=contest.max_macs)
+
+
+def _micronet(contest: Contest) -> Rules:
+    formula = (
+        f"parameters / {contest.reference_params:,} + MACs / {contest.reference_macs:,}, of a "
+        f"model whose F1 reaches {contest.floor_f1:g}; under that floor {OUT_OF_CONTEST:g} is "
+        "added."
+    )
+    return Rules(formula, contest.floor_f1, (contest.reference_macs, "the reference's"))
+
+
+# one for each formula of weighin.grading.score.FORMULAS
+RULES: dict[str, Callable[[Contest], Rules]] = {
+    "waste": _waste,
+    "f1": _f1,
+    "accuracy": _accuracy,
+    "micronet": _micronet,
+}
