@@ -80,8 +80,8 @@ def _knobs(params: "Params", way: Way) -> "Params":
         enabled=True,
         ranks="sensitivity",
         budget=way.budget,
-        cut_blocks=way.blocks,
-        cut_channels=way.channels,
+        prune_blocks=way.blocks,
+        prune_channels=way.channels,
     )
     return replace(params, decompose=knobs)
 
@@ -95,7 +95,7 @@ def _compressed(pack: Path, trained: "Trained", params: "Params", out: Path) -> 
 
     knobs = params.decompose
     # what was cut and measured serves every budget
-    scratch = out.with_name(f"cut-{knobs.cut_blocks}-{knobs.cut_channels}")
+    scratch = out.with_name(f"cut-{knobs.prune_blocks}-{knobs.prune_channels}")
     context = CompressionContext(pack, trained, params.recipe, params, scratch)
     decompose(context, out)
     context = replace(context, scratch=out / "scratch")

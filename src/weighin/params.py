@@ -16,7 +16,11 @@ from weighin.yaml_files import read_yaml
 
 Policy = Literal["drop", "keep", "fail"]
 Side = Annotated[int, parameter("", "", 8, 1024)]
-RENAMED: dict[str, str] = {}  # a parameter's old dotted name: its new one
+RENAMED: dict[str, str] = {  # a parameter's old dotted name: its new one
+    "decompose.cut_blocks": "decompose.prune_blocks",
+    "decompose.cut_channels": "decompose.prune_channels",
+    "decompose.cut_epochs": "decompose.prune_epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -269,14 +273,14 @@ class Decompose(Section):
     ]
     budget: Annotated[float, parameter("MACs left (sensitivity)", "share", 0.05, 1)]
     trials: Annotated[int, parameter("rank sets that are tried (search)", "trials", 1, 100_000)]
-    cut_blocks: Annotated[
+    prune_blocks: Annotated[
         int,
         parameter("most blocks removed, one at a time while the score falls", "blocks", 0, 1000),
     ]
-    cut_channels: Annotated[
+    prune_channels: Annotated[
         float, parameter("of every hidden width, by batch-norm scale", "share", 0, 0.9)
     ]
-    cut_epochs: Annotated[int, parameter("recovery after each cut", "epochs", 0, 10_000)]
+    prune_epochs: Annotated[int, parameter("recovery after each step", "epochs", 0, 10_000)]
 
 
 @dataclass(frozen=True)

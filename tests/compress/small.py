@@ -79,9 +79,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "energy": 0.8,
         "budget": 0.7,
         "trials": 4,
-        "cut_blocks": 0,
-        "cut_channels": 0.0,
-        "cut_epochs": 1,
+        "prune_blocks": 0,
+        "prune_channels": 0.0,
+        "prune_epochs": 1,
     },
     "finetune": {
         "enabled": True,

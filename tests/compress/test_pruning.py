@@ -170,12 +170,14 @@ def context(packed, network, folder, price, **knobs) -> CompressionContext:
 
 
 def test_a_cut_stays_while_the_score_falls(packed, network, tmp_path, capsys):
-    dear = prune(context(packed, network, tmp_path / "dear", DEAR, cut_blocks=2))
+    dear = prune(context(packed, network, tmp_path / "dear", DEAR, prune_blocks=2))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prune  ")]
     assert [(" goes: " in line) for line in lines] == [True] * len(lines)
     assert len(lines) == 2
     assert sum(row.repeats for row in dear.spec.rows) == sum(row[0] for row in ROWS) - 2
-    free = prune(context(packed, network, tmp_path / "free", 10**12, cut_blocks=9, cut_epochs=0))
+    free = prune(
+        context(packed, network, tmp_path / "free", 10**12, prune_blocks=9, prune_epochs=0)
+    )
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prune  ")]
     assert [(" stays: " in line) for line in lines] == [False] * (len(lines) - 1) + [True]
     assert (
@@ -185,7 +187,7 @@ def test_a_cut_stays_while_the_score_falls(packed, network, tmp_path, capsys):
 
 def test_channels_are_cut_in_steps_of_the_whole_width(packed, network, tmp_path, capsys):
     """The last step would leave both kinds of block without their expansion, so they stay."""
-    small = prune(context(packed, network, tmp_path, 1000, cut_channels=0.5, cut_epochs=0))
+    small = prune(context(packed, network, tmp_path, 1000, prune_channels=0.5, prune_epochs=0))
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prune  ")]
     assert [line.split()[1] for line in told] == ["12%", "25%", "38%"]
     module = small.module(3)
@@ -195,7 +197,7 @@ def test_channels_are_cut_in_steps_of_the_whole_width(packed, network, tmp_path,
 
 
 def test_the_stage_writes_the_cut_network_and_resumes(packed, network, tmp_path):
-    knobs = {"cut_blocks": 1, "cut_channels": 0.25, "ratio": 0.25}
+    knobs = {"prune_blocks": 1, "prune_channels": 0.25, "ratio": 0.25}
     params = make_params(decompose=knobs, contest={"reference_macs": DEAR})
 
     def run(out, scratch):

@@ -1,7 +1,7 @@
 """Prunes a trained network, block by block and channel by channel, while its score falls.
 
 What is left is an ordinary, smaller network. After each step it is trained for
-`decompose.cut_epochs`, with the unpruned one for a teacher; the step stays if the contest's score
+`decompose.prune_epochs`, with the unpruned one for a teacher; the step stays if the contest's score
 on the validation split has fallen, and the first one that does not pay is the last. So the best
 documented team of the contest went from 4-8-4 blocks to 2-5-2.
 
@@ -55,10 +55,10 @@ def prune(context: CompressionContext) -> Trained:
         WorkerError, OutputError: run again, it goes on from the last finished epoch.
     """
     knobs, network = context.params.decompose, context.trained
-    if not knobs.cut_blocks and not knobs.cut_channels:
+    if not knobs.prune_blocks and not knobs.prune_channels:
         return network
     score, n = _untrained_score(context, network), context.classes
-    blocks = min(knobs.cut_blocks, sum(row.repeats for row in network.spec.rows))
+    blocks = min(knobs.prune_blocks, sum(row.repeats for row in network.spec.rows))
 
     def without_block(network: Trained, number: int) -> Proposal | None:
         """Return the network without the block whose loss costs least before any training."""
@@ -67,7 +67,7 @@ def prune(context: CompressionContext) -> Trained:
 
     def without_channels(network: Trained, number: int) -> Proposal | None:
         """Return the network with so many steps of its hidden channels gone, if any go."""
-        share = knobs.cut_channels * number / STEPS
+        share = knobs.prune_channels * number / STEPS
         smaller = narrower(network, share, n, whole)
         if folded_macs(smaller.spec, n) >= folded_macs(network.spec, n):
             return None  # all widths round to what they are
@@ -75,7 +75,7 @@ def prune(context: CompressionContext) -> Trained:
 
     network, score = _while_it_pays(context, network, score, "block", blocks, without_block)
     whole = network.spec
-    steps = STEPS if knobs.cut_channels else 0
+    steps = STEPS if knobs.prune_channels else 0
     return _while_it_pays(context, network, score, "channels", steps, without_channels)[0]
 
 
@@ -104,7 +104,7 @@ def _while_it_pays(
 
 def _recovered(context: CompressionContext, network: Trained, name: str) -> tuple[Trained, float]:
     """Return a network trained on after a step, and its score."""
-    epochs, recipe = context.params.decompose.cut_epochs, context.recipe
+    epochs, recipe = context.params.decompose.prune_epochs, context.recipe
     if not epochs:
         return network, _untrained_score(context, network)
     lesson = recipe.loss.distillation or LESSON
