@@ -32,7 +32,7 @@ from bench.pages import markdown, put
 from bench.waste7 import ROOT, WASTE7
 from weighin.determinism import pin
 from weighin.files import read_json, write_json, write_text
-from weighin.workers import cores
+from weighin.parallel import cores
 
 COMMAND = "python -m bench.results"
 RECORD, PAGE = ROOT / "results/waste7", ROOT / "docs/waste7.md"

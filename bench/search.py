@@ -39,7 +39,7 @@ from bench.arms import ARMS, made, mean_f1, packed_in_halves, parameters
 from bench.figures import Figures, figure, is_quick, told, without
 from bench.waste7 import ROOT, TRAIN
 from weighin.determinism import pin
-from weighin.workers import cores
+from weighin.parallel import cores
 
 COMMAND = "python -m bench.search"
 FRONTS = ROOT / "bench/search_fronts.json"

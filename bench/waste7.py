@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weighin.workers import cores
+from weighin.parallel import cores
 
 if TYPE_CHECKING:
     from weighin.params import Prepare

@@ -8,7 +8,7 @@ from weighin.stage import Stage, main
 def prepare(stage: Stage) -> None:
     """Check, split and pack the labelled images."""
     from weighin.data.prepare import prepare
-    from weighin.workers import cores
+    from weighin.parallel import cores
 
     params = stage.params
     prepare(Path("data"), Path("work/prepare"), params.prepare, params.seed, cores())

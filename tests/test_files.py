@@ -163,6 +163,48 @@ def test_a_folder_where_the_file_goes(tmp_path):
     assert names(tmp_path) == ["x"]
 
 
+def test_an_unreadable_input_is_no_error_of_writing(tmp_path):
+    absent = tmp_path / "photo.jpg"
+    for replace in (files.replacing, files.replace_folder):
+        with pytest.raises(FileNotFoundError) as caught, replace(tmp_path / "out"):
+            absent.read_bytes()
+        assert caught.value.filename == str(absent)
+        with pytest.raises(OutputError), replace(tmp_path / "out") as draft:
+            (draft / "deeper/x").write_text("")
+    assert names(tmp_path) == []
+
+
+def grow_folder(target: Path, text: str) -> None:
+    with files.replace_folder(target) as draft:
+        (draft / files.NEW).mkdir()
+        (draft / files.NEW / "x").write_text(text)
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for text in ("one", "two"):
+        grow_folder(tmp_path / "out", text)
+        assert (tmp_path / "out/x").read_text() == text
+        assert names(tmp_path) == ["out"]
+
+
+def test_a_failure_leaves_the_old_folder_and_no_draft(tmp_path):
+    grow_folder(tmp_path / "out", "old")
+    with pytest.raises(ZeroDivisionError), files.replace_folder(tmp_path / "out") as draft:
+        (draft / files.NEW).mkdir()
+        _ = 1 // 0
+    assert (tmp_path / "out/x").read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_a_killed_run_had_moved_away_is_put_back(tmp_path):
+    grow_folder(tmp_path / "out", "old")
+    (tmp_path / ".out.draft").mkdir()
+    (tmp_path / "out").rename(tmp_path / ".out.draft" / files.OLD)
+    with pytest.raises(ZeroDivisionError), files.replace_folder(tmp_path / "out"):
+        _ = 1 // 0
+    assert (tmp_path / "out/x").read_text() == "old"
+
+
 def test_hash_of_a_file(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4

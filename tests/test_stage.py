@@ -95,6 +95,16 @@ def test_a_problem_is_two_lines_and_an_exit_code(project, capsys):
     assert capsys.readouterr().err == "error: it broke\n  to fix: fix it\n"
 
 
+def test_a_file_that_cannot_be_read_is_named(project, capsys):
+    assert stage.exit_code(lambda: (project / "none.jpg").read_bytes() and None) == 5
+    assert f"error: {project / 'none.jpg'}: No such file" in capsys.readouterr().err
+
+
+def test_a_bug_is_a_traceback(project):
+    with pytest.raises(ZeroDivisionError):
+        stage.exit_code(lambda: 1 // 0)
+
+
 def test_an_interrupt_is_one_line(project, capsys):
     def interrupted() -> None:
         raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import glob
 import hashlib
 import io
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 from weighin.errors import OutputError
 
 T = TypeVar("T")
+NEW, OLD = "new", "old"  # folders inside the draft of `replace_folder`
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
@@ -27,32 +30,32 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     draft: Path | None = None
+    inside = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         draft = Path(name)
+        inside = True
         yield draft
+        inside = False
         draft.chmod(0o644)
         with draft.open("rb") as written:
             os.fsync(written.fileno())
         draft.replace(path)
     except OSError as error:
-        problem = f"cannot write {path}: {error.strerror or error}"
-        fix = "free some space or make its folder writable, then run the same command again"
-        raise OutputError(problem, fix) from error
+        if inside and not _is_about(draft, error):
+            raise
+        raise _unwritten(path, error) from error
     finally:
         if draft is not None:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
 
 
-NEW, OLD = "new", "old"  # in the folder that `replace_folder` yields
-
-
 @contextlib.contextmanager
 def replace_folder(target: Path, aside: Path | None = None) -> Iterator[Path]:
-    """Yield an empty folder beside `target`, which becomes its `new` when the block ends well.
+    """Yield an empty folder beside `target`; its `new` replaces `target` when the block ends well.
 
     What `target` was is removed, or moved to `aside`. The yielded folder's name is fixed: what a
     killed run left there is cleared by the next one, and a `target` that it had just moved away is
@@ -62,17 +65,20 @@ def replace_folder(target: Path, aside: Path | None = None) -> Iterator[Path]:
         OutputError: the folder cannot be written, or the disk is full; `target` is as it was.
     """
     draft = target.parent / f".{target.name}.draft"
+    inside = False
     try:
         _clear(draft, target)
         draft.mkdir(parents=True)
+        inside = True
         yield draft
+        inside = False
         if target.exists():
             target.rename(aside or draft / OLD)
         (draft / NEW).rename(target)
     except OSError as error:
-        problem = f"cannot write {target}: {error.strerror or error}"
-        fix = "free some space or make its folder writable, then run the same command again"
-        raise OutputError(problem, fix) from error
+        if inside and not _is_about(draft, error):
+            raise
+        raise _unwritten(target, error) from error
     finally:
         _clear(draft, target)
 
@@ -82,6 +88,20 @@ def _clear(draft: Path, target: Path) -> None:
         if not target.exists():
             (draft / OLD).rename(target)
     shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_about(draft: Path | None, error: OSError) -> bool:
+    """Whether an error of the caller's own block is one of writing: an unreadable input is not."""
+    if error.errno in FULL:
+        return True
+    named = [Path(os.fsdecode(n)) for n in (error.filename, error.filename2) if isinstance(n, str)]
+    return any(draft == path or draft in path.parents for path in named)
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    problem = f"cannot write {path}: {error.strerror or error}"
+    fix = "free some space or make its folder writable, then run the same command again"
+    return OutputError(problem, fix)
 
 
 def sweep(path: Path) -> None:

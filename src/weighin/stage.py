@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from weighin.determinism import pin
-from weighin.errors import ParamsError, WeighinError
+from weighin.errors import DataError, ParamsError, WeighinError
 from weighin.files import fingerprint, sha256_tree
 from weighin.params import Params, load
 from weighin.yaml_files import read_yaml
@@ -82,10 +82,19 @@ def exit_code(body: Callable[[], None]) -> int:
                 print("interrupted; run the same command again to go on", file=sys.stderr)
                 return INTERRUPTED
             if not isinstance(error, WeighinError):
-                raise
+                error = _of_file(error)
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
     return 0
+
+
+def _of_file(error: BaseException) -> WeighinError:
+    """Return the error of a file that cannot be read or found; what is none of these is a bug."""
+    if not isinstance(error, OSError) or error.filename is None:
+        raise error
+    name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
+    fix = "check that it exists and that you may read it, then run the same command again"
+    return DataError(f"{name}: {error.strerror or error}", fix)
 
 
 def leave(code: int) -> NoReturn:

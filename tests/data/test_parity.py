@@ -12,11 +12,11 @@ from tests.small_models import make_model
 
 from weighin.data.pack import packed_sizes, read_packed
 from weighin.data.prepare import prepare
-from weighin.data.readers import Here
 from weighin.data.scan import Scan, scan
 from weighin.grading.model import open_model
 from weighin.grading.predict import Runner, predict
 from weighin.images import Pixels, Size, load, normalize
+from weighin.parallel import InProcess
 from weighin.params import Prepare
 
 SIZES: tuple[Size, ...] = ((24, 32), (32, 24), (64, 64), (80, 96), (200, 300))
@@ -50,7 +50,7 @@ def files(root: Path) -> list[str]:
 def test_a_packed_row_is_what_load_returns(tmp_path: Path, turn: bool) -> None:
     names = files(tmp_path)
     drafts = tuple(tmp_path / f"{h}x{w}" for h, w in SIZES)
-    scan(names, Scan(tmp_path, drafts, SIZES, turn, 100), Here(), 1)
+    scan(names, Scan(tmp_path, drafts, SIZES, turn, 100), InProcess(), 1)
     for draft, size in zip(drafts, SIZES, strict=True):
         rows = np.fromfile(draft, np.uint8).reshape(-1, *size, 3)
         for name, row in zip(names, rows, strict=True):
@@ -60,9 +60,9 @@ def test_a_packed_row_is_what_load_returns(tmp_path: Path, turn: bool) -> None:
 
 def test_the_hash_and_the_faults_do_not_change_with_the_sizes(tmp_path: Path) -> None:
     names = files(tmp_path)
-    few = scan(names, Scan(tmp_path, (tmp_path / "x",), ((8, 8),), False, 100), Here(), 1)
+    few = scan(names, Scan(tmp_path, (tmp_path / "x",), ((8, 8),), False, 100), InProcess(), 1)
     drafts = tuple(tmp_path / f"{h}x{w}" for h, w in SIZES)
-    many = scan(names, Scan(tmp_path, drafts, SIZES, True, 100), Here(), 1)
+    many = scan(names, Scan(tmp_path, drafts, SIZES, True, 100), InProcess(), 1)
     assert few.tobytes() == many.tobytes()
     assert len(np.unique(few["hash"])) >= 7  # one a picture at least
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from weighin.cli.paths import ANY, EXISTING
-from weighin.workers import cores
+from weighin.parallel import cores
 
 
 @click.command("import")

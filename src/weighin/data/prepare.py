@@ -17,11 +17,11 @@ from weighin.data.faults import Images, Verdict, judge, read_given, selected
 from weighin.data.listing import list_images
 from weighin.data.near_duplicates import Pairs, close_pairs
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
-from weighin.data.readers import readers
 from weighin.data.scan import CHUNK, Scan, hexadecimal, scan
 from weighin.data.splits import SPLITS, Flags, Split, split_images
 from weighin.files import NEW, replace_folder, write_json
 from weighin.images import Pixels, Size
+from weighin.parallel import workers as worker_pool
 from weighin.params import Prepare
 from weighin.progress import say
 
@@ -46,7 +46,7 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
     given = read_given(source, params.group)
     listing = list_images(root)
     workers = min(workers, -(-len(listing.names) // CHUNK))
-    with replace_folder(out) as draft, readers(workers) as pool:
+    with replace_folder(out) as draft, worker_pool(workers, "it read images") as pool:
         pack = draft / NEW
         rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
         job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)

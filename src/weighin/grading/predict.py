@@ -22,7 +22,7 @@ from weighin.grading.folder import list_files, printable, read
 from weighin.grading.graph import walk
 from weighin.grading.model import Model
 from weighin.images import Pixels, Source, UnreadableImageError, normalize
-from weighin.workers import cores
+from weighin.parallel import cores
 
 BATCH = 32  # images
 MAX_VALUES = 2**24  # of one activation of a batch: 64 MB

@@ -13,9 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import ClassVar, Self, TypeVar
 
 from weighin.errors import WorkerError
-from weighin.processes import Pool
+from weighin.parallel import Pool, worker_count
 from weighin.progress import say
-from weighin.workers import worker_count
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from weighin.errors import WorkerError
-from weighin.processes import undisturbed
+from weighin.parallel import interrupts_blocked
 
 R = TypeVar("R")
 PATIENCE = timedelta(minutes=5)  # with a process whose host fell silent; a killed one shows at once
@@ -157,7 +157,7 @@ def _others(
             reader, writer = context.Pipe(duplex=False)
             parts = (function, store, rank, size, arguments, writer)
             process = context.Process(target=_run, args=parts, daemon=True)
-            with undisturbed():
+            with interrupts_blocked():
                 process.start()
             writer.close()
             started.append(_Worker(process, reader))

@@ -11,13 +11,13 @@ from weighin.files import sweep, write_bytes, write_json
 from weighin.grading.f1 import agreement
 from weighin.grading.risk import risk
 from weighin.network.spec import NetworkSpec
+from weighin.parallel import worker_count
 from weighin.params import Params, Recipe
 from weighin.progress import Progress
 from weighin.training import checkpoint
 from weighin.training.process_group import ProcessGroup, is_first, launch
 from weighin.training.trainer import Epoch, Job, Trainer, TrainingResult, fit
 from weighin.training.weights import Trained, write_weights
-from weighin.workers import worker_count
 
 DIVERGED = "lower the learning rate (recipe.lr, finetune.lr), or raise recipe.warmup"
 

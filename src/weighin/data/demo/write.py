@@ -23,7 +23,7 @@ from weighin.data.demo.scene import DRAWINGS, render
 from weighin.determinism import generator
 from weighin.errors import DataError, WorkerError
 from weighin.files import NEW, read_json, replace_folder, sha256_tree, write_csv, write_json
-from weighin.processes import Pool
+from weighin.parallel import Pool
 from weighin.progress import Progress
 
 # shares of the classes, in the order of DRAWINGS: uneven as the contest's are, 1 : 4
