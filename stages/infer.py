@@ -12,10 +12,15 @@ def infer(stage: Stage) -> None:
     from weighin.grading.labels import HEADER
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
+    from weighin.progress import say
 
     folder = Path("data/test")
     if folder.is_dir():
-        text = submission_text(predict(open_model(Path("submission/model.onnx")), folder))
+        found = predict(open_model(Path("submission/model.onnx")), folder)
+        found.check_readable(folder)
+        if found.faults_summary:
+            say(f"infer  {found.faults_summary}; these get the fallback class")
+        text = submission_text(found)
     else:  # data without a test folder: there is nothing to label
         text = csv_text(HEADER, ())
     write_text(Path("submission/submission.csv"), text)

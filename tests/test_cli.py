@@ -163,3 +163,15 @@ def test_completion_is_offered(tmp_path):
     env = {**os.environ, "_WEIGHIN_COMPLETE": "bash_source"}
     done = subprocess.run(WEIGHIN, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert "complete -o nosort -F _weighin_completion weighin" in done.stdout
+
+
+def test_predict_says_what_it_cannot_read_and_refuses_a_folder_of_it(tmp_path, model, photos):
+    done = weighin(tmp_path, "predict", "model.onnx", "photos", "labels.csv")
+    assert "1 of 4 files cannot be read" in done.stderr
+    for name in ("5.png", "6.png", "7.png"):
+        (tmp_path / "photos" / name).write_bytes(b"")
+    (tmp_path / "labels.csv").unlink()
+    done = weighin(tmp_path, "predict", "model.onnx", "photos", "labels.csv")
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: photos: 4 of 7 files cannot be read: ")
+    assert not (tmp_path / "labels.csv").exists()

@@ -98,13 +98,13 @@ def walk(folder: Path | str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
                         yield below + entry.name, entry
         except OSError as error:
             fix = "make the folder readable for this user (chmod -R a+rX), then run again"
-            raise DataError(f"cannot list {place}: {error.strerror}", fix) from None
+            raise DataError(f"cannot list {place.rstrip(os.sep)}: {error.strerror}", fix) from None
 
 
 def escapes(path: Path | str, root: Path | str) -> bool:
     """Return whether `path` leads out of `root`, other than to a store that links are made to."""
-    real = os.path.realpath(path)
-    inside = real.startswith(os.path.join(os.path.realpath(root), ""))  # noqa: PTH118
+    real, top = os.path.realpath(path), os.path.realpath(root)
+    inside = real == top or real.startswith(top.rstrip(os.sep) + os.sep)
     return not inside and not STORED.search(real.replace(os.sep, "/"))
 
 

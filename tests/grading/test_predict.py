@@ -291,3 +291,47 @@ def test_done_counts_every_file(build: Build, pictures: Path) -> None:
     counts: list[int] = []
     predict(open_model(build()), pictures, done=counts.append)
     assert sum(counts) == 6
+
+
+def test_links_to_dvcs_cache_are_read(build: Build, pictures: Path, tmp_path: Path) -> None:
+    """DVC links a data set to its cache when it is told to, by symlinks or by hard links."""
+    plain = predict(open_model(build()), pictures)
+    for number, name in enumerate(("red.png", "green.png", "blue.png")):
+        stored = tmp_path / f".dvc/cache/files/md5/ab/{number:030x}"
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).rename(stored)
+        if number:
+            (pictures / name).symlink_to(stored)
+        else:
+            (pictures / name).hardlink_to(stored)
+    linked = predict(open_model(build()), pictures)
+    assert (linked.names, linked.labels, linked.unreadable) == (plain.names, plain.labels, {})
+
+
+def test_other_systems_droppings_ask_for_no_label(build: Build, pictures: Path) -> None:
+    plain = predict(open_model(build()), pictures)
+    for name in ("Thumbs.db", "desktop.ini", "__MACOSX/below/._red.jpg", "@eaDir/red.png/x.jpg"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).write_bytes(b"x")
+    assert predict(open_model(build()), pictures).names == plain.names
+
+
+def test_a_folder_of_which_over_half_cannot_be_read_is_refused(
+    build: Build, pictures: Path
+) -> None:
+    whole = len(predict(open_model(build()), pictures).names)
+    for number in range(whole):
+        (pictures / f"{number}.jpg").write_bytes(b"")
+    half = predict(open_model(build()), pictures)
+    half.check_readable(pictures)
+    assert half.faults_summary == (
+        f"{whole} of {2 * whole} files cannot be read: {whole} zero-byte, such as 0.jpg"
+    )
+    (pictures / "x.jpg").symlink_to("/etc/passwd")
+    with pytest.raises(DataError) as caught:
+        predict(open_model(build()), pictures).check_readable(pictures)
+    assert caught.value.problem == (
+        f"{pictures}: {whole + 1} of {2 * whole + 1} files cannot be read: "
+        f"{whole} zero-byte, such as 0.jpg; 1 outside, such as x.jpg"
+    )
+    assert "convert the files to JPEG or PNG" in caught.value.fix

@@ -24,8 +24,11 @@ def predict(model: Path, folder: Path, out: Path, strict: bool) -> None:
     from weighin.grading.predict import predict
 
     found = predict(open_model(model), folder, strict)
+    found.check_readable(folder)
     write_text(out, submission_text(found))
     click.echo(f"{len(found.names):,} labels in {out}; unreadable: {len(found.unreadable):,}")
+    if found.faults_summary:
+        click.echo(f"{found.faults_summary}; these get the fallback class", err=True)
 
 
 @click.command()

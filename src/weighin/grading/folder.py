@@ -1,18 +1,19 @@
 """Lists the files that a test folder asks labels for, and reads each one warily.
 
 Every regular file, at any depth, asks for a label, whatever its name ends in: a picture called
-`x.dat` counts. Names that start with a dot, and what lies in folders so named, do not. A symlink
-counts as the file it leads to while that lies in the folder; anything else that is not a plain
-file, and a link that leaves the folder, is an unreadable row and is never opened.
+`x.dat` counts. Hidden files and other systems' droppings (file_names.py lists them) do not. A
+symlink counts as the file it leads to while that lies in the folder, or in a store of files under
+their hashes such as DVC's cache; anything else that is not a plain file, and a link that leaves the
+folder, is an unreadable row and is never opened.
 """
 
 import os
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from weighin.errors import DataError
+from weighin.file_names import escapes, walk
 from weighin.images import UnreadableImageError
 
 MAX_FILE = 256 * 2**20  # bytes
@@ -27,30 +28,10 @@ def list_files(folder: Path) -> list[str]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", "name the folder of test images")
-    names = sorted(_walk(folder, ""), key=os.fsencode)
+    names = sorted((name for name, _ in walk(folder)), key=os.fsencode)
     if not names:
         raise DataError(f"{folder} holds no files", "name the folder of test images")
     return names
-
-
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    pending = [prefix]
-    while pending:
-        below = pending.pop()
-        try:
-            with os.scandir(folder / below) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(f"{below}{entry.name}/")
-                    else:
-                        yield below + entry.name
-        except OSError as error:
-            raise DataError(
-                f"cannot list {folder / below}: {error.strerror}",
-                "make the folder readable for this user (chmod -R a+rX), then run again",
-            ) from None
 
 
 def read(folder: Path, name: str) -> bytes:
@@ -61,7 +42,7 @@ def read(folder: Path, name: str) -> bytes:
     """
     path = folder / name
     try:
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        if path.is_symlink() and escapes(path, folder):
             raise UnreadableImageError("outside")
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):

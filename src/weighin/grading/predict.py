@@ -6,7 +6,7 @@ are on their way, whatever the size of the folder.
 """
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,6 +46,32 @@ class Predictions:
     def close(self) -> int:
         """How many images were decided by less than `CLOSE`."""
         return int(np.sum(self.margins < CLOSE))
+
+    @property
+    def faults_summary(self) -> str:
+        """How many files could not be read, and why, with an example of each; empty if none."""
+        if not self.unreadable:
+            return ""
+        faults = Counter(self.unreadable.values())
+        example = {fault: name for name, fault in reversed(self.unreadable.items())}
+        shown = [f"{many:,} {why}, such as {example[why]}" for why, many in faults.most_common()]
+        return (
+            f"{len(self.unreadable):,} of {len(self.names):,} files cannot be read: "
+            + "; ".join(shown)
+        )
+
+    def check_readable(self, folder: Path) -> None:
+        """Check that at least half of the files were read: else the labels are one constant.
+
+        Raises:
+            DataError: they were not.
+        """
+        if 2 * len(self.unreadable) > len(self.names):
+            raise DataError(
+                f"{folder}: {self.faults_summary}",
+                "name the folder of the images, or convert the files to JPEG or PNG; "
+                "an unreadable file would get the fallback class",
+            )
 
     def closest(self) -> tuple[str, float] | None:
         """Return the image with the smallest margin, and the margin; None if none was read."""
