@@ -42,24 +42,12 @@ def score(submission: Path, truth: Path, model: Path, contest: Path | None) -> N
     \b
     weighin score submission/submission.csv data/test_truth.csv submission/model.onnx
     """
-    from weighin.grading.grade import read_contest
-    from weighin.grading.labels import compared, read_submission, read_truth
-    from weighin.grading.model import open_model
-    from weighin.grading.recount import counted
-    from weighin.grading.score import WASTE, Metrics
-    from weighin.grading.score import score as value_of
+    from weighin import api
 
-    graded = open_model(model)
-    labels = read_submission(submission, graded.classes)
-    fix = f"label the folder that {truth} is about with `weighin predict`"
-    answers = read_truth(truth, labels, graded.classes, str(submission), fix)
-    table = compared(labels, answers)
-    count = counted(graded, model)
-    rules = read_contest(contest) if contest else WASTE
-    found = value_of(rules, Metrics(table.f1, table.accuracy, count.macs, count.parameters))
-    for note in answers.notes:
+    found = api.score(submission, truth, model, contest)
+    for note in found.notes:
         click.echo(note)
-    click.echo(f"macro F1 {table.f1:.4f}, {count.macs:,} MACs, score {found.value:.4f}")
+    click.echo(f"macro F1 {found.f1:.4f}, {found.macs:,} MACs, score {found.score:.4f}")
 
 
 @click.command()

@@ -1,0 +1,166 @@
+"""What `import weighin` offers to a notebook or a script."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from weighin.determinism import PINS
+from weighin.errors import DataError, ParamsError, WeighinError
+from weighin.files import read_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from weighin.verification import Proof
+
+ERRORS = {kind.exit_code: kind for kind in WeighinError.__subclasses__()}
+
+
+@dataclass(frozen=True)
+class Count:
+    """MACs of one image by the contest's rule, and parameters."""
+
+    macs: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class SubmissionScore:
+    """A submission's figures; `notes` say how its names were matched with the truth's."""
+
+    score: float
+    f1: float
+    accuracy: float
+    macs: int
+    parameters: int
+    notes: tuple[str, ...]
+
+
+def count(
+    network: Union[str, Path, "nn.Module"], classes: int = 9, size: tuple[int, int] | None = None
+) -> Count:
+    """Count a rows file for `classes` outputs, an ONNX file, or a module on images (H, W).
+
+    Rows count as they are exported, that is with their batch norms folded; a module as it is.
+
+    Raises:
+        NetworkError, ModelError: the file does not make a network.
+        HiddenWorkError: it does work that the contest's rule does not count.
+        ParamsError: a module without `size`.
+    """
+    if not isinstance(network, str | Path):
+        from weighin.network.mac_check import reject_hidden_work
+        from weighin.network.macs import count_macs, count_parameters
+
+        if size is None:
+            raise ParamsError("a module is counted on an image", "pass size=(height, width)")
+        reject_hidden_work(network, size)
+        return Count(count_macs(network, size), count_parameters(network))
+    if Path(network).suffix == ".onnx":
+        from weighin.grading.recount import count_file
+
+        counted = count_file(Path(network))
+        return Count(counted.macs, counted.parameters)
+    from weighin.network.cost import cost
+    from weighin.network.spec import read_spec
+
+    priced = cost(read_spec(Path(network)), classes)
+    return Count(priced.macs, priced.parameters)
+
+
+def score(
+    submission: str | Path, truth: str | Path, model: str | Path, contest: str | Path | None = None
+) -> SubmissionScore:
+    """Score a submission.csv against the truth, with the MACs of its ONNX file.
+
+    `contest` is a params.yaml with other rules than the waste contest's.
+
+    Raises:
+        DataError: the tables cannot be read, or the truth names files that have no label.
+        ModelError, HiddenWorkError: the model cannot be counted.
+    """
+    from weighin.grading.grade import read_contest
+    from weighin.grading.labels import compared, read_submission, read_truth
+    from weighin.grading.model import open_model
+    from weighin.grading.recount import counted
+    from weighin.grading.score import WASTE, Metrics
+    from weighin.grading.score import score as contest_score
+
+    graded = open_model(Path(model))
+    labels = read_submission(Path(submission), graded.classes)
+    fix = f"label the folder that {truth} is about with `weighin predict`"
+    answers = read_truth(Path(truth), labels, graded.classes, str(submission), fix)
+    table = compared(labels, answers)
+    work = counted(graded, Path(model))
+    rules = read_contest(Path(contest)) if contest else WASTE
+    metrics = Metrics(table.f1, table.accuracy, work.macs, work.parameters)
+    return SubmissionScore(
+        contest_score(rules, metrics).value,
+        table.f1,
+        table.accuracy,
+        work.macs,
+        work.parameters,
+        tuple(answers.notes),
+    )
+
+
+def grade(
+    model: str | Path,
+    folder: str | Path,
+    out: str | Path,
+    truth: str | Path | None = None,
+    contest: str | Path | None = None,
+) -> dict[str, Any]:
+    """Label a folder as the grader does; write submission.csv and grade.json into `out`.
+
+    Returns what grade.json holds. The work is done in a process with the instruction set pinned, so
+    that the labels are those of every other machine.
+
+    Raises:
+        ModelError, HiddenWorkError, DataError, OutputError: nothing has been written.
+    """
+    options = {"--truth": truth, "--contest": contest}
+    given = [part for name, value in options.items() if value for part in (name, value)]
+    command = [sys.executable, "-m", "weighin.grading", model, folder, out, *given]
+    done = subprocess.run(
+        [str(part) for part in command], env=_environment(), capture_output=True, text=True
+    )
+    if done.returncode:
+        problem, _, fix = done.stderr.removeprefix("error: ").rstrip().partition("\n  to fix: ")
+        raise ERRORS.get(done.returncode, WeighinError)(problem, fix)
+    facts: dict[str, Any] = read_json(Path(out) / "grade.json")
+    return facts
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment with the pins, and this package where a child finds it."""
+    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, **PINS, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+
+
+def metrics(submission: str | Path = "submission") -> dict[str, Any]:
+    """Return the figures in a submission's metrics.json.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = Path(submission) / "metrics.json"
+    try:
+        found: dict[str, Any] = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}", "build the submission: dvc repro") from None
+    return found
+
+
+def verify(project: str | Path = ".", stage: str | None = None) -> "Proof":
+    """Rebuild the last commit without any cache; `check()` of the result raises if outputs differ.
+
+    Raises:
+        DataError: no Git commit with a dvc.lock, no data, or a stage fails.
+    """
+    from weighin.verification import verify as rebuilt
+
+    return rebuilt(Path(project), stage)
