@@ -17,8 +17,10 @@ from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.files import canonical_json
 from weighin.grading.f1 import Confusion, agreement
+from weighin.grading.risk import expected_score
+from weighin.grading.score import Metrics, score
 from weighin.images import normalize
-from weighin.network.cost import folded_macs
+from weighin.network.cost import cost, folded_macs
 from weighin.network.factorized import Factorization, ranks_from_dict, ranks_to_dict
 from weighin.report.inputs import LAYERS
 from weighin.training.weights import Trained
@@ -210,3 +212,58 @@ def test_rows_before_a_change_are_not_run_again(packed, network, monkeypatch):
         assert quick.divergence(alone) == whole.divergence(alone) > 0
     assert quick.divergence(changes) == whole.divergence(changes)
     assert list(whole.entering) == [0]
+
+
+@pytest.mark.parametrize("ranks", ["ratio", "energy", "evbmf", "sensitivity"])
+def test_cp_of_layers_that_training_drove_to_zero(packed, network, tmp_path, ranks):
+    weights = {
+        name: np.zeros_like(array) if array.ndim == 4 and array.shape[2] > 1 else array
+        for name, array in network.weights.items()
+    }
+    dead = replace(network, weights=weights)
+    knobs = {"ranks": ranks, "method": "cp", "budget": 0.3, "energy": 1.0}
+    run(packed, dead, tmp_path / "out", tmp_path / "scratch", **knobs)
+    small = read_network(tmp_path / "out")
+    assert folded_macs(SPEC, 3, small.ranks) < folded_macs(SPEC, 3)
+    cut = [path for path, how in small.ranks.items() if how.method == "cp"]
+    assert cut or ranks == "evbmf"  # which leaves a layer in which nothing stands out
+    for path in cut:
+        pieces = [array for name, array in small.weights.items() if name.startswith(f"{path}.")]
+        assert len(pieces) == 4 and not any(array.any() for array in pieces)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named(packed, network, tmp_path, bad):
+    name = "2.0.conv.4.weight"  # of a norm: no factorization would look at it
+    weights = {**network.weights, name: np.full_like(network.weights[name], bad)}
+    with pytest.raises(NetworkError) as error:
+        run(packed, replace(network, weights=weights), tmp_path / "out", tmp_path / "scratch")
+    assert error.value.problem == f"{name} holds numbers that are not finite"
+    assert "recipe.lr" in error.value.fix
+
+
+def test_activations_that_overflow_name_their_layer(packed, network, tmp_path):
+    name = "1.0.conv.0.weight"
+    large = {k: v * np.float32(1e30) if v.ndim == 4 else v for k, v in network.weights.items()}
+    assert np.isfinite(large[name]).all()
+    weights = {k: v * 1e20 if k.endswith("1.weight") else v for k, v in large.items()}
+    with pytest.raises(NetworkError) as error:
+        run(packed, replace(network, weights=weights), tmp_path / "out", tmp_path / "scratch")
+    assert "1.0.conv" in error.value.problem and "not finite" in error.value.problem
+    assert "recipe.lr" in error.value.fix
+
+
+def test_the_score_is_the_expected_one(packed, network, tmp_path):
+    """A network that is just over the floor on these images is under it on half of the others."""
+    contest = {"score": "micronet", "floor_f1": 0.6}
+    params = make_params(contest=contest)
+    context = CompressionContext(packed, network, RECIPE, params, tmp_path)
+    found = Confusion(CLASSES, np.array([[10, 4, 1], [6, 22, 2], [3, 4, 8]]))
+    assert 0.6 < found.f1 < 0.67
+    needs = cost(SPEC, 3)
+    metrics = Metrics(found.f1, found.accuracy, needs.macs, needs.parameters)
+    expected = expected_score(params.contest, found, needs.macs, needs.parameters, params.seed)
+    assert context.score(network, found) == expected.expected
+    assert score(params.contest, metrics).value < 1
+    assert context.score(network, found) == pytest.approx(1000 * expected.under_floor, abs=2)
+    assert 100 < context.score(network, found) < 900

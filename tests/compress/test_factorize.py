@@ -179,3 +179,45 @@ def test_another_process_finds_the_same_bytes():
     first = run(0, PYTHONHASHSEED="1")
     assert run(0, PYTHONHASHSEED="2", TZ="Asia/Tokyo") == first
     assert run(1) != first
+
+
+def test_a_weight_of_zeros_has_factors_of_zeros():
+    zeros = np.zeros((6, 5, 3, 3))
+    for method, ranks in (("cp", (4,)), ("cp", (1,)), ("tucker", (2, 3)), ("spatial", (4,))):
+        pieces = factors(zeros, Factorization(method, ranks))
+        assert not product(pieces, method).any()
+        assert all(np.isfinite(piece).all() for piece in pieces)
+    assert not any(piece.any() for piece in factors(zeros, Factorization("cp", (4,))))
+
+
+RNG = np.random.default_rng(3)
+DENSE = RNG.standard_normal((6, 5, 3, 3))
+RANK_ONE = np.einsum("o,i,h,w->oihw", *(RNG.standard_normal(side) for side in (6, 5, 3, 3)))
+ODD = {
+    "tiny": DENSE * 1e-30,
+    "denormal": (DENSE * 1e-40).astype("float32").astype("float64"),
+    "large": DENSE * 1e15,
+    "equal": np.full((6, 5, 3, 3), 0.1),
+    "one live channel": np.where(np.arange(6)[:, None, None, None] == 2, DENSE, 0.0),
+    "rank one": RANK_ONE,
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_weights_are_factorized_at_any_scale(odd):
+    """The error is that of the same weight at the scale of 1, and none at the full rank."""
+    weight = ODD[odd]
+    scaled = weight / np.linalg.norm(weight)
+    for method, ranks in (("cp", (1,)), ("cp", (20,)), ("tucker", (2, 2)), ("spatial", (2,))):
+        how = Factorization(method, ranks)
+        error = relative_error(weight, product(factors(weight, how), method))
+        assert error == pytest.approx(
+            relative_error(scaled, product(factors(scaled, how), method)), abs=1e-3
+        )
+        exact = Factorization(method, largest_ranks(weight, method))
+        if method != "cp":
+            assert relative_error(weight, product(factors(weight, exact), method)) < 1e-12
+    if odd in ("rank one", "equal"):
+        assert (
+            relative_error(weight, product(factors(weight, Factorization("cp", (1,))), "cp")) < 1e-6
+        )

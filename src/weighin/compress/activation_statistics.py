@@ -19,6 +19,8 @@ import torch
 from torch import nn
 
 from weighin.compress.factorize import Array
+from weighin.compress.network_files import RETRAIN
+from weighin.errors import NetworkError
 from weighin.images import normalize
 from weighin.training.trainer import CHUNK
 
@@ -36,7 +38,11 @@ class InputStatistics:
 def input_statistics(
     module: nn.Module, images: npt.NDArray[np.uint8], paths: Iterable[str]
 ) -> dict[str, InputStatistics]:
-    """Return those of each named layer of a network in eval mode, over images (N, H, W, 3)."""
+    """Return those of each named layer of a network in eval mode, over images (N, H, W, 3).
+
+    Raises:
+        NetworkError: what enters a layer overflows.
+    """
     sums: dict[str, torch.Tensor] = {}
 
     def watch(path: str) -> Any:
@@ -53,6 +59,9 @@ def input_statistics(
         with torch.inference_mode():
             for at in range(0, len(images), CHUNK):
                 module(torch.from_numpy(normalize(images[at : at + CHUNK])))
+    for path, total in sums.items():
+        if not torch.isfinite(total).all():
+            raise NetworkError(f"what enters {path} is not finite for training images", RETRAIN)
     return {path: statistics_of(total.numpy()) for path, total in sums.items()}
 
 

@@ -5,9 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from weighin.compress.network_files import check_finite
 from weighin.files import read_json
 from weighin.grading.f1 import Confusion
-from weighin.grading.score import Metrics, score
+from weighin.grading.risk import expected_score
 from weighin.network.cost import cost
 from weighin.network.spec import read_spec
 from weighin.params import Params, Recipe, load_recipe
@@ -26,20 +27,24 @@ class CompressionContext:
     params: Params
     scratch: Path
 
+    def __post_init__(self) -> None:
+        """Refuse a network that diverged (NetworkError)."""
+        check_finite(self.trained)
+
     @cached_property
     def classes(self) -> int:
         """The number of classes."""
         return len(read_json(self.packed / "classes.json"))
 
     def score(self, network: Trained, found: Confusion) -> float:
-        """Return the contest's score of a network that labels so, exported; lower is better.
+        """Return the expected score of a network that labels so, exported; lower is better.
 
         Raises:
             NetworkError: rows and ranks do not make a network.
         """
         needs = cost(network.spec, self.classes, network.ranks)
-        metrics = Metrics(found.f1, found.accuracy, needs.macs, needs.parameters)
-        return score(self.params.contest, metrics).value
+        contest, seed = self.params.contest, self.params.seed
+        return expected_score(contest, found, needs.macs, needs.parameters, seed).expected
 
     def train_on(
         self, network: Trained, name: str, lr: float, distillation: float, **changes: Any

@@ -36,6 +36,7 @@ PRODUCTS: dict[Method, str] = {
     "spatial": "rihu,orvw->oihw",
 }
 SWEEPS, TOLERANCE = 100, 1e-7  # of the alternating least squares of cp
+RIDGE = 1e-14  # of its normal equations, far below float32: without it equal terms divide by 0
 
 
 def factorize_network(
@@ -203,8 +204,10 @@ def _tucker(weight: Array, ranks: tuple[int, ...]) -> list[Array]:
 
 def _cp(weight: Array, rank: int) -> list[Array]:
     """CP by alternating least squares, started from the unfoldings' singular vectors."""
-    ridge = 1e-14 * float(np.sum(weight**2))  # far below float32: without it, equal terms divide 0
-    _, modes = _quietly(parafac, weight, rank, SWEEPS, tol=TOLERANCE, l2_reg=ridge)
+    modes, norm = [np.zeros((side, rank)) for side in weight.shape], np.linalg.norm(weight)
+    if norm:
+        _, modes = _quietly(parafac, weight / norm, rank, SWEEPS, tol=TOLERANCE, l2_reg=RIDGE)
+        modes[0] = modes[0] * norm
     outputs, inputs, rows, columns = canonical(modes)
     return [
         inputs.T[:, :, None, None],
@@ -215,8 +218,8 @@ def _cp(weight: Array, rank: int) -> list[Array]:
 
 
 def _quietly(decompose: Any, *arguments: Any, **options: Any) -> Any:
-    """Call tensorly: where a rank is over a side it completes a basis, rightly, and warns."""
-    with warnings.catch_warnings():
+    """Call tensorly, which warns where it rightly completes a basis, and of 0 / 0 for zeros."""
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.filterwarnings("ignore", "Trying to compute SVD")
         return decompose(*arguments, random_state=0, **options)
 

@@ -2,7 +2,7 @@
 
 A factorization saves MACs and costs F1, and what finetuning wins back is not known before. So two
 networks are measured, the finetuned one and the one that train left, both from their ONNX files, on
-the validation split, by the code that grades; the lower score is exported.
+the validation split, by the code that grades; the lower expected score is exported (grading/risk).
 """
 
 import io
@@ -15,13 +15,14 @@ import numpy as np
 
 from weighin.compress.context import CompressionContext
 from weighin.compress.factorize import follow_ranks
-from weighin.compress.network_files import write_network
+from weighin.compress.network_files import check_finite, write_network
 from weighin.data.pack import Packed, read_packed
 from weighin.files import write_bytes, write_json
 from weighin.grading.f1 import agreement
 from weighin.grading.model import open_model
 from weighin.grading.predict import BATCH, Runner
 from weighin.grading.recount import counted
+from weighin.grading.risk import expected_score
 from weighin.grading.score import Metrics, score
 from weighin.network.export import export_onnx
 from weighin.progress import say
@@ -34,13 +35,14 @@ FINETUNED, TRAINED = "finetuned", "as trained"
 
 @dataclass(frozen=True)
 class Exported:
-    """A network as it would be submitted: its file, figures and score; lower is better."""
+    """A network as it would be submitted: its file, figures and scores; lower is better."""
 
     network: Trained
     path: Path
     logits: Logits
     metrics: Metrics
     score: float
+    expected: float  # the score's mean over resamples of the validation images
 
 
 def finetune(context: CompressionContext, given: Trained, out: Path, model_path: Path) -> None:
@@ -56,6 +58,7 @@ def finetune(context: CompressionContext, given: Trained, out: Path, model_path:
         NetworkError: rows, ranks and weights do not belong together.
         WorkerError, OutputError: run again, it goes on from the last finished epoch.
     """
+    check_finite(given)
     given = follow_ranks(given, context.trained, context.classes)
     tuned, history = recovered(context, given, out / "history.json")
     if not is_first():
@@ -65,7 +68,7 @@ def finetune(context: CompressionContext, given: Trained, out: Path, model_path:
         name: export(context, network, context.scratch / f"{name}.onnx")
         for name, network in networks.items()
     }
-    name = min(exports, key=lambda name: exports[name].score)  # the finetuned one where they tie
+    name = min(exports, key=lambda name: exports[name].expected)  # the finetuned one where they tie
     chosen, choice = exports[name], _choice(name, exports)
     logits = io.BytesIO()
     np.save(logits, chosen.logits, allow_pickle=False)
@@ -121,8 +124,9 @@ def export(context: CompressionContext, network: Trained, path: Path) -> Exporte
     logits = np.concatenate([runner.logits(np.asarray(held.images[k : k + BATCH])) for k in starts])
     found, count = agreement(held.labels, logits.argmax(1), held.classes), counted(model, path)
     metrics = Metrics(found.f1, found.accuracy, count.macs, count.parameters)
-    value = score(context.params.contest, metrics).value
-    return Exported(network, path, logits, metrics, value)
+    contest, seed = context.params.contest, context.params.seed
+    expected = expected_score(contest, found, count.macs, count.parameters, seed).expected
+    return Exported(network, path, logits, metrics, score(contest, metrics).value, expected)
 
 
 def commonest(train: Packed) -> str:
@@ -131,11 +135,15 @@ def commonest(train: Packed) -> str:
 
 
 def _choice(name: str, exports: dict[str, Exported]) -> dict[str, object]:
-    figures = {key: {**asdict(one.metrics), "score": one.score} for key, one in exports.items()}
+    figures = {
+        key: {**asdict(one.metrics), "score": one.score, "expected": one.expected}
+        for key, one in exports.items()
+    }
     one, other = exports[name], next(exports[key] for key in exports if key != name)
     why = (
-        f"the network {name} is exported: score {one.score:.4f} on the validation split "
-        f"(F1 {one.metrics.f1:.4f}, {one.metrics.macs:,} MACs); the other one's is "
-        f"{other.score:.4f} (F1 {other.metrics.f1:.4f}, {other.metrics.macs:,} MACs)"
+        f"the network {name} is exported: expected score {one.expected:.4f}, {one.score:.4f} on "
+        f"the validation split (F1 {one.metrics.f1:.4f}, {one.metrics.macs:,} MACs); the other "
+        f"one's are {other.expected:.4f} and {other.score:.4f} "
+        f"(F1 {other.metrics.f1:.4f}, {other.metrics.macs:,} MACs)"
     )
     return {"exported": name, "candidates": figures, "why": why}

@@ -9,6 +9,8 @@ ranks.yaml has a line a factorized layer, to read and to edit; a network is rebu
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from weighin.errors import NetworkError, ParamsError
 from weighin.files import write_text
 from weighin.network.factorized import Factorization, ranks_from_dict
@@ -17,6 +19,7 @@ from weighin.training.weights import Trained, read_weights, write_weights
 from weighin.yaml_files import read_yaml
 
 Ranks = Mapping[str, Factorization]
+RETRAIN = "train again with a lower learning rate (recipe.lr): dvc repro train"
 
 
 def write_network(folder: Path, network: Trained) -> None:
@@ -32,6 +35,17 @@ def write_network(folder: Path, network: Trained) -> None:
     write_text(folder / "network.yaml", network.spec.to_yaml())
     write_text(folder / "ranks.yaml", "".join(lines) or "{}\n")
     write_weights(folder / "weights.safetensors", network.weights)
+
+
+def check_finite(network: Trained) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        NetworkError: it names the first of them.
+    """
+    for name, array in sorted(network.weights.items()):
+        if not np.isfinite(array).all():
+            raise NetworkError(f"{name} holds numbers that are not finite", RETRAIN)
 
 
 def read_network(folder: Path) -> Trained:

@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 from weighin.compress.factorize import Array
+from weighin.compress.network_files import RETRAIN
 from weighin.data.pack import read_packed
 from weighin.determinism import generator
+from weighin.errors import NetworkError
 from weighin.grading.f1 import Confusion, agreement
 from weighin.images import normalize
 from weighin.training.process_group import ProcessGroup
@@ -43,7 +45,10 @@ class Probe:
     @cached_property
     def own(self) -> Array:
         """The unchanged network's log-probabilities (N, K) on the sample."""
-        return self._answers(0, normalized(self.sample))
+        answers = self._answers(0, normalized(self.sample))
+        if not np.isfinite(answers).all():
+            raise NetworkError("the network's logits of training images are not finite", RETRAIN)
+        return answers
 
     @cached_property
     def entering(self) -> dict[int, torch.Tensor]:
