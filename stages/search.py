@@ -9,7 +9,7 @@ def search(stage: Stage) -> None:
     """Search the space of networks."""
     from weighin.search.architecture import search
 
-    search(Path("work/prepare"), Path("work/search"), stage.params, stage.scratch)
+    search(Path("work/prepare"), Path("work/search"), stage.params, Path(".weighin/evaluations"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def tune(stage: Stage) -> None:
     from weighin.search.recipe import tune
 
     spec = read_spec(Path("work/search/network.yaml"))
-    tune(Path("work/prepare"), spec, Path("work/tune"), stage.params, stage.scratch)
+    tune(Path("work/prepare"), spec, Path("work/tune"), stage.params, Path(".weighin/evaluations"))
 
 
 if __name__ == "__main__":

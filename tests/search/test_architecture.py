@@ -138,6 +138,21 @@ def test_a_killed_search_goes_on_to_the_same_study(
     assert capsys.readouterr().err.count("search: epochs") == evaluations - whole
 
 
+def test_a_longer_search_trains_the_new_trials_alone_to_the_same_bytes(
+    packed: Path,
+    params: Params,
+    tmp_path: Path,
+    found: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    half = with_search(params, **(LONG | {"trials": 3}))
+    search(packed, tmp_path / "out", half, tmp_path / "kept")
+    assert capsys.readouterr().err.count("search: epochs") == 5  # 3 trials at a rung, 2 go on
+    search(packed, tmp_path / "out", with_search(params, **LONG), tmp_path / "kept")
+    assert capsys.readouterr().err.count("search: epochs") == 5
+    assert outputs(tmp_path / "out") == found
+
+
 def test_a_finished_search_trains_nothing_again(
     packed: Path, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

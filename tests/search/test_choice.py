@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.search.measures import measured
 
 from weighin.files import read_json
 from weighin.grading.score import WASTE, score
@@ -11,7 +12,6 @@ from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.choice import choose, study_record
-from weighin.search.evaluation import Measured
 from weighin.search.study import Proposal, Trial
 from weighin.search.trials import read_trials, write_trials
 
@@ -22,10 +22,8 @@ SPEC = NetworkSpec((8, 8), 1.0, (Row(1, "Linear", ("classes",)),))
 def trial(params: Params) -> object:
     def made(number: int, hits: int, macs: int, state: str = "complete") -> Trial:
         """A trial with `hits` of 100 images of each of two classes right: F1 is hits %."""
-        counts = ((hits, 100 - hits), (100 - hits, hits))
-        found = Measured(4, ("a", "b"), counts)
         proposal = Proposal({"c": number}, SPEC, params.recipe, Cost(macs, 10))
-        return Trial(number, proposal, state, found)
+        return Trial(number, proposal, state, measured(4, hits, hits))
 
     return made
 
@@ -42,7 +40,7 @@ def test_a_contest_of_accuracy_ignores_the_f1(trial) -> None:  # type: ignore[no
     """2 classes of 100 images: one always right and one always wrong is an F1 of 1/3."""
     contest = replace(WASTE, score="accuracy")
     uneven, even = trial(0, 50, 1000), trial(1, 49, 1000)
-    uneven.measured = replace(uneven.measured, counts=((100, 0), (99, 1)))  # accuracy 0.505, F1 1/3
+    uneven.measured = measured(4, 100, 1)  # accuracy 0.505, F1 1/3
     choice = choose([uneven, even], contest, 0)
     assert [t.number for t in choice.ranked] == [0, 1]
     assert choice.scores[0].under_floor == 0.0
@@ -60,13 +58,13 @@ def test_where_all_are_under_the_floor_the_size_alone_does_not_win(trial) -> Non
 def test_the_reason_is_in_words(trial) -> None:  # type: ignore[no-untyped-def]
     choice = choose([trial(0, 70, 1_000_000), trial(1, 60, 900_000)], WASTE, 0)
     found = choice.scores
-    measured = [score(WASTE, t.metrics()).value for t in choice.ranked]
+    scores = [score(WASTE, t.metrics()).value for t in choice.ranked]
     assert choice.why == (
         "Trial 0 leads the 2 that were trained to the end: it has the lowest expected score "
-        f"(score {found[0].expected:.4f} expected, {measured[0]:.4f} measured; validation F1 "
+        f"(score {found[0].expected:.4f} expected, {scores[0]:.4f} measured; validation F1 "
         f"0.700, 95 % between {found[0].low:.3f} and {found[0].high:.3f}; 1,000,000 MACs; 0.0% "
         "risk of an F1 under 0.5). The next best is trial 1 "
-        f"(score {found[1].expected:.4f} expected, {measured[1]:.4f} measured; validation F1 "
+        f"(score {found[1].expected:.4f} expected, {scores[1]:.4f} measured; validation F1 "
         f"0.600, 95 % between {found[1].low:.3f} and {found[1].high:.3f}; 900,000 MACs; "
         f"{found[1].under_floor:.1%} risk of an F1 under 0.5)."
     )

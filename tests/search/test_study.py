@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from tests.search.measures import measured
 
 from weighin.grading.score import WASTE
 from weighin.network.cost import Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
-from weighin.search.evaluation import Measured
 from weighin.search.study import MAX_REJECTED, Plan, Proposal, Study, Trial
 
-CLASSES = ("a", "b")
 PLAN = Plan(
     "search",
     0,
@@ -26,11 +25,6 @@ PLAN = Plan(
     sampler="tpe",
     objective="score",
 )
-
-
-def measured(epochs: int, hits: int) -> Measured:
-    """A measure of 100 images a class, `hits` of each right: accuracy and macro F1 are hits %."""
-    return Measured(epochs, CLASSES, ((hits, 100 - hits), (100 - hits, hits)))
 
 
 class Bench:
@@ -48,7 +42,7 @@ class Bench:
     def train(self, trials: Sequence[Trial], until: int) -> None:
         self.trained.append(([trial.number for trial in trials], until))
         for trial in trials:
-            trial.measured = measured(until, min(99, 10 + trial.proposal.params["c"]))
+            trial.measured = measured(until, *[min(99, 10 + trial.proposal.params["c"])] * 2)
 
 
 Made = Callable[..., tuple[Bench, list[Trial]]]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weighin.determinism import generator
-from weighin.grading.f1 import Confusion, Floats, f1_of
+from weighin.grading.f1 import Confusion, Counts, Floats, f1_of
 from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
 
@@ -64,10 +64,59 @@ def expected_score(
     """
     f1s, accuracies = bootstrap(found, resamples, seed)
     low, high = np.quantile(f1s, (0.025, 0.975)).tolist()
-    quality = zip(f1s.tolist(), accuracies.tolist(), strict=True)
-    scores = [score(contest, Metrics(f1, acc, macs, parameters)).value for f1, acc in quality]
+    scores = _scores(contest, (f1s, accuracies), macs, parameters)
     under = float(np.mean(f1s < contest.floor_f1)) if has_floor(contest) else 0.0
     return ExpectedScore(float(np.mean(scores)), low, high, under)
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """What a network labeled images (N,), as indices of classes, and its costs."""
+
+    labels: Counts
+    macs: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much lower one network's score is than another's, on resamples of the same images.
+
+    `low` and `high` bound 95 % of the differences, `better` is the share of resamples in which it
+    is lower (equal scores count half).
+    """
+
+    difference: float
+    low: float
+    high: float
+    better: float
+
+
+def compare(
+    contest: Contest, truth: Counts, first: Labeled, second: Labeled, seed: int
+) -> Comparison:
+    """Return how sure it is that `first` scores better than `second`; all labels are (N,).
+
+    A paired bootstrap: each resample draws the same images for both.
+    """
+    cells, counts = np.unique(
+        np.stack([truth, first.labels, second.labels]), axis=1, return_counts=True
+    )
+    size, scores = int(cells.max()) + 1, []
+    for labels, network in zip(cells[1:], (first, second), strict=True):
+        quality = _resampled(cells[0], labels, counts, size, CHOICE_RESAMPLES, seed)
+        scores.append(_scores(contest, quality, network.macs, network.parameters))
+    difference = np.array(scores[1]) - np.array(scores[0])
+    low, high = np.quantile(difference, (0.025, 0.975)).tolist()
+    better = np.mean(difference > 0) + np.mean(difference == 0) / 2
+    return Comparison(float(np.mean(difference)), low, high, float(better))
+
+
+def _scores(
+    contest: Contest, quality: tuple[Floats, Floats], macs: int, parameters: int
+) -> list[float]:
+    pairs = zip(*(values.tolist() for values in quality), strict=True)
+    return [score(contest, Metrics(f1, acc, macs, parameters)).value for f1, acc in pairs]
 
 
 def bootstrap_f1(found: Confusion, resamples: int, seed: int) -> Floats:
@@ -77,10 +126,16 @@ def bootstrap_f1(found: Confusion, resamples: int, seed: int) -> Floats:
 
 def bootstrap(found: Confusion, resamples: int, seed: int) -> tuple[Floats, Floats]:
     """Return the macro F1 and the accuracy of each of `resamples` bootstrap samples."""
-    counts = found.counts
-    true, pred = np.nonzero(counts)
-    cells = counts[true, pred]
-    classes = np.arange(len(found.classes))
+    true, pred = np.nonzero(found.counts)
+    cells = found.counts[true, pred]
+    return _resampled(true, pred, cells, len(found.classes), resamples, seed)
+
+
+def _resampled(
+    true: Counts, pred: Counts, cells: Counts, size: int, resamples: int, seed: int
+) -> tuple[Floats, Floats]:
+    """Return macro F1 and accuracy, each (resamples,), of images that `cells` (C,) count."""
+    classes = np.arange(size)
     is_hit = ((true == pred)[:, None] & (true[:, None] == classes)).astype(np.int64)
     in_either = (true[:, None] == classes).astype(np.int64) + (pred[:, None] == classes)
     random = generator(seed, "bootstrap")

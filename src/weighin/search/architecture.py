@@ -23,11 +23,11 @@ from weighin.search.trials import StudyRecord, write_trials
 from weighin.search.workers import open_workers
 
 
-def search(packed: Path, out: Path, params: Params, scratch: Path) -> None:
+def search(packed: Path, out: Path, params: Params, kept: Path) -> None:
     """Write the folder `out`: network.yaml, and trials.json where there was a search.
 
-    `packed` holds the images (data/pack.py); `scratch` keeps finished evaluations, so that a killed
-    search goes on from them.
+    `packed` holds the images (data/pack.py); `kept` is the folder of finished evaluations, so that
+    a killed search goes on, and one of more trials trains the new ones alone.
 
     Raises:
         ParamsError: the space, or `search.network`, is not usable; nothing is under the gate.
@@ -36,20 +36,20 @@ def search(packed: Path, out: Path, params: Params, scratch: Path) -> None:
     """
     (out / "trials.json").unlink(missing_ok=True)
     if params.search.enabled:
-        found, trials = _searched(packed, params, scratch)
+        found, trials = _searched(packed, params, kept)
         write_trials(out, trials)
     else:
         found = _brought(packed, params)
     write_text(out / "network.yaml", found.to_yaml())
 
 
-def _searched(packed: Path, params: Params, scratch: Path) -> tuple[NetworkSpec, StudyRecord]:
+def _searched(packed: Path, params: Params, kept: Path) -> tuple[NetworkSpec, StudyRecord]:
     knobs, contest = params.search, params.contest
     space = read_space(knobs.space, packed_sizes(packed))
     classes = len(read_json(packed / "classes.json"))
     propose, plan = proposer(space, params.recipe, classes), planned(params)
     with open_workers(knobs.workers, knobs.cluster, knobs.generation) as pool:
-        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, scratch))
+        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, kept))
         trials = study.run()
     _need_some(trials, params)
     choice = choose(trials, contest, params.seed)

@@ -8,7 +8,6 @@ import numpy as np
 from weighin.data.pack import read_packed
 from weighin.determinism import pinned
 from weighin.errors import WorkerError
-from weighin.files import fingerprint
 from weighin.grading.f1 import Confusion, agreement
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit
@@ -23,36 +22,41 @@ class Task:
     until: int
     state: bytes = b""
 
-    def key(self) -> str:
-        """Return what stands for this evaluation, whatever state it goes on from."""
+    def facts(self) -> dict[str, Any]:
+        """Return what decides this evaluation on given images, whatever state it goes on from."""
         job = self.job
-        facts = {
+        return {
             "spec": job.spec.to_dict(),
             "recipe": asdict(job.recipe),
             "epochs": [self.until, job.epochs],
             "address": list(job.address),
         }
-        return f"{self.number}-{self.until}-{fingerprint(facts)}"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A network after so many epochs: its confusion on the validation split, (K, K) counts."""
+    """A network after so many epochs: how it labels the validation images (N,), and their truth.
+
+    Labels are indices into `classes`.
+    """
 
     epochs: int
     classes: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
+    truth: tuple[int, ...]
+    labels: tuple[int, ...]
 
     @property
     def confusion(self) -> Confusion:
-        """The counts as an array."""
-        return Confusion(self.classes, np.array(self.counts, np.int64))
+        """How often each class got each label."""
+        return agreement(np.array(self.truth), np.array(self.labels), self.classes)
 
     @classmethod
     def from_dict(cls, values: Any) -> "Measured":
         """Return what `dataclasses.asdict` and JSON made of one."""
-        counts = tuple(tuple(map(int, row)) for row in values["counts"])
-        return cls(int(values["epochs"]), tuple(values["classes"]), counts)
+        truth, labels = tuple(map(int, values["truth"])), tuple(map(int, values["labels"]))
+        if not truth or len(truth) != len(labels):
+            raise ValueError(f"{len(truth)} images, {len(labels)} labels")
+        return cls(int(values["epochs"]), tuple(values["classes"]), truth, labels)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def evaluate(task: Task) -> Outcome:
         raise WorkerError(problem, "start workers in the project's folder, on a disk they share")
     result = fit(ProcessGroup(), job, task.state, task.until)
     held = read_packed(job.packed, "validation", job.spec.input)
-    found = agreement(held.labels, result.logits.argmax(1), held.classes)
-    counts = tuple(tuple(row) for row in found.counts.tolist())
+    truth, labels = held.labels.tolist(), result.logits.argmax(1).tolist()
     last = task.until == job.epochs
-    return Outcome(Measured(task.until, held.classes, counts), b"" if last else result.state)
+    measured = Measured(task.until, held.classes, tuple(truth), tuple(labels))
+    return Outcome(measured, b"" if last else result.state)

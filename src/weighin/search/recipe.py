@@ -25,7 +25,7 @@ from weighin.validation import parameters, with_values
 Range = tuple[float, float]
 
 
-def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, scratch: Path) -> None:
+def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, kept: Path) -> None:
     """Write the folder `out`: recipe.json, and trials.json where there was a search.
 
     Raises:
@@ -34,13 +34,13 @@ def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, scratch: Pa
     (out / "trials.json").unlink(missing_ok=True)
     recipe = params.recipe
     if params.tune.enabled:
-        recipe, trials = _tuned(packed, spec, params, scratch)
+        recipe, trials = _tuned(packed, spec, params, kept)
         write_trials(out, trials)
     write_json(out / "recipe.json", asdict(recipe))
 
 
 def _tuned(
-    packed: Path, spec: NetworkSpec, params: Params, scratch: Path
+    packed: Path, spec: NetworkSpec, params: Params, kept: Path
 ) -> tuple[Recipe, StudyRecord]:
     tuning, contest = params.tune, params.contest
     space = {name: (low, high) for name, (low, high) in sorted(tuning.space.items())}
@@ -67,7 +67,7 @@ def _tuned(
         baseline=0,
     )
     with open_workers(tuning.workers, tuning.cluster, tuning.generation) as pool:
-        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, scratch))
+        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, kept))
         study.enqueue(_inside(params.recipe, space))
         trials = study.run()
     choice = choose(trials, contest, params.seed)

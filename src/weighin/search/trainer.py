@@ -19,10 +19,10 @@ class Trainer:
     """Called with trials and an epoch, trains them up to it; see `study.Train`."""
 
     def __init__(
-        self, plan: Plan, contest: Contest, packed: Path, workers: Workers, scratch: Path
+        self, plan: Plan, contest: Contest, packed: Path, workers: Workers, kept: Path
     ) -> None:
         self.plan, self.contest, self.packed = plan, contest, packed
-        self._workers, self._cache = workers, EvaluationCache(scratch)
+        self._workers, self._cache = workers, EvaluationCache(kept, packed)
         self._progress = Progress(f"{plan.name}: epochs", plan.epochs())
         self._best = float("inf")
 
@@ -40,7 +40,7 @@ class Trainer:
             self._cache.add(tasks[missing[place]], outcome)
             self._note(trials[missing[place]], outcome.measured)
         if until == self.plan.rungs[-1]:
-            self._cache.drop_states()
+            self._cache.trim()
 
     def _task(self, trial: Trial, until: int, state: bytes = b"") -> Task:
         proposal = trial.proposal
