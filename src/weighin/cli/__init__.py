@@ -82,7 +82,9 @@ for command in (
     model.score,
     model.count,
     study.explain,
+    study.scheduler,
     study.worker,
+    study.certificates,
     proof.sign,
     proof.verify,
 ):

@@ -4,36 +4,25 @@ The workers run in the project's folder on a disk that they share, or in the reb
 data (docker/cluster.yaml), and with the pins of weighin.determinism.
 """
 
-import sys
 import time
 from concurrent.futures import CancelledError, Executor
 
 from distributed import Client
 from distributed.scheduler import KilledWorker
+from distributed.security import Security
 
 from weighin.determinism import pinned
 from weighin.errors import WorkerError
 from weighin.progress import say
+from weighin.search.cluster_security import certificates, check_address
 from weighin.search.workers import FIX, Workers
 
 CONNECT = 10.0  # seconds for the scheduler to answer
 PATIENCE = 60.0  # seconds without a single worker
 
 
-def worker_command(address: str, processes: int | None = None) -> list[str]:
-    """Return the command of workers for the scheduler at an address, one a core or so many.
-
-    One thread each: torch must not share its process. Dask's own memory limit is off, because it
-    pauses a worker that packed images, which are mapped from disk, make look large.
-    """
-    many = "auto" if processes is None else str(processes)
-    options = {"--nworkers": many, "--nthreads": "1", "--memory-limit": "0"}
-    words = [word for option in options.items() for word in option]
-    return [sys.executable, "-m", "dask", "worker", address, *words, "--no-dashboard"]
-
-
 class ClusterWorkers(Workers):
-    """The workers that a scheduler at ``tcp://host:port`` has."""
+    """The workers of a scheduler at ``tls://host:port``, or ``tcp://127.0.0.1:port``."""
 
     lost = (KilledWorker, CancelledError)
 
@@ -41,7 +30,8 @@ class ClusterWorkers(Workers):
         """Connect.
 
         Raises:
-            WorkerError: no scheduler answers there, or one that lacks this package.
+            WorkerError: no scheduler answers there, or one that lacks this package; the address is
+                open to strangers.
         """
         self._address = address
         self._client = _connected(address)
@@ -55,6 +45,7 @@ class ClusterWorkers(Workers):
 
     def slots(self, tasks: int) -> list[Executor]:
         """Return the cluster once a task: its scheduler knows who is free."""
+        self._has_workers()  # the last tasks may have been done long ago
         return [self._executor] * tasks
 
     def renewed(self, slot: Executor) -> Executor:
@@ -68,36 +59,54 @@ class ClusterWorkers(Workers):
             raise WorkerError(problem, f"start it again, then {FIX}")
         return slot
 
-    def look(self) -> None:
-        """Wait for workers, with patience.
+    def look(self, finished: int) -> None:
+        """Wait for workers, up to PATIENCE seconds from when one was last seen.
 
         Raises:
             WorkerError: the cluster has none, or is gone.
         """
-        self.renewed(self._executor)
-        if self._client.scheduler_info(n_workers=0)["n_workers"]:
+        if finished:  # a worker did it
             self._seen = time.monotonic()
             return
+        self.renewed(self._executor)
         waited = time.monotonic() - self._seen
+        if self._has_workers():
+            return
         if waited > PATIENCE:
             problem = f"the cluster at {self._address} has had no worker for {waited:.0f} s"
             raise WorkerError(problem, f"start one by `weighin worker {self._address}`, then {FIX}")
         say(f"the cluster at {self._address} has no worker: waiting for one")
 
+    def _has_workers(self) -> bool:
+        there = bool(self._client.scheduler_info(n_workers=0)["n_workers"])
+        self._seen = time.monotonic() if there else self._seen
+        return there
+
 
 def _connected(address: str) -> Client:
+    security = _security() if check_address(address) == "tls" else None
     try:
-        client = Client(address, timeout=CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=CONNECT, security=security, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         problem = f"no Dask scheduler answers at {address} ({reason})"
-        fix = "start one by `dask scheduler`, or set the stage's cluster to null"
+        fix = "start one by `weighin scheduler`, or set the stage's cluster to null"
         raise WorkerError(problem, fix) from None
     try:
         client.run_on_scheduler(pinned)  # type: ignore[no-untyped-call]
     except ImportError as error:  # it reads each task before it gives it out
         client.close()  # type: ignore[no-untyped-call]
         problem = f"the Dask scheduler at {address} does not find weighin ({error})"
-        fix = "start it by the project's own `dask scheduler`, in the project's folder"
+        fix = "start it by `weighin scheduler`, in the project's folder"
         raise WorkerError(problem, fix) from None
     return client
+
+
+def _security() -> Security:
+    ca, certificate, key = map(str, certificates().values())
+    return Security(  # type: ignore[no-untyped-call]
+        require_encryption=True,
+        tls_ca_file=ca,
+        tls_client_cert=certificate,
+        tls_client_key=key,
+    )

@@ -47,8 +47,8 @@ class Workers(ABC):
         """Return a slot in the place of one whose worker went away."""
 
     @abstractmethod
-    def look(self) -> None:
-        """Look after the workers while nothing is finished.
+    def look(self, finished: int) -> None:
+        """Look after the workers, of which so many have just finished a task or went away.
 
         Raises:
             WorkerError: there are none.
@@ -68,8 +68,7 @@ class Workers(ABC):
                 place, slot = waiting.popleft(), free.pop()
                 running[self._submitted(slot, function, tasks[place])] = place, slot
             finished, _ = wait(running, LOOK, FIRST_COMPLETED)
-            if not finished:
-                self.look()
+            self.look(len(finished))
             for future in finished:
                 place, slot = running.pop(future)
                 try:
@@ -130,7 +129,7 @@ class LocalWorkers(Workers):
         self._slots[place] = Pool(1)
         return self._slots[place]
 
-    def look(self) -> None:
+    def look(self, finished: int) -> None:
         """Do nothing: an executor notices by itself when its process dies."""
 
 
