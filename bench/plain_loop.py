@@ -20,7 +20,7 @@ from weighin.network.spec import NetworkSpec
 
 BATCH = 128
 LR, MOMENTUM = 0.05, 0.9
-SHIFT, COLOUR = 0.1, 0.2
+SHIFT, COLOR = 0.1, 0.2
 
 
 class PlainLoop:
@@ -98,7 +98,7 @@ def _changed(spec: NetworkSpec) -> list[Any]:
     changes = [
         transforms.RandomHorizontalFlip(),
         transforms.RandomAffine(0, (SHIFT, SHIFT)),
-        transforms.ColorJitter(COLOUR, COLOUR, COLOUR),
+        transforms.ColorJitter(COLOR, COLOR, COLOR),
     ]
     start, end = _plain(spec)[:2], _plain(spec)[2:]
     return [*start, *changes, *end]

@@ -122,13 +122,13 @@ def _spec(network: str) -> "NetworkSpec":
 
 
 def _job(network: str, pack: Path, shards: int = 4, seed: int = 1) -> "Job":
-    from bench.plain_loop import COLOUR, LR, MOMENTUM, SHIFT
+    from bench.plain_loop import COLOR, LR, MOMENTUM, SHIFT
     from weighin.params import load
     from weighin.training.trainer import Job
 
     recipe = load(ROOT / "params.yaml").recipe
     off: dict[str, Any] = {knob.name: 0 for knob in fields(recipe.augment)}
-    on = {"flip": 0.5, "translate": SHIFT, "colour": COLOUR, "crop": 1.0}
+    on = {"flip": 0.5, "translate": SHIFT, "color": COLOR, "crop": 1.0}
     plain = replace(
         recipe,
         shards=shards,

@@ -176,21 +176,21 @@ def test_epochs_of_train():
     with pytest.raises(ParamsError) as caught:
         read(Params, values, "params.yaml")
     assert str(caught.value) == (
-        'params.yaml: train.epochs is "banana"; it must be a whole number 1 to 100000 (epochs)\n'
+        'params.yaml: train.epochs is "banana"; it must be a whole number 0 to 100000 (epochs)\n'
         "  to fix: edit params.yaml, or pass -S name=value to `dvc exp run`"
     )
 
 
 def test_several_slips_are_told_at_once():
     values = shipped_values()
-    values["train"]["epochs"], values["train"]["epohcs"] = 0, 5
+    values["train"]["epochs"], values["train"]["epohcs"] = -1, 5
     values["recipe"]["augment"]["flip"] = 1.5
     del values["report"]["bootstrap"], values["decompose"]
     with pytest.raises(ParamsError) as caught:
         read(Params, values, "params.yaml")
     assert caught.value.problem.split("\n") == [
         "params.yaml: recipe.augment.flip is 1.5; it must be a number 0 to 1 (chance)",
-        "params.yaml: train.epochs is 0; it must be a whole number 1 to 100000 (epochs)",
+        "params.yaml: train.epochs is -1; it must be a whole number 0 to 100000 (epochs)",
         "params.yaml: unknown key train.epohcs; did you mean train.epochs?",
         "params.yaml: decompose is missing",
         "params.yaml: report.bootstrap is missing",

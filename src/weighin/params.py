@@ -20,6 +20,7 @@ RENAMED: dict[str, str] = {  # a parameter's old dotted name: its new one
     "decompose.cut_blocks": "decompose.prune_blocks",
     "decompose.cut_channels": "decompose.prune_channels",
     "decompose.cut_epochs": "decompose.prune_epochs",
+    "recipe.augment.colour": "recipe.augment.color",
 }
 
 
@@ -99,9 +100,7 @@ class Augment(Section):
     ]
     rotate: Annotated[float, parameter("largest turn of the affine map", "degrees", 0, 180)]
     shear: Annotated[float, parameter("largest shear of the affine map", "degrees", 0, 45)]
-    colour: Annotated[
-        float, parameter("brightness, contrast and saturation by 1 +- this", "", 0, 1)
-    ]
+    color: Annotated[float, parameter("brightness, contrast and saturation by 1 +- this", "", 0, 1)]
     cutout: Annotated[float, parameter("side of a square painted grey", "share of a side", 0, 1)]
     mixup: Annotated[float, parameter("Beta(a, a) of mixed pairs", "a", 0, 10)]
     cutmix: Annotated[float, parameter("a box of another image", "chance", 0, 1)]
@@ -109,6 +108,10 @@ class Augment(Section):
         int, parameter("operations drawn from RandAugment's set", "operations", 0, 4)
     ]
     magnitude: Annotated[int, parameter("RandAugment's strength", "of 30", 0, 30)]
+    blur: Annotated[float, parameter("blurred by up to 1.3 pixels", "chance", 0, 1)] = 0.0
+    dark: Annotated[float, parameter("up to 80 % less light, and a gamma", "chance", 0, 1)] = 0.0
+    noise: Annotated[float, parameter("a sensor's, up to 30 of 255", "chance", 0, 1)] = 0.0
+    jpeg: Annotated[float, parameter("saved as a JPEG of quality 20 to 80", "chance", 0, 1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ class Tune(Section):
 class Train(Section):
     """The training of the chosen network."""
 
-    epochs: Annotated[int, parameter("", "epochs", 1, 100_000)]
+    epochs: Annotated[int, parameter("0 takes `weights` as they are", "epochs", 0, 100_000)]
     workers: Annotated[
         Count | Literal["auto"],
         parameter("processes; auto: one a core, at most one a shard", "processes"),
@@ -248,6 +251,9 @@ class Train(Section):
         float, parameter("width of a teacher over the network's own; 0: no teacher", "times", 0, 16)
     ]
     teacher_epochs: Annotated[int, parameter("", "epochs", 1, 100_000)]
+    weights: Annotated[
+        str | None, parameter("a safetensors file of the same rows to start from; null: none")
+    ] = None
 
 
 @dataclass(frozen=True)

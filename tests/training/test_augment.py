@@ -1,5 +1,6 @@
 """Random changes of a batch: inputs untouched, exact pixels on tiny arrays."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,18 +14,20 @@ from weighin.determinism import generator
 from weighin.training import augment as a
 from weighin.training.augment import GREY, RANDAUGMENT, augment
 
-OFF = replace(AUGMENT, flip=0.0, translate=0.0, colour=0.0)
+OFF = replace(AUGMENT, flip=0.0, translate=0.0, color=0.0)
 EVERY = replace(
     OFF, flip=0.5, flip_vertical=0.5, translate=0.2, crop=0.5, rotate=20.0, shear=5.0,
-    colour=0.4, cutout=0.3, mixup=0.4, cutmix=1.0, randaugment=2, magnitude=9,
+    color=0.4, cutout=0.3, mixup=0.4, cutmix=1.0, randaugment=2, magnitude=9,
 )  # fmt: skip
 BATCH = np.stack([picture("train", i, (16, 12)) for i in range(6)])
 TARGETS = np.eye(3, dtype=np.float32)[np.arange(6) % 3]
 ON = {
     "flip": {"flip": 1.0}, "flip_vertical": {"flip_vertical": 1.0}, "translate": {"translate": 0.2},
     "crop": {"crop": 0.5}, "rotate": {"rotate": 20.0}, "shear": {"shear": 10.0},
-    "colour": {"colour": 0.4}, "cutout": {"cutout": 0.5}, "mixup": {"mixup": 0.4},
-    "cutmix": {"cutmix": 1.0}, "randaugment": {"randaugment": 2, "magnitude": 9},
+    "color": {"color": 0.4}, "cutout": {"cutout": 0.5}, "mixup": {"mixup": 0.4},
+    "cutmix": {"cutmix": 1.0}, "blur": {"blur": 1.0}, "dark": {"dark": 1.0},
+    "noise": {"noise": 1.0}, "jpeg": {"jpeg": 1.0},
+    "randaugment": {"randaugment": 2, "magnitude": 9},
 }  # fmt: skip
 
 
@@ -112,7 +115,7 @@ def test_grey_comes_in_from_outside() -> None:
     assert (out[0, 0, 0] == GREY).all() and (out[0, 10, 10] == 255).all()
 
 
-def test_colour_of_strength_zero_is_the_identity() -> None:
+def test_color_of_strength_zero_is_the_identity() -> None:
     np.testing.assert_array_equal(a.color(BATCH, rng(0), 0), BATCH)
 
 
@@ -177,9 +180,9 @@ def test_cutmix_labels_by_area() -> None:
 
 
 def test_randaugment_has_the_fourteen_operations_of_its_paper() -> None:
-    colours = {"autocontrast", "brightness", "color", "contrast", "equalize", "sharpness"}
+    colors = {"autocontrast", "brightness", "color", "contrast", "equalize", "sharpness"}
     depths, moves = {"posterize", "solarize"}, {"rotate", "translate-x", "translate-y"}
-    assert RANDAUGMENT.keys() == colours | depths | moves | {"identity", "shear-x", "shear-y"}
+    assert RANDAUGMENT.keys() == colors | depths | moves | {"identity", "shear-x", "shear-y"}
 
 
 @pytest.mark.parametrize("name", sorted(RANDAUGMENT.keys() - {"autocontrast", "equalize"}))
@@ -196,3 +199,49 @@ def test_an_operation_of_full_magnitude_is_not(name: str) -> None:
 
 def test_randaugment_of_no_operations_is_the_identity() -> None:
     np.testing.assert_array_equal(a.randaugment(BATCH, rng(0), 0, 30), BATCH)
+
+
+def test_degrading_changes_the_chosen_ones_only() -> None:
+    out = a.degrade(BATCH, rng(2), 0.5, a.darken)
+    chosen = rng(2).random(6) < 0.5
+    assert 0 < chosen.sum() < 6
+    assert ((out != BATCH).any((1, 2, 3)) == chosen).all()
+    np.testing.assert_array_equal(a.degrade(BATCH, rng(2), 0, a.darken), BATCH)
+
+
+FLAT = np.full((80, 80, 3), 128, np.uint8)
+EDGE = np.zeros((16, 16, 3), np.uint8)
+EDGE[:, 8:] = 255
+
+
+@pytest.mark.parametrize("strength", [0.2, 1.0])
+def test_noise_has_its_deviation_and_no_bias(strength: float) -> None:
+    added = a.add_noise(FLAT, strength, rng(0)).astype(float) - 128
+    assert added.std() == pytest.approx(30 * strength, rel=0.03)
+    assert abs(added.mean()) < 1
+    assert (a.add_noise(np.full_like(FLAT, 250), 1.0, rng(0)) <= 255).all()  # clipped, not wrapped
+    assert a.add_noise(np.full_like(FLAT, 250), 1.0, rng(0)).min() > 150
+
+
+def test_darkness_is_a_falling_share_of_the_light_and_keeps_the_order_of_tones() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    tops = [int(a.darken(ramp, strength, rng(1)).max()) for strength in (0.0, 0.5, 1.0)]
+    assert tops == [255, 153, 51]
+    assert (np.diff(a.darken(ramp, 0.7, rng(3))[..., 0].ravel().astype(int)) >= 0).all()
+
+
+def test_blur_softens_an_edge_and_keeps_its_mean() -> None:
+    widths = [int((a.blur(EDGE, s, rng(0))[8, :, 0] % 255 > 0).sum()) for s in (0.0, 1.0)]
+    assert 0 < widths[0] < widths[1]
+    assert a.blur(EDGE, 1.0, rng(0)).mean() == pytest.approx(EDGE.mean(), abs=2)
+
+
+def test_compression_loses_what_pillow_loses_at_that_quality() -> None:
+    for strength, quality in ((0.0, 80), (1.0, 20)):
+        file = io.BytesIO()
+        Image.fromarray(BATCH[0]).save(file, "JPEG", quality=quality)
+        ours, theirs = (
+            abs(x.astype(int) - BATCH[0]).mean()
+            for x in (a.compress(BATCH[0], strength, rng(0)), np.asarray(Image.open(file)))
+        )
+        assert ours == pytest.approx(theirs, rel=0.1)

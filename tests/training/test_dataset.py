@@ -11,7 +11,7 @@ from small_job import AUGMENT, RECIPE, picture
 from weighin.images import normalize
 from weighin.training.dataset import Dataset
 
-OFF = replace(AUGMENT, flip=0.0, translate=0.0, colour=0.0)
+OFF = replace(AUGMENT, flip=0.0, translate=0.0, color=0.0)
 PLAIN = replace(RECIPE, balance=0.0, augment=OFF)
 LABELS = np.array([0] * 32 + [1] * 24 + [2] * 8)
 IMAGES = np.stack([picture("train", i, (12, 12)) for i in range(64)])
@@ -87,3 +87,11 @@ def test_a_shard_does_not_depend_on_what_was_made_before() -> None:
 def test_the_prior_is_each_classes_share_and_never_zero() -> None:
     assert dataset().prior().tolist() == [0.5, 0.375, 0.125]
     assert dataset(classes=4).prior().tolist() == [0.5, 0.375, 0.125, 0.5 / 64]
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_the_prior_is_that_of_what_is_drawn(balance: float) -> None:
+    made = dataset(balance=balance)
+    drawn = sum(np.bincount(LABELS[made.order(e)], minlength=3) for e in range(100)) / 6400
+    np.testing.assert_allclose(made.prior().numpy(), drawn, atol=0.005)
+    assert (dataset(balance=balance, classes=4).prior() > 0).all()

@@ -4,14 +4,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_job import CLASSES, LOSS, RECIPE, make_job
 
 from weighin.errors import NetworkError, ParamsError
 from weighin.network.build import build
 from weighin.params import Params, Train, load
+from weighin.training import checkpoint
+from weighin.training.process_group import ProcessGroup
 from weighin.training.train import train
-from weighin.training.weights import load_weights, read_weights, write_weights
+from weighin.training.trainer import Trainer, fit
+from weighin.training.weights import Weights, load_weights, read_weights, write_weights
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml")
 LEARNING = replace(RECIPE, loss=replace(LOSS, distillation=1.0))
@@ -19,7 +23,7 @@ LEARNING = replace(RECIPE, loss=replace(LOSS, distillation=1.0))
 
 def params(**changes: object) -> Params:
     plain = replace(PARAMS.train, epochs=3, workers=1, all_data=False, teacher=0.0)
-    section: Train = replace(plain, teacher_epochs=2, **changes)
+    section: Train = replace(plain, **{"teacher_epochs": 2, **changes})
     return replace(PARAMS, seed=1, train=section)
 
 
@@ -79,12 +83,34 @@ def test_a_teacher_nobody_listens_to_is_an_error(packed: Path, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_training_that_diverges_says_so(packed: Path, tmp_path: Path) -> None:
-    wild = replace(RECIPE, lr=100.0, weight_decay=10.0)
-    for _ in range(2):  # the second time from the state that the first one left
-        with pytest.raises(ParamsError, match=r"train diverged in epoch \d: its loss is (nan|inf)"):
-            train(packed, make_job(packed).spec, wild, params(epochs=9), tmp_path / "o", tmp_path)
-    assert not (tmp_path / "o" / "weights.safetensors").exists()
+WILD = replace(RECIPE, lr=100.0, weight_decay=10.0)
+
+
+@pytest.mark.parametrize(("teacher", "who"), [(0.0, "train"), (2.0, "teacher")])
+def test_a_training_that_diverges_names_the_rate_and_keeps_no_such_state(
+    packed: Path, tmp_path: Path, teacher: float, who: str
+) -> None:
+    spec, recipe = make_job(packed).spec, replace(WILD, loss=LEARNING.loss)
+    given = params(epochs=9, teacher=teacher, teacher_epochs=9)
+    found = set()
+    for _ in range(2):  # the second time from the last good state, or from the start
+        with pytest.raises(ParamsError) as caught:
+            train(packed, spec, recipe, given, tmp_path / "out", tmp_path)
+        found.add((caught.value.problem, caught.value.fix))
+        kept = checkpoint.unpack(checkpoint.load(tmp_path / f"{who}.state"))
+        assert kept is None or all(np.isfinite(x).all() for x in kept.arrays.values())
+    ((problem, fix),) = found
+    assert problem.startswith(f"{who} diverged in epoch ")
+    assert fix.startswith("lower recipe.lr (or lr in tune.space") and "it was 100" in fix
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == []
+
+
+def test_weights_that_are_not_finite_are_a_divergence_whatever_the_loss(packed: Path) -> None:
+    trainer = Trainer(ProcessGroup(), make_job(packed))
+    trainer.history.append(trainer.train_epoch())
+    assert trainer.is_finite()
+    trainer.flat.weights[3] = float("inf")
+    assert not trainer.is_finite()
 
 
 def test_a_line_an_epoch(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,9 +118,82 @@ def test_a_line_an_epoch(packed: Path, tmp_path: Path, capsys: pytest.CaptureFix
     line = capsys.readouterr().err.splitlines()[1]
     words = line.replace(",", "").split()
     assert words[:2] == ["train", "2/3"]
-    assert words[3:5] == ["images/s", "loss"] and words[6] == "f1" and words[8] == "best"
-    assert words[-1] == "left"
-    assert float(words[2]) > 0 and float(words[9]) >= float(words[7])
+    assert words[3:5] == ["images/s", "loss"] and words[6] == "f1"
+    assert words[-1] == "left" and "best" not in words  # the last epoch's weights are taken
+    assert float(words[2]) > 0 and 0 <= float(words[7]) <= 1
+
+
+HEAD, HEAD_BIAS = "5.0.conv.0.weight", "5.0.conv.0.bias"
+
+
+def taken(packed: Path, tmp_path: Path, weights: Weights, **changes: object) -> Weights:
+    """Return what the stage makes of initial weights, trained for no epoch."""
+    write_weights(tmp_path / "given.safetensors", weights)
+    given = params(weights=str(tmp_path / "given.safetensors"), **{"epochs": 0, **changes})
+    train(packed, make_job(packed).spec, RECIPE, given, tmp_path / "out", tmp_path / "scratch")
+    return read_weights(tmp_path / "out" / "weights.safetensors")
+
+
+def test_initial_weights_are_taken_and_trained_on(packed: Path, tmp_path: Path) -> None:
+    first = fit(ProcessGroup(), make_job(packed)).weights
+    counted = {**first, "0.0.conv.1.num_batches_tracked": np.zeros((), np.int64)}  # as torch saves
+    same = taken(packed, tmp_path, counted)
+    assert {name: x.tobytes() for name, x in same.items()} == {
+        name: x.tobytes() for name, x in first.items()
+    }
+    assert json.loads((tmp_path / "out" / "history.json").read_text()) == []
+    tuned = taken(packed, tmp_path, first, epochs=1)
+    fresh = replace(make_job(packed), epochs=1)
+    assert tuned[HEAD].tobytes() != first[HEAD].tobytes()
+    assert tuned[HEAD].tobytes() != fit(ProcessGroup(), fresh).weights[HEAD].tobytes()
+
+
+@pytest.mark.parametrize("head", ["other classes", "none"])
+def test_the_head_may_be_another_one(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], head: str
+) -> None:
+    first = fit(ProcessGroup(), make_job(packed)).weights
+    own = {
+        HEAD: np.ones((10, 16), np.float32),
+        "5.0.conv.0.bias": np.ones(10, np.float32),
+    }
+    given = {name: x for name, x in first.items() if name not in own}
+    found = taken(packed, tmp_path, given | (own if head == "other classes" else {}))
+    assert found[HEAD].shape == first[HEAD].shape
+    assert found["0.0.conv.0.weight"].tobytes() == first["0.0.conv.0.weight"].tobytes()
+    assert "its head is for other classes" in capsys.readouterr().err
+
+
+def test_initial_weights_of_another_network_name_its_layers(packed: Path, tmp_path: Path) -> None:
+    first = fit(ProcessGroup(), make_job(packed)).weights
+    other = dict(first)
+    other["9.extra"] = other.pop("0.0.conv.0.weight")
+    other["0.0.conv.1.weight"] = np.ones(3, np.float32)
+    other["0.0.conv.1.bias"] = np.full(8, np.nan, np.float32)
+    with pytest.raises(NetworkError) as caught:
+        taken(packed, tmp_path, other)
+    problem = caught.value.problem
+    assert "0.0.conv.0.weight is missing, 9.extra is unknown" in problem
+    assert problem.endswith(" and 1 more")
+    assert caught.value.fix.startswith("set train.weights to a file")
+    del other["9.extra"], other["0.0.conv.1.weight"]
+    other |= {name: first[name] for name in ("0.0.conv.0.weight", "0.0.conv.1.weight")}
+    with pytest.raises(NetworkError, match=r"0\.0\.conv\.1\.bias holds NaN or infinity\n"):
+        taken(packed, tmp_path, other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_initial_weights_that_cannot_be_read(packed: Path, tmp_path: Path) -> None:
+    for name in ("none.safetensors", "."):
+        given = params(weights=str(tmp_path / name))
+        with pytest.raises(NetworkError) as caught:
+            train(packed, make_job(packed).spec, RECIPE, given, tmp_path / "out", tmp_path)
+        assert str(tmp_path) in caught.value.problem and "train.weights" in caught.value.fix
+
+
+def test_no_epochs_and_no_weights_is_an_error(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"train\.epochs is 0"):
+        train(packed, make_job(packed).spec, RECIPE, params(epochs=0), tmp_path, tmp_path)
 
 
 def test_weights_that_are_not_there_or_not_weights(tmp_path: Path) -> None:
@@ -102,7 +201,7 @@ def test_weights_that_are_not_there_or_not_weights(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="does not exist"):
         read_weights(path)
     path.write_bytes(b"{}")
-    with pytest.raises(NetworkError, match="is not a safetensors file"):
+    with pytest.raises(NetworkError, match="is not a file of float32 safetensors"):
         read_weights(path)
 
 

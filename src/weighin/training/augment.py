@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 import torch
 from numpy.random import Generator
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from weighin.images import Pixels
 from weighin.params import Augment
@@ -130,6 +131,53 @@ def cutmix(
     return out, targets * kept + targets[partner] * (1 - kept)
 
 
+def degrade(batch: Pixels, rng: Generator, chance: float, how: "Degradation") -> Pixels:
+    """With a chance, make each image worse by `how`, at a strength drawn evenly from 0 to 1."""
+    out = batch.copy()
+    chosen = np.flatnonzero(rng.random(len(batch)) < chance)
+    for i, strength in zip(chosen, rng.random(len(chosen)).tolist(), strict=True):
+        out[i] = how(batch[i], strength, rng)
+    return out
+
+
+def blur(image: Pixels, strength: float, rng: Generator) -> Pixels:
+    """Blur an image (H, W, 3) by a Gaussian of a radius of 0.3 to 1.3 pixels."""
+    radius = 0.3 + strength
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def darken(image: Pixels, strength: float, rng: Generator) -> Pixels:
+    """Take up to 80 % of the light of an image, and bend it by a gamma of 0.7 to 1.4."""
+    light = np.linspace(0, 1, 256) ** rng.uniform(0.7, 1.4)
+    table = np.round((255 - 204 * strength) * light).astype(np.uint8)
+    return table[image]
+
+
+def add_noise(image: Pixels, strength: float, rng: Generator) -> Pixels:
+    """Add a sensor's noise of a standard deviation of up to 30 of 255, in whole numbers."""
+    pair = rng.integers(0, 256, (2, *image.shape), np.uint8).astype(np.int32)
+    noise = (pair[0] - pair[1]) * round(30 * strength / 104.5 * 256)  # 104.5: their own deviation
+    noisy: Pixels = np.clip(image + (noise >> 8), 0, 255).astype(np.uint8)
+    return noisy
+
+
+def compress(image: Pixels, strength: float, rng: Generator) -> Pixels:
+    """Save an image as a JPEG of quality 80 down to 20."""
+    quality = round(80 - 60 * strength)
+    file = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420", fastdct=False)
+    saved: Pixels = simplejpeg.decode_jpeg(file, "RGB")  # four times as fast as Pillow
+    return saved
+
+
+Degradation = Callable[[Pixels, float, Generator], Pixels]
+DEGRADATIONS: dict[str, Degradation] = {  # in the order in which a camera does them
+    "blur": blur,
+    "dark": darken,
+    "noise": add_noise,
+    "jpeg": compress,
+}
+
+
 def randaugment(batch: Pixels, rng: Generator, operations: int, magnitude: int) -> Pixels:
     """Apply so many operations of RandAugment's set to each image (Cubuk et al., 2020)."""
     names = list(RANDAUGMENT)
@@ -190,8 +238,11 @@ def augment(
         batch = translate(batch, rng, knobs.translate)
     if knobs.randaugment:
         batch = randaugment(batch, rng, knobs.randaugment, knobs.magnitude)
-    if knobs.colour:
-        batch = color(batch, rng, knobs.colour)
+    if knobs.color:
+        batch = color(batch, rng, knobs.color)
+    for name, how in DEGRADATIONS.items():
+        if chance := getattr(knobs, name):
+            batch = degrade(batch, rng, chance, how)
     if knobs.cutout:
         batch = cutout(batch, rng, knobs.cutout)
     if knobs.mixup:

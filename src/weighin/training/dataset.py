@@ -38,9 +38,14 @@ class Dataset:
         self.steps = max(1, len(labels) // self.batch)  # of an epoch
 
     def prior(self) -> Tensor:
-        """Return each class's share (K,), never quite zero."""
-        counts = self.counts.astype(np.float32)
-        return torch.from_numpy(np.maximum(counts, 0.5) / np.float32(len(self.labels)))
+        """Return each class's share (K,) of what `order` draws, never quite zero.
+
+        Balanced sampling by n^-balance leaves shares in proportion to n^(1 - balance).
+        """
+        drawn = [float(n) ** (1 - self.recipe.balance) if n else 0.0 for n in self.counts]
+        least = 0.5 ** (1 - self.recipe.balance)  # half an image
+        shares = np.maximum(drawn, least) / np.sum(drawn)
+        return torch.from_numpy(shares.astype(np.float32))
 
     def order(self, epoch: int) -> Labels:
         """Return the image index of every place in an epoch (steps * batch,)."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from weighin.training.weights import head_name
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -78,7 +80,7 @@ def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 def _groups(module: nn.Module, freeze: str) -> dict[str, int]:
     """Return 0 for each decayed parameter, 1 for an undecayed one, 2 for a frozen one."""
     layers = dict(module.named_modules())
-    head = [name for name, m in layers.items() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
+    head = head_name(module)
     groups = {}
     for name, parameter in module.named_parameters():
         owner = name.rpartition(".")[0]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from weighin.data.pack import read_packed
 from weighin.errors import ParamsError
-from weighin.files import sweep, write_bytes, write_json
+from weighin.files import read_json, sweep, write_bytes, write_json
 from weighin.grading.f1 import agreement
 from weighin.grading.risk import risk
+from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.parallel import worker_count
 from weighin.params import Params, Recipe
@@ -17,9 +18,10 @@ from weighin.progress import Progress
 from weighin.training import checkpoint
 from weighin.training.process_group import ProcessGroup, is_first, launch
 from weighin.training.trainer import Epoch, Job, Trainer, TrainingResult, fit
-from weighin.training.weights import Trained, write_weights
+from weighin.training.weights import Trained, initial_weights, write_weights
 
-DIVERGED = "lower the learning rate (recipe.lr, finetune.lr), or raise recipe.warmup"
+RATE = "recipe.lr (or lr in tune.space, where tune chose it)"
+RATES = {"finetune": "finetune.lr"}  # the parameter behind a job's rate, where it is another one
 
 
 def train(
@@ -31,8 +33,12 @@ def train(
     teacher.safetensors; the network then learns the teacher's labels too, at the weight that
     `recipe.loss.distillation` gives them.
 
+    With `train.weights` the network starts from the weights in that file; where `train.epochs` is
+    0 too, it is taken as it is.
+
     Raises:
-        ParamsError: there is a teacher, and no weight for its labels.
+        ParamsError: there is a teacher, and no weight for its labels; or as `train_job`.
+        NetworkError: the initial weights do not fit the network.
         WorkerError, OutputError: as `train_job`; run again, it goes on.
     """
     knobs = params.train
@@ -42,12 +48,20 @@ def train(
         raise ParamsError(problem, fix)
     address = (params.seed, "train")
     job = Job(spec, recipe, knobs.epochs, packed, address, all_data=knobs.all_data)
+    if knobs.weights:
+        module = build(spec, len(read_json(packed / "classes.json")))
+        initialize(module, *address)
+        job = replace(job, start=initial_weights(Path(knobs.weights), module))
+    elif not knobs.epochs:
+        problem = "train.epochs is 0, and there are no train.weights to take as they are"
+        raise ParamsError(problem, "raise train.epochs, or set train.weights to a safetensors file")
     if knobs.teacher:
         wide = replace(
             job,
             spec=replace(spec, width=spec.width * knobs.teacher),
             epochs=knobs.teacher_epochs,
             address=(params.seed, "teacher"),
+            start=None,
         )
         taught = train_job("teacher", wide, knobs.workers, scratch)
         job = replace(job, teacher=Trained(wide.spec, taught.weights))
@@ -87,7 +101,8 @@ def train_job(
     alone writes (`process_group.is_first`).
 
     Raises:
-        ParamsError: the loss is no longer a number.
+        ParamsError: the loss, a weight or a statistic is no longer a number; the state is that of
+            the last good epoch.
         WorkerError: a worker went away; the state is that of the last finished epoch.
         OutputError: the state cannot be written; the last good one is kept.
     """
@@ -97,43 +112,30 @@ def train_job(
 def _fit(
     group: ProcessGroup, what: str, job: Job, scratch: Path, curve: Path | None
 ) -> TrainingResult:
-    if group.rank:
-        return fit(group, job)
     path = scratch / f"{what}.state"
-    data = checkpoint.load(path)
+    data = b"" if group.rank else checkpoint.load(path)
     state = checkpoint.unpack(data)
-    log = _Log(what, job.epochs, state.epoch if state else 0, curve)
+    progress = Progress(what, job.epochs, state.epoch if state else 0)
+    since = time.perf_counter()
+    if curve is not None and not group.rank:
+        sweep(curve)
 
-    def keep(trainer: Trainer) -> None:
+    def on_epoch(trainer: Trainer) -> None:
+        nonlocal since
+        row, spent = trainer.history[-1], time.perf_counter() - since
+        if not trainer.is_finite():  # found by every rank, before the state is kept
+            what_is = "loss is not" if not math.isfinite(row["loss"]) else "weights are not"
+            problem = f"{what} diverged in epoch {trainer.epoch}: its {what_is} finite"
+            fix = f"lower {RATES.get(what, RATE)}: it was {job.recipe.lr:g}; or raise recipe.warmup"
+            raise ParamsError(problem, fix)
+        if group.rank:
+            return
         write_bytes(path, trainer.packed_state())
-        log.add(trainer)
-
-    return fit(group, job, data, on_epoch=keep)
-
-
-class _Log:
-    """A line an epoch: how fast, how good, the best so far, how long still."""
-
-    def __init__(self, what: str, epochs: int, done: int, curve: Path | None) -> None:
-        self.curve = curve
+        f1 = f"  f1 {row['f1']:.4f}" if "f1" in row else ""
+        speed = f"{trainer.images_per_epoch / spent:,.0f} images/s"
+        progress.step(f"{speed}  loss {row['loss']:.4f}{f1}")
+        since += spent
         if curve is not None:
-            sweep(curve)
-        self.progress = Progress(what, epochs, done)
-        self.since = time.perf_counter()
+            write_json(curve, trainer.history)
 
-    def add(self, trainer: Trainer) -> None:
-        """Take a finished epoch."""
-        row = trainer.history[-1]
-        if not math.isfinite(row["loss"]):
-            problem = f"{self.progress.what} diverged in epoch {trainer.epoch}"
-            raise ParamsError(f"{problem}: its loss is {row['loss']}", DIVERGED)
-        now = time.perf_counter()
-        speed = trainer.images_per_epoch / (now - self.since)
-        facts = f"{speed:,.0f} images/s  loss {row['loss']:.4f}"
-        if "f1" in row:
-            best = max(past["f1"] for past in trainer.history if "f1" in past)
-            facts += f"  f1 {row['f1']:.4f}  best {best:.4f}"
-        self.progress.step(facts)
-        self.since = now
-        if self.curve is not None:
-            write_json(self.curve, trainer.history)
+    return fit(group, job, data, on_epoch=on_epoch)

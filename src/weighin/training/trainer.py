@@ -213,6 +213,13 @@ class Trainer:
         found = agreement(self.validation.labels, predicted, self.validation.classes)
         return {"f1": round(found.f1, 6), "accuracy": round(found.accuracy, 6)}
 
+    def is_finite(self) -> bool:
+        """Whether the last epoch's loss, and all that training changes, are numbers still."""
+        loss = self.history[-1]["loss"]
+        return math.isfinite(loss) and all(
+            bool(x.isfinite().all()) for x in self.tensors().values()
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor that training changes, by name: what a checkpoint holds."""
         names = ("weights", "statistics", "average", "average_statistics")
@@ -318,7 +325,7 @@ def _sizes(job: Job) -> list[Size]:
 def _dataset(job: Job, sizes: list[Size]) -> Dataset:
     splits = ["train", "validation"] if job.all_data else ["train"]
     images = {}
-    for size in dict.fromkeys(sizes):
+    for size in dict.fromkeys(sizes or [job.spec.input]):
         packs = [read_packed(job.packed, split, size) for split in splits]
         parts = [pack.images for pack in packs]
         images[size] = np.concatenate(parts) if job.all_data else parts[0]  # a memory map

@@ -20,8 +20,14 @@ from weighin.files import write_bytes
 from weighin.network.build import build
 from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
+from weighin.progress import say
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
+OWN_FIX = (
+    "set train.weights to a file of float32 safetensors of the rows that are trained "
+    "(search.enabled: false and search.network name them), or to null"
+)
+COUNTER = "num_batches_tracked"  # of a batch norm: nothing depends on it
 FIX = "rebuild the stage that wrote the weights: dvc repro"
 
 
@@ -53,21 +59,24 @@ def write_weights(path: Path, weights: Weights) -> None:
     write_bytes(path, safetensors.numpy.save({k: weights[k] for k in sorted(weights)}))
 
 
-def read_weights(path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the weights in a file.
+def read_weights(path: Path, fix: str = FIX) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights in a file, without counters of batch norms.
 
     Raises:
-        NetworkError: it is missing, is not safetensors, or holds other numbers than float32.
+        NetworkError: it cannot be read, is not safetensors, or holds other numbers than float32.
     """
     try:
         arrays = safetensors.numpy.load(Path(path).read_bytes())
     except FileNotFoundError:
-        raise NetworkError(f"{path} does not exist", FIX) from None
-    except SafetensorError as error:
-        raise NetworkError(f"{path} is not a safetensors file: {error}", FIX) from None
+        raise NetworkError(f"{path} does not exist", fix) from None
+    except OSError as error:
+        raise NetworkError(f"{path} cannot be read: {error.strerror}", fix) from None
+    except (SafetensorError, KeyError) as error:  # a KeyError names a type that NumPy has not
+        raise NetworkError(f"{path} is not a file of float32 safetensors: {error}", fix) from None
+    arrays = {name: array for name, array in arrays.items() if COUNTER not in name}
     odd = sorted(name for name, array in arrays.items() if array.dtype != np.float32)
     if odd:
-        raise NetworkError(f"{path}: {odd[0]} is {arrays[odd[0]].dtype}, not float32", FIX)
+        raise NetworkError(f"{path}: {odd[0]} is {arrays[odd[0]].dtype}, not float32", fix)
     return arrays
 
 
@@ -93,6 +102,41 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
         target.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
 
 
+def initial_weights(path: Path, module: nn.Module) -> Weights:
+    """Return the weights in a file for a module of the same rows; its head may be another one.
+
+    The head (the last convolution or linear layer) stays the module's own where the file holds one
+    of other shapes, or none.
+
+    Raises:
+        NetworkError: another layer is missing, unknown or of another shape, or is not finite.
+    """
+    given, own = dict(read_weights(path, OWN_FIX)), module_weights(module)
+    head = {name for name in own if name.rpartition(".")[0] == head_name(module)}
+    if any(name not in given or given[name].shape != own[name].shape for name in head):
+        say(f"{path}: its head is for other classes, so the head is trained from the start")
+        given |= {name: own[name] for name in head}
+    faults = [f"{name} is missing" for name in sorted(own.keys() - given.keys())]
+    faults += [f"{name} is unknown" for name in sorted(given.keys() - own.keys())]
+    for name in sorted(own.keys() & given.keys()):
+        if given[name].shape != own[name].shape:
+            faults.append(f"{name} is {given[name].shape} and must be {own[name].shape}")
+        elif not np.isfinite(given[name]).all():
+            faults.append(f"{name} holds NaN or infinity")
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        problem = f"{path} does not fit the network: {', '.join(faults[:3])}{more}"
+        raise NetworkError(problem, OWN_FIX)
+    return given
+
+
+def head_name(module: nn.Module) -> str:
+    """Return the name of the layer that gives the logits: the last convolution or linear one."""
+    layers = dict(module.named_modules())
+    heads: list[str] = [name for name, x in layers.items() if isinstance(x, nn.Conv2d | nn.Linear)]
+    return heads[-1]
+
+
 def _named(module: nn.Module) -> dict[str, Tensor]:
     named = dict(module.named_parameters()) | dict(module.named_buffers())
-    return {name: named[name] for name in sorted(named) if "num_batches_tracked" not in name}
+    return {name: named[name] for name in sorted(named) if COUNTER not in name}
