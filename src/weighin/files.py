@@ -67,7 +67,7 @@ def replace_folder(target: Path, aside: Path | None = None) -> Iterator[Path]:
     draft = target.parent / f".{target.name}.draft"
     inside = False
     try:
-        _clear(draft, target)
+        recover_folder(target)
         draft.mkdir(parents=True)
         inside = True
         yield draft
@@ -80,10 +80,12 @@ def replace_folder(target: Path, aside: Path | None = None) -> Iterator[Path]:
             raise
         raise _unwritten(target, error) from error
     finally:
-        _clear(draft, target)
+        recover_folder(target)
 
 
-def _clear(draft: Path, target: Path) -> None:
+def recover_folder(target: Path) -> None:
+    """Put back the folder that a killed `replace_folder` had moved away, and clear its draft."""
+    draft = target.parent / f".{target.name}.draft"
     with contextlib.suppress(OSError):
         if not target.exists():
             (draft / OLD).rename(target)

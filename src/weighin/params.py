@@ -21,6 +21,9 @@ RENAMED: dict[str, str] = {  # a parameter's old dotted name: its new one
     "decompose.cut_channels": "decompose.prune_channels",
     "decompose.cut_epochs": "decompose.prune_epochs",
     "recipe.augment.colour": "recipe.augment.color",
+    "prepare.faults.deep": "prepare.faults.sixteen_bit",
+    "prepare.faults.alike_names": "prepare.faults.name_collision",
+    "prepare.faults.outside": "prepare.faults.escaping_link",
 }
 
 
@@ -50,7 +53,7 @@ class Faults(Section):
     damaged: Annotated[Policy, parameter("a JPEG with errors in it, complete all the same")]
     animated: Annotated[Policy, parameter("keeps the first frame")]
     cmyk: Annotated[Policy, parameter("converted to RGB")]
-    deep: Annotated[Policy, parameter("16-bit; scaled to 8")]
+    sixteen_bit: Annotated[Policy, parameter("16-bit; scaled to 8")]
     transparent: Annotated[Policy, parameter("a palette with transparency; laid on white")]
     rotated: Annotated[Policy, parameter("turned upright by its EXIF orientation")]
     extreme_aspect: Annotated[Policy, parameter("one side over `max_aspect` times the other")]
@@ -58,10 +61,10 @@ class Faults(Section):
     duplicate: Annotated[Policy, parameter("the same bytes twice: drop keeps one")]
     contradiction: Annotated[Policy, parameter("the same bytes under two classes: drop drops all")]
     near_duplicate: Annotated[Policy, parameter("within `near_bits`: keep keeps them in one split")]
-    alike_names: Annotated[
+    name_collision: Annotated[
         Policy, parameter("names that differ only by case or Unicode form: drop keeps one")
     ]
-    outside: Annotated[Literal["drop", "fail"], parameter("a symlink that leaves the folder")]
+    escaping_link: Annotated[Literal["drop", "fail"], parameter("a symlink that leaves the folder")]
     small_class: Annotated[Policy, parameter("a class with under `min_per_class` images")]
     min_per_class: Annotated[int, parameter("", "images", 2, 10**6)]
 

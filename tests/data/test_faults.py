@@ -47,7 +47,7 @@ def animated() -> bytes:
     return encoded(photo(505), "GIF", save_all=True, append_images=[photo(506)])
 
 
-def deep() -> bytes:
+def sixteen_bit() -> bytes:
     values = np.asarray(photo(507).convert("L")).astype(np.uint16) * 257
     return encoded(Image.fromarray(values), "PNG")
 
@@ -60,7 +60,7 @@ FILES: dict[str, tuple[str, bytes]] = {  # fault: the policy that decides on it,
     "damaged": ("damaged", jpeg_with_an_error()),
     "animated": ("animated", animated()),
     "cmyk": ("cmyk", encoded(photo(502).convert("CMYK"))),
-    "16-bit": ("deep", deep()),
+    "16-bit": ("sixteen_bit", sixteen_bit()),
     "palette-transparency": ("transparent", transparent()),
     "exif-rotated": ("rotated", turned()),
     "extreme-aspect": ("extreme_aspect", encoded(photo(508, 20, 201))),
@@ -267,7 +267,7 @@ def test_names_that_differ_by_case_or_unicode_form(source: Path, params: Prepare
     for number, name in enumerate(new):
         write(source / "train" / name, encoded(photo(700 + number)))
     report, out = run(source, with_policy(params, small_class="keep"))
-    found = {name: other for fault, name, done, other in table(out) if fault == "alike-names"}
+    found = {name: other for fault, name, done, other in table(out) if fault == "name-collision"}
     assert found == {
         **{f"a/{number:03}.jpg": "A" for number in range(8)},  # the class itself
         **{name: "A" for name in new if not name.startswith("A/")},
@@ -277,16 +277,18 @@ def test_names_that_differ_by_case_or_unicode_form(source: Path, params: Prepare
     (source / "train/A/other.jpg").unlink()
     (source / "train/A/more.jpg").unlink()
     (source / "train/A").rmdir()
-    report, out = run(source, with_policy(params, alike_names="drop"))
+    report, out = run(source, with_policy(params, name_collision="drop"))
     assert table(out) == sorted(
         [
-            ("alike-names", "a/x.jpg", "dropped", "a/X.jpg"),
-            ("alike-names", f"a/{composed}", "dropped", f"a/{apart}"),
-            ("alike-names", "a/straße/1.jpg", "dropped", "a/STRASSE"),
+            ("name-collision", "a/x.jpg", "dropped", "a/X.jpg"),
+            ("name-collision", f"a/{composed}", "dropped", f"a/{apart}"),
+            ("name-collision", "a/straße/1.jpg", "dropped", "a/STRASSE"),
         ]
     )
-    message = fails_beside(source, with_policy(params, alike_names="fail"))
-    assert message.startswith("3 faults must not pass:\nalike-names: a/straße/1.jpg (a/STRASSE)\n")
+    message = fails_beside(source, with_policy(params, name_collision="fail"))
+    assert message.startswith(
+        "3 faults must not pass:\nname-collision: a/straße/1.jpg (a/STRASSE)\n"
+    )
 
 
 def fifo(path: Path) -> None:
@@ -317,9 +319,9 @@ def to_itself(path: Path) -> None:
     ("make", "fault", "detail"),
     [
         (fifo, "unreadable", "not a plain file"),
-        (to_a_file_outside, "outside", "a link out of the folder"),
-        (to_a_folder_inside, "outside", "a link to a folder"),
-        (to_a_folder_outside, "outside", "a link to a folder"),
+        (to_a_file_outside, "escaping-link", "a link out of the folder"),
+        (to_a_folder_inside, "escaping-link", "a link to a folder"),
+        (to_a_folder_outside, "escaping-link", "a link to a folder"),
         (to_nothing, "unreadable", "a link to nothing"),
         (to_itself, "unreadable", "a link to nothing"),
     ],
@@ -331,7 +333,7 @@ def test_what_is_no_file(
     report = prepare(source, source.parent / "work", params, 0, 1)
     assert table(source.parent / "work") == [(fault, HURT, "dropped", detail)]
     assert (report["files"], report["images"]) == (16, 16)
-    message = fails_beside(source, with_policy(params, outside="fail", unreadable="fail"))
+    message = fails_beside(source, with_policy(params, escaping_link="fail", unreadable="fail"))
     assert message == f"1 fault must not pass:\n{fault}: {HURT} ({detail})"
 
 
@@ -371,13 +373,13 @@ def test_a_folder_that_cannot_be_listed(
     scandir = os.scandir
 
     def refusing(path: Any) -> Any:
-        if str(path).endswith("/b"):
+        if str(path).rstrip("/").endswith("/b"):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("weighin.data.listing.os.scandir", refusing)
+    monkeypatch.setattr("weighin.file_names.os.scandir", refusing)
     assert fails(source, params) == (
-        f"cannot list {source}/train/b: Permission denied\n"
+        f"cannot list {source}/train/b/: Permission denied\n"
         "  to fix: make the folder readable for this user (chmod -R a+rX), then run again"
     )
 

@@ -15,9 +15,11 @@ import pytest
 from photos import encoded, photo, tree, write
 
 from weighin.data.importing import Options, import_data
+from weighin.data.marks import write_mark
 from weighin.errors import DataError, OutputError
 from weighin.files import read_json, sha256_tree
 from weighin.images import decode
+from weighin.label_csv import Columns
 
 
 def rows(data: Path) -> list[tuple[str, str, str]]:
@@ -47,17 +49,33 @@ def test_a_tree(tmp_path: Path) -> None:
     write(source / "Glass/scene 7/a.jpg", encoded(photo(9)))
     write(source / ".hidden/a.jpg", b"x")
     write(source / "stray.txt", b"x")
+    write(source / "stray.jpg", b"x")
     (source / "Metal/out.jpg").symlink_to("/etc/passwd")
     report = import_data(source, tmp_path / "data")
     assert report == {
         "kind": "folder",
         "images": 4,
         "classes": {"Glass": 3, "Metal": 1},
-        "missing": ["Metal/out.jpg: a link out of the folder", "stray.txt: not in a class folder"],
-        "skipped": {},
+        "validation": 0,
+        "missing": [],
+        "skipped": {
+            "a .txt file, no image": 1,
+            "a link out of the folder": 1,
+            "not in a class folder": 1,
+        },
+        "such_as": {
+            "a .txt file, no image": "stray.txt",
+            "a link out of the folder": "Metal/out.jpg",
+            "not in a class folder": "stray.jpg",
+        },
+        "notes": [],
         "wide_groups": [],
     }
-    assert read_json(tmp_path / "data/import.json") == report
+    mark = read_json(tmp_path / "data/import.json")
+    assert mark.pop("sha256") == {
+        name: sha256_tree(tmp_path / "data" / name) for name in ("train", "train.csv")
+    }
+    assert mark == report
     assert rows(tmp_path / "data") == [
         ("Glass/000.jpg", "Glass", ""),
         ("Glass/001.jpg", "Glass", ""),
@@ -77,27 +95,24 @@ def test_a_folder_that_is_in_every_class_is_no_group(tmp_path: Path) -> None:
     assert {row[2] for row in rows(tmp_path / "data")} == {""}
 
 
-def test_a_tree_of_trees_names_the_one_to_take(tmp_path: Path) -> None:
-    write(tmp_path / "src/train/Glass/a.jpg", b"x")
-    assert fails(tmp_path / "src", tmp_path / "data") == (
-        f"{tmp_path}/src holds a folder train, which is no class\n"
-        f"  to fix: name {tmp_path}/src/train instead, and the test images with --test"
-    )
-
-
 def test_what_is_no_source(tmp_path: Path) -> None:
     into = tmp_path / "data"
     (tmp_path / "empty").mkdir()
-    write(tmp_path / "notes.txt", b"x")
+    write(tmp_path / "notes.doc", b"x")
+    write(tmp_path / "flat/1.jpg", b"x")
+    fix = "name a folder that holds one folder a class, or a CSV of file names and classes"
     assert fails(tmp_path / "empty", into) == (
-        f"{tmp_path}/empty holds no image in a class folder\n"
-        "  to fix: bring a data set in with `weighin import FOLDER|CSV|COCO`"
+        f"{tmp_path}/empty holds no image in a class folder\n  to fix: {fix}"
+    )
+    assert fails(tmp_path / "flat", into) == (
+        f"{tmp_path}/flat holds no image in a class folder; 1 left out: not in a class folder\n"
+        f"  to fix: {fix}"
     )
     assert fails(tmp_path / "none", into) == (
         f"{tmp_path}/none does not exist\n  to fix: name a folder, a CSV file or a COCO file"
     )
-    assert fails(tmp_path / "notes.txt", into) == (
-        f"{tmp_path}/notes.txt is no folder, .csv or .json\n  to fix: name one of these"
+    assert fails(tmp_path / "notes.doc", into) == (
+        f"{tmp_path}/notes.doc is no folder, .csv or .json\n  to fix: name one of these"
     )
 
 
@@ -130,7 +145,7 @@ def test_columns_are_guessed(tmp_path: Path, text: str) -> None:
 def test_columns_are_given(tmp_path: Path) -> None:
     text = "filename,class,photo,kind,street\nx,y,a.jpg,Glass,1\nx,y,b.jpg,Metal,2\n"
     source = table(tmp_path, text, "elsewhere", ("a.jpg", "b.jpg"))
-    options = Options(tmp_path / "elsewhere", "photo", "kind", "street")
+    options = Options(tmp_path / "elsewhere", Columns("photo", "kind", "street"))
     import_data(source, tmp_path / "data", options)
     wanted = [("Glass/a.jpg", "Glass", "1"), ("Metal/b.jpg", "Metal", "2")]
     assert rows(tmp_path / "data") == wanted
@@ -142,21 +157,26 @@ def test_columns_are_given(tmp_path: Path) -> None:
         (
             "a,b\n1,2\n",
             Options(),
-            "{csv} has none of the columns filename, file_name, file, image, image_path, path, "
-            "image_id, name; it has a, b\n"
-            "  to fix: name the columns that hold file names and classes",
+            "{csv} has no column that is known to hold file names; it has a, b\n"
+            "  to fix: name the columns that hold file names and classes (--filename-column, "
+            "--class-column), or call them filename and class",
         ),
         (
             "filename,class\nx.jpg,Glass\n",
-            Options(label="kind"),
+            Options(columns=Columns(label="kind")),
             '{csv} has no column "kind"; it has filename, class\n'
-            "  to fix: name the columns that hold file names and classes",
+            "  to fix: name the columns that hold file names and classes (--filename-column, "
+            "--class-column), or call them filename and class",
         ),
-        ("", Options(), "{csv} has no header\n  to fix: give it one such as filename,class"),
+        (
+            "",
+            Options(),
+            "{csv} is empty\n  to fix: give it a header such as filename,class, and rows",
+        ),
         (
             "filename,class\nx.jpg,Glass\ny.jpg,Glass\n",
             Options(),
-            "none of the 2 files that {csv} names is in {folder}\n"
+            "none of the 2 files that {csv} names is in {folder}, such as x.jpg\n"
             "  to fix: name the folder of the images with --images",
         ),
         (
@@ -168,8 +188,9 @@ def test_columns_are_given(tmp_path: Path) -> None:
         (
             'filename,class\na.jpg,"' + "x" * 140_000 + '"\n',
             Options(),
-            "{csv} is not CSV: field larger than field limit (131072)\n"
-            "  to fix: save it as CSV in UTF-8",
+            "{csv}, line 2: field larger than field limit (131072)\n"
+            '  to fix: write a value that holds a quote as "...""...", '
+            "or save the table anew as CSV",
         ),
     ],
 )
@@ -182,7 +203,8 @@ def test_csv_errors(tmp_path: Path, text: str, options: Options, message: str) -
 def test_a_csv_that_is_not_text(tmp_path: Path) -> None:
     source = write(tmp_path / "labels.csv", b"\xff\xfe\0")
     assert fails(source, tmp_path / "data") == (
-        f"{source} is not UTF-8 text\n  to fix: save it as CSV in UTF-8"
+        f"{source} is not text in UTF-8, UTF-16 or Windows-1252\n"
+        "  to fix: save it as CSV in UTF-8, with the columns filename,class"
     )
 
 
@@ -239,7 +261,6 @@ def test_a_test_folder_and_its_truth(tmp_path: Path) -> None:
     assert known == "filename,class\n0.jpg,A\n1.jpg,B\n"
 
     # the next import keeps that test, and replaces everything else
-    write(tmp_path / "data/stale", b"x")
     other = tree(tmp_path / "other", {"C": 2, "D": 1}) / "train"
     import_data(other, tmp_path / "data")
     assert names(tmp_path / "data") == [
@@ -262,8 +283,9 @@ def test_a_test_folder_and_its_truth(tmp_path: Path) -> None:
 
 def test_the_test_of_the_drawn_set_goes_with_it(tmp_path: Path) -> None:
     source = tree(tmp_path, {"A": 1, "B": 1}) / "train"
-    for name in ("demo.json", "test/0.jpg", "test_truth.csv", "train/Glass/0.jpg"):
+    for name in ("test/0.jpg", "test_truth.csv", "train/Glass/0.jpg"):
         write(tmp_path / "data" / name, b"x")
+    write_mark(tmp_path / "data", "demo.json", {})
     import_data(source, tmp_path / "data")
     wanted = ["import.json", "train.csv", "train/A/000.jpg", "train/B/000.jpg"]
     assert names(tmp_path / "data") == wanted
@@ -273,7 +295,7 @@ def test_a_test_folder_without_files(tmp_path: Path) -> None:
     source = tree(tmp_path, {"A": 1}) / "train"
     (tmp_path / "none").mkdir()
     assert fails(source, tmp_path / "data", Options(test=tmp_path / "none")) == (
-        f"{tmp_path}/none holds no file\n  to fix: name the flat folder of the test images"
+        f"{tmp_path}/none holds no file\n  to fix: name the folder of the test images"
     )
 
 
@@ -367,7 +389,8 @@ def test_annotations_left_out_are_counted(tmp_path: Path) -> None:
         "its box does not fit its image": 1,
         "its category has no class": 1,
         "its image is not listed": 1,
-        "no box with an area": 4,
+        "a run-length mask without a box": 1,
+        "no box with an area": 3,
     }
 
 
@@ -415,9 +438,12 @@ def test_a_mapping_of_other_categories(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2"),
-        ("[]", "is not a COCO file: KeyError 'categories'"),
-        ('{"categories": 3}', "is not a COCO file: TypeError 'int' object is not iterable"),
-        ('{"categories": [], "images": [{}]}', "is not a COCO file: KeyError 'id'"),
+        ("[]", "is not a COCO file: it holds no object"),
+        ('{"categories": [], "images": []}', "is not a COCO file: it has no list `annotations`"),
+        (
+            '{"categories": 3, "images": [], "annotations": []}',
+            "is not a COCO file: it has no list `categories`",
+        ),
         ("[" * 100_000, "is not JSON: maximum recursion depth exceeded"),
     ],
 )
@@ -425,7 +451,7 @@ def test_what_is_no_coco_file(tmp_path: Path, text: str, problem: str) -> None:
     source = write(tmp_path / "coco.json", text.encode())
     found = fails(source, tmp_path / "data")
     assert found.startswith(f"{source} {problem}")
-    fix = "give a JSON file with images, annotations, categories"
+    fix = "give a JSON file with the lists images, annotations and categories"
     assert found.endswith(f"\n  to fix: {fix}")
 
 
@@ -462,7 +488,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     first = tree(tmp_path / "first", {"A": 1, "B": 1}) / "train"
     import_data(first, tmp_path / "data")
     before = sha256_tree(tmp_path / "data")
-    monkeypatch.setattr("weighin.data.importing.shutil.copyfileobj", full)
+    monkeypatch.setattr("weighin.data.import_index.shutil.copyfileobj", full)
     with pytest.raises(OutputError) as caught:
         import_data(tree(tmp_path / "other", {"C": 9}) / "train", tmp_path / "data")
     assert str(caught.value) == (
@@ -501,7 +527,7 @@ def slowly(path):
 
 where = sys.argv[1]
 if where == "copying":
-    importing.ImportIndex.copy = lambda self, source, row: slowly(source)
+    importing.ImportIndex.copy = lambda self, folder, name, row: slowly(name)
 else:
     rename = Path.rename
     def renaming(self, target):

@@ -15,36 +15,41 @@ from weighin.parallel import cores
 @click.option("--filename-column", help="Column of a CSV; guessed when left out.")
 @click.option("--class-column", help="Column of a CSV; guessed when left out.")
 @click.option("--group-column", help="Images of one group stay in one split.")
+@click.option("--split-column", help="Says train, validation or test; none: choose a split.")
+@click.option("--classes", type=click.Choice(["outer", "inner"]), help="Class folders of a tree.")
 @click.option("--mapping", type=EXISTING, help="CSV from COCO category to class.")
 @click.option("--margin", type=click.FloatRange(0, 2), default=0.1, show_default=True)
-@click.option("--test", type=EXISTING, help="Flat folder of unlabelled test images.")
+@click.option("--boxes", type=click.Choice(["stored", "upright"]), help="Pixels of COCO boxes.")
+@click.option("--validation", type=EXISTING, help="Folder of class folders to validate on.")
+@click.option("--test", type=EXISTING, help="Test images, in class folders or not.")
 @click.option("--truth", type=EXISTING, help="CSV of the test images' classes.")
+@click.option("--force", is_flag=True, help="Move a data/ of your own to data.before-N.")
 @click.option("--record/--no-record", default=True, help="Record data/ in data.dvc with DVC.")
 def import_command(
     source: Path,
-    images: Path | None,
     filename_column: str | None,
     class_column: str | None,
     group_column: str | None,
-    mapping: Path | None,
-    margin: float,
-    test: Path | None,
-    truth: Path | None,
+    split_column: str | None,
+    force: bool,
     record: bool,
+    **options: Any,
 ) -> None:
     """Bring a data set in as data/: a folder of class folders, a CSV, or a COCO file.
 
     \b
-    weighin import photos/train --test photos/public --truth photos/public_truth.csv
+    weighin import photos --test photos/public --truth photos/public_truth.csv
     weighin import labels.csv --images photos
     weighin import annotations.json --mapping categories.csv
     """
-    from weighin.data import importing, versioning
+    from weighin.data import versioning
+    from weighin.data.importing import Options, import_data
+    from weighin.label_csv import Columns
 
-    options = importing.Options(
-        images, filename_column, class_column, group_column, mapping, margin, test, truth
-    )
-    report = importing.import_data(source, Path("data"), options)
+    if record:
+        versioning.check_recordable(Path())
+    columns = Columns(filename_column, class_column, group_column, split_column)
+    report = import_data(source, Path("data"), Options(columns=columns, **options), force)
     for line in _arrived(report):
         click.echo(line)
     if record:
@@ -55,12 +60,20 @@ def _arrived(report: dict[str, Any]) -> list[str]:
     """Return what came in and what did not, in words."""
     classes = ", ".join(f"{name} {many:,}" for name, many in report["classes"].items())
     lines = [f"{report['images']:,} images of {len(report['classes'])} classes: {classes}"]
+    if report["validation"]:
+        lines.append(f"{report['validation']:,} of them are the validation split that came with it")
     if report["missing"]:
         lines.append(f"missing: {len(report['missing']):,}, such as {report['missing'][0]}")
-    lines += [f"left out, for {reason}: {many:,}" for reason, many in report["skipped"].items()]
+    lines += [
+        f"{many:,} left out: {reason}, such as {report['such_as'][reason]}"
+        for reason, many in report["skipped"].items()
+    ]
     if "test" in report:
-        lines.append(f"{report['test']['images']:,} test images")
-    return [*lines, "all of it in data/import.json"]
+        test = report["test"]
+        unlabelled = test.get("without_truth", test["images"])
+        known = f"; {unlabelled:,} have no known class" if unlabelled else ""
+        lines.append(f"{test['images']:,} test images{known}")
+    return [*lines, *report["notes"], "all of it in data/import.json"]
 
 
 @click.command("demo-data")

@@ -1,96 +1,110 @@
 """A COCO file: boxes or polygons become crops with a margin, categories become classes.
 
-Format: https://cocodataset.org/#format-data ("images", "annotations", "categories").
+Format: https://cocodataset.org/#format-data ("images", "annotations", "categories"). An annotation
+with neither box nor mask labels its whole image, as in COCO Camera Traps. What tools and people
+leave odd in an entry leaves out that entry, counted by reason, and not the file.
 """
 
 import json
-import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weighin.data.table import CLASSES, read_csv
 from weighin.errors import DataError
-from weighin.images import Pixels, Size
+from weighin.images import Size
+from weighin.label_csv import CLASSES, read_table
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
-SAME_ASPECT = 0.02  # a picture may be a scaled copy of the annotated one, not another shape
+FORM = "give a JSON file with the lists images, annotations and categories"
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One annotated object."""
+    """One annotated object; without a box it is the whole image."""
 
     annotation: str
     label: str
-    box: Box
+    box: Box | None
+    size: Size  # annotated (H, W) of its image; 0 where it is not known
+    group: str = ""
 
 
 @dataclass
 class Coco:
     """What a COCO file asks for."""
 
-    sizes: dict[str, Size] = field(default_factory=dict)  # file name: annotated (H, W)
     crops: dict[str, list[Crop]] = field(default_factory=dict)  # file name: its crops
-    skipped: Counter[str] = field(default_factory=Counter)  # reason: annotations
+    skipped: Counter[str] = field(default_factory=Counter)  # reason: entries
+    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first such entry
 
-    def counts(self) -> dict[str, int]:
-        """Return how many annotations each class has."""
-        labels = Counter(crop.label for crops in self.crops.values() for crop in crops)
-        return dict(sorted(labels.items()))
+    def skip(self, reason: str, entry: str) -> None:
+        """Count an entry that is left out."""
+        self.skipped[reason] += 1
+        self.such_as.setdefault(reason, entry)
 
     def words(self) -> str:
         """Return what the file asks for in a line."""
-        counts = self.counts()
-        listed = "".join(f", {label} {count:,}" for label, count in counts.items())
+        labels = Counter(crop.label for crops in self.crops.values() for crop in crops)
+        listed = "".join(f", {label} {count:,}" for label, count in sorted(labels.items()))
         left = "".join(f"; {many:,} left out: {why}" for why, many in sorted(self.skipped.items()))
-        return f"annotations of a class: {sum(counts.values()):,}{listed}{left}"
+        return f"annotations of a class: {labels.total():,}{listed}{left}"
 
 
-def read_coco(path: Path, mapping: Path | None = None) -> Coco:
+def read_coco(path: Path, mapping: Path | None = None, group: str | None = None) -> Coco:
     """Return the crops of a COCO file; `mapping` is a CSV from category to class.
 
     Without a mapping a category is its own class. With one, a category whose class is empty or
-    that is not listed is left out and counted.
+    that is not listed is left out and counted. `group` is the key of an image's group; without it
+    the crops of one image are one.
 
     Raises:
-        DataError: not a COCO file, or a mapping that names no category of it.
+        DataError: not a COCO file, an id of two files or of two categories, or a mapping that
+            names no category of it.
     """
-    data = _load(path)
-    try:
-        names = {item["id"]: str(item["name"]) for item in data["categories"]}
-        files = {item["id"]: item for item in data["images"]}
-        labels = read_mapping(mapping, names) if mapping else names
-        coco = Coco()
-        crops: dict[str, list[Crop]] = defaultdict(list)
-        for item in data["annotations"]:
-            image, label = files.get(item["image_id"]), labels.get(item["category_id"], "")
-            box = box_of(item)
-            reason = _reason(image, label, box, item)
-            if reason or image is None or box is None:
-                coco.skipped[reason] += 1
-                continue
-            name = str(image["file_name"])
-            coco.sizes[name] = (int(image.get("height", 0)), int(image.get("width", 0)))
-            crops[name].append(Crop(str(item["id"]), label, box))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = f"{path} is not a COCO file: {type(error).__name__} {error}"
-        raise DataError(problem, "give a JSON file with images, annotations, categories") from None
-    coco.crops = dict(sorted(crops.items()))
+    lists = _load(path)
+    coco = Coco()
+    names = _categories(path, lists["categories"], coco)
+    images = _images(path, lists["images"], group, coco)
+    labels = read_mapping(mapping, names) if mapping else names
+    crops: dict[str, list[Crop]] = defaultdict(list)
+    boxed = any(isinstance(item, dict) and _has_box(item) for item in lists["annotations"])
+    for number, item in enumerate(lists["annotations"]):
+        if not isinstance(item, dict):
+            coco.skip("an annotation that is no object", f"annotation number {number}")
+            continue
+        name, size, own_group = images.get(_key(item.get("image_id")), ("", (0, 0), ""))
+        label = labels.get(_key(item.get("category_id")), "")
+        box, fault = box_of(item, boxed)
+        if not name:
+            fault = "its image is not listed"
+        elif not label:
+            fault = "its category has no class"
+        own = _key(item.get("id")) or str(number)
+        if fault:
+            coco.skip(fault, f"annotation {own}")
+        elif box or not any(c.box is None and c.label == label for c in crops[name]):
+            crops[name].append(Crop(own, label, box, size, own_group or (name if box else "")))
+    coco.crops = {name: crops[name] for name in sorted(crops) if crops[name]}
     return coco
 
 
-def read_mapping(path: Path, categories: dict[Any, str]) -> dict[Any, str]:
+def read_mapping(path: Path, categories: dict[str, str]) -> dict[str, str]:
     """Return {category id: class}; the CSV's columns are guessed by what they hold.
 
     The category column is the one with most of the file's category names in it, else most of
     their ids; the class column is called class, label or the like.
     """
-    header, rows = read_csv(path)
+    table = read_table(path, header=True)
+    rows, header = table.records(), table.header
     by_name = {name: key for key, name in categories.items()}
-    by_id = {str(key): key for key in categories}
-    choices = [(_hits(rows, n, known), known, n) for known in (by_name, by_id) for n in header]
+    by_id = {key: key for key in categories}
+    choices = [
+        (len({row[title] for row in rows} & known.keys()), known, title)
+        for known in (by_name, by_id)
+        for title in header
+    ]
     hits, known, source = max(choices, key=lambda choice: choice[0])
     target = next((n for n in header if n.lower() in CLASSES and n != source), None)
     if target is None or hits == 0:
@@ -101,62 +115,117 @@ def read_mapping(path: Path, categories: dict[Any, str]) -> dict[Any, str]:
     return {known[row[source]]: row[target] for row in rows if row[source] in known}
 
 
-def box_of(item: dict[str, Any]) -> Box | None:
-    """Return an annotation's box, from its polygons if it has no `bbox`; None without an area."""
-    box = item.get("bbox")
-    if box:
-        left, top, width, height = map(float, box)
-        corners = (left, top, left + width, top + height)
-    else:
-        polygons = item.get("segmentation")
-        if not isinstance(polygons, list) or not any(polygons):
-            return None
-        xs = [float(x) for polygon in polygons for x in polygon[0::2]]
-        ys = [float(y) for polygon in polygons for y in polygon[1::2]]
-        corners = (min(xs), min(ys), max(xs), max(ys))
-    finite = all(abs(edge) < 1e9 for edge in corners)  # also False for NaN
-    return corners if finite and corners[0] < corners[2] and corners[1] < corners[3] else None
+def box_of(item: dict[str, Any], boxed: bool = True) -> tuple[Box | None, str]:
+    """Return an annotation's box, and why it has none; neither where it labels the whole image.
 
-
-def cut(pixels: Pixels, box: Box, annotated: Size, margin: float) -> Pixels | None:
-    """Return the box's pixels with `margin` (a share of its sides) around it, inside the picture.
-
-    Every pixel that the box touches counts. A box drawn on a picture of another size is scaled
-    with it. None: the shapes differ, or the box lies outside.
+    The box of an annotation without one is that of its polygons. `boxed` says whether any of the
+    file has a box: where none has, empty ones stand for whole images too.
     """
-    height, width = pixels.shape[:2]
-    tall, wide = annotated if all(annotated) else (height, width)
-    if abs((height / tall) / (width / wide) - 1) > SAME_ASPECT:
-        return None
-    left, top, right, bottom = box
-    more_x, more_y = margin * (right - left), margin * (bottom - top)
-    x0 = max(0, math.floor((left - more_x) * width / wide))
-    x1 = min(width, math.ceil((right + more_x) * width / wide))
-    y0 = max(0, math.floor((top - more_y) * height / tall))
-    y1 = min(height, math.ceil((bottom + more_y) * height / tall))
-    return pixels[y0:y1, x0:x1] if x0 < x1 and y0 < y1 else None
+    bbox, mask = item.get("bbox"), item.get("segmentation")
+    if str(item.get("iscrowd") or 0) not in ("0", "False", "false"):
+        return None, "a crowd, not an object"
+    if (bbox is None and mask is None) or not boxed:
+        return None, ""
+    numbers = _numbers(bbox) if isinstance(bbox, list) else None
+    if numbers and len(numbers) == 4:
+        left, top, width, height = numbers
+        corners = (left, top, left + width, top + height)
+    elif isinstance(mask, list) and (points := _points(mask)):
+        xs, ys = points[0::2], points[1::2]
+        corners = (min(xs), min(ys), max(xs), max(ys))
+    elif isinstance(mask, dict) and not bbox:
+        return None, "a run-length mask without a box"
+    else:
+        return None, "its box is not four numbers" if bbox else "no box with an area"
+    finite = all(abs(edge) < 1e9 for edge in corners)  # also False for NaN
+    if finite and corners[0] < corners[2] and corners[1] < corners[3]:
+        return corners, ""
+    return None, "no box with an area"
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, list[Any]]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist", "name an existing COCO file") from None
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "name a COCO file") from None
     except (ValueError, RecursionError) as error:
-        fix = "give a JSON file with images, annotations, categories"
-        raise DataError(f"{path} is not JSON: {error}", fix) from None
-    return data if isinstance(data, dict) else {}
+        raise DataError(f"{path} is not JSON: {error}", FORM) from None
+    if not isinstance(data, dict):
+        raise DataError(f"{path} is not a COCO file: it holds no object", FORM)
+    for name in ("images", "annotations", "categories"):
+        if not isinstance(data.get(name), list):
+            raise DataError(f"{path} is not a COCO file: it has no list `{name}`", FORM)
+    return data
 
 
-def _reason(image: Any, label: str, box: Box | None, item: dict[str, Any]) -> str:
-    if image is None:
-        return "its image is not listed"
-    if not label:
-        return "its category has no class"
-    if item.get("iscrowd"):
-        return "a crowd, not an object"
-    return "" if box else "no box with an area"
+def _key(value: Any) -> str:
+    """Return an id as text, so that 7, 7.0 and "7" are one; empty if there is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None or isinstance(value, dict | list) else str(value).strip()
 
 
-def _hits(rows: list[dict[str, str]], column: str, known: dict[str, Any]) -> int:
-    return len({row[column] for row in rows} & known.keys())
+def _entries(items: list[Any], what: str, name: str, coco: Coco) -> Iterable[tuple[str, str, Any]]:
+    """Yield (id, name, entry) of the entries that have both; others are left out."""
+    for number, item in enumerate(items):
+        key = _key(item.get("id")) if isinstance(item, dict) else ""
+        named = str(item.get(name) or "").strip() if isinstance(item, dict) else ""
+        if key and named:
+            yield key, named, item
+        else:
+            lacks = name.replace("_", " ") if key else "id"
+            coco.skip(f"{what} without {lacks}", f"{what} {key or f'number {number}'}")
+
+
+def _categories(path: Path, items: list[Any], coco: Coco) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for key, name, _ in _entries(items, "category", "name", coco):
+        if names.setdefault(key, name) != name:
+            raise _twice(path, f"category id {key}", names[key], name)
+    return names
+
+
+def _images(
+    path: Path, items: list[Any], group: str | None, coco: Coco
+) -> dict[str, tuple[str, Size, str]]:
+    images: dict[str, tuple[str, Size, str]] = {}
+    for key, name, item in _entries(items, "image", "file_name", coco):
+        size = (_side(item.get("height")), _side(item.get("width")))
+        own = _key(item.get(group)) if group else ""
+        if images.setdefault(key, (name, size, own))[0] != name:
+            raise _twice(path, f"image id {key}", images[key][0], name)
+    return images
+
+
+def _twice(path: Path, what: str, one: str, other: str) -> DataError:
+    return DataError(
+        f"{path}: {what} stands for {one} and for {other}, as where two files were put together",
+        "give each its own id, in the annotations too, or export the parts anew as one file",
+    )
+
+
+def _side(value: Any) -> int:
+    numbers = _numbers([value])
+    return round(numbers[0]) if numbers and 0 < numbers[0] < 1e9 else 0
+
+
+def _numbers(values: Iterable[Any]) -> list[float] | None:
+    """Return values, which may be written as texts, as numbers; None if one is none."""
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        return None
+
+
+def _points(mask: list[Any]) -> list[float]:
+    """Return the points x, y, x, y... of polygons, or of one that is not in a list of its own."""
+    polygons = mask if all(isinstance(part, list) for part in mask) else [mask]
+    numbers = [_numbers(polygon) or [] for polygon in polygons]
+    return [value for polygon in numbers for value in polygon[: len(polygon) // 2 * 2]]
+
+
+def _has_box(item: dict[str, Any]) -> bool:
+    """Return whether an annotation says anything about a place, be it readable or not."""
+    bbox, mask = item.get("bbox"), item.get("segmentation")
+    placed = any(_numbers(bbox) or (1,)) if isinstance(bbox, list) and bbox else bool(bbox)
+    return placed or isinstance(mask, dict) or bool(isinstance(mask, list) and _points(mask))

@@ -1,32 +1,33 @@
-"""Brings a data set in as data/, whole or not at all.
+"""Brings a data set in as data/, whole or not at all, and replaces nothing but an import.
 
     data/train/<Class>/...      the labelled images
-    data/train.csv              filename (below data/train), class, group
-    data/test/                  unlabelled images, flat (when a test folder is given)
+    data/train.csv              filename (below data/train), class, group; split, where one is given
+    data/test/                  the test images (when there are any)
     data/test_truth.csv         filename, class (when their truth is known)
-    data/import.json            what came in and what did not
+    data/import.json            what came in and what did not, and the hashes of the rest
 
-The source is a class-per-folder tree, a CSV of file names and classes, or a COCO file.
+The source is a tree with one folder a class, a CSV of file names and classes, or a COCO file.
 """
 
-import io
 import os
 import shutil
-from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
-from PIL import Image
-
-from weighin.data.coco import Coco, cut, read_coco
-from weighin.data.listing import class_of, list_images
-from weighin.data.table import Row, find_file, find_folder, read_rows, wide_groups
+from weighin.data import versioning
+from weighin.data.coco import read_coco
+from weighin.data.coco_crops import stored_pixels, write_crops
+from weighin.data.import_index import ImportIndex, checked_class
+from weighin.data.import_test import write_test
+from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, read_test, split_word
+from weighin.data.listing import list_files
+from weighin.data.marks import DRAWN, IMPORTED, changes, write_mark
 from weighin.errors import DataError
-from weighin.files import NEW, replace_folder, write_csv, write_json
-from weighin.images import Pixels, UnreadableImageError, decode
-
-DEMO = "demo.json"  # marks a folder that was drawn, test and all
+from weighin.file_names import Matches, find_folder, match_folder
+from weighin.files import NEW, recover_folder, replace_folder
+from weighin.label_csv import Columns, Row, read_labels
 
 
 @dataclass(frozen=True)
@@ -34,166 +35,254 @@ class Options:
     """How a source is read; None leaves it to a guess."""
 
     images: Path | None = None  # the folder that a CSV or COCO file speaks of
-    filename: str | None = None  # column names of a CSV
-    label: str | None = None
-    group: str | None = None
+    columns: Columns = field(default_factory=Columns)  # of a CSV; a split "none" is not taken
+    classes: Literal["outer", "inner"] | None = None  # which folders of a tree are classes
     mapping: Path | None = None  # COCO category to class
     margin: float = 0.1  # around a COCO box, as a share of its sides
-    test: Path | None = None  # a flat folder of unlabelled images
+    boxes: Literal["stored", "upright"] | None = None  # the pixels that COCO boxes were drawn on
+    validation: Path | None = None  # a tree of images to validate on
+    test: Path | None = None  # a folder of test images
     truth: Path | None = None  # their classes
 
 
-@dataclass
-class ImportIndex:
-    """The images that an import has copied into `folder`, and what could not be brought there."""
-
-    folder: Path
-    rows: list[Row] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)  # reason: annotations
-    taken: set[str] = field(default_factory=set)
-
-    def copy(self, source: Path, row: Row) -> None:
-        """Copy the file `source` in as `row` says."""
-        with source.open("rb") as file, self.add(row).open("wb") as copied:
-            shutil.copyfileobj(file, copied, 2**20)
-
-    def add(self, row: Row) -> Path:
-        """Return where the image of a new row is to be written."""
-        self.rows.append(row)
-        target = self.folder / row.filename
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
-
-    def named(self, label: str, filename: str, group: str) -> Row:
-        """Return a row for a file of any name: <class>/<its own name>, which no other has."""
-        parts = [part.lstrip(".") for part in PurePosixPath(filename.replace("\\", "/")).parts]
-        parts = [part for part in parts if part not in ("", "/")] or ["image"]
-        name = f"{checked_class(label)}/{parts[-1]}"
-        if name.casefold() in self.taken:
-            name = f"{label}/{'_'.join(parts)}"
-        stem, count = PurePosixPath(name), 2
-        while name.casefold() in self.taken:
-            name, count = str(stem.with_name(f"{stem.stem}_{count}{stem.suffix}")), count + 1
-        self.taken.add(name.casefold())
-        return Row(name, label, group)
-
-    def table(self) -> list[tuple[str, str, str]]:
-        """Return the rows of train.csv, sorted: filename, class, group; a wide group is none."""
-        wide = wide_groups(self.rows)
-        rows = (
-            (row.filename, row.label, "" if row.group in wide else row.group) for row in self.rows
-        )
-        return sorted(rows)
-
-    def report(self) -> dict[str, Any]:
-        """Return the facts of import.json."""
-        return {
-            "images": len(self.rows),
-            "classes": dict(sorted(Counter(row.label for row in self.rows).items())),
-            "missing": sorted(self.missing),
-            "skipped": dict(sorted(self.skipped.items())),
-            "wide_groups": wide_groups(self.rows),
-        }
-
-
-def checked_class(label: str) -> str:
-    """Return `label` if it can name a folder.
-
-    Raises:
-        DataError: it is empty, hidden or has a path in it.
-    """
-    if not label.strip() or label[0] == "." or any(c in label for c in "/\\\0\n"):
-        fix = "rename the class in the CSV, or map it with a mapping CSV"
-        raise DataError(f'class "{label}" cannot be the name of a folder', fix)
-    return label
-
-
-def import_data(source: Path, into: Path, options: Options | None = None) -> dict[str, Any]:
+def import_data(
+    source: Path, into: Path, options: Options | None = None, force: bool = False
+) -> dict[str, Any]:
     """Replace the folder `into` by the data set `source` and return what came in.
 
-    What an earlier import left there as its test stays, unless `options.test` names another; a
-    test that was drawn with the default set does not.
+    Only what an import or a drawing wrote, or what DVC keeps, is replaced; `force` moves anything
+    else to <into>.before-N. What an earlier import left there as its test stays, unless there is
+    another now; a test that was drawn with the default set does not.
 
     Raises:
-        DataError: the source is none of the three kinds, or nothing in it can be used.
+        DataError: the source is none of the three kinds, or nothing in it can be used; it and
+            `into` hold each other; `into` holds what is kept nowhere else.
         OutputError: the disk is full or the folder cannot be written; `into` is as it was.
     """
     options = options or Options()
-    with replace_folder(into) as draft:
+    recover_folder(into)
+    _check_places(source, into, options)
+    aside = _aside(into, force)
+    before = _snapshot(into)
+    with replace_folder(into, aside) as draft:
         new = draft / NEW
         index = ImportIndex(new / "train")
-        kind = _read(source, index, options)
-        report = {"kind": kind, **index.report()}
-        write_csv(new / "train.csv", ("filename", "class", "group"), index.table())
-        if options.test is not None:
-            report["test"] = _test(options.test, options.truth, new)
-        write_json(new / "import.json", report)
-        if options.test is None and into.is_dir() and not (into / DEMO).exists():
-            _keep_test(into, new)
+        kind = _read(source, into, index, options)
+        index.write_table(new / "train.csv")
+        _choose_test(index, options)
+        test = {}
+        if index.test:
+            test = {"test": write_test(index, options.truth, new)}
+        elif into.is_dir() and not (into / DRAWN).exists():
+            _keep_test(into, new, shutil.copyfile if aside else _link)
+        report = {"kind": kind, **index.report(), **test}
+        write_mark(new, IMPORTED, report)
+        if _snapshot(into) != before:
+            raise DataError(f"{into} was changed during the import", "run the same command again")
+    if aside:
+        report["notes"].append(f"what {into} was is in {aside}")
     return report
 
 
-def _read(source: Path, index: ImportIndex, options: Options) -> str:
-    if source.is_dir():
-        _tree(source, index)
-        return "folder"
+# --- what may be replaced
+
+
+def _check_places(source: Path, into: Path, options: Options) -> None:
+    """Refuse a target that is no folder, and sources inside the target or around it."""
+    if into.is_symlink() or (into.exists() and not into.is_dir()):
+        what = f"a link to {into.readlink()}" if into.is_symlink() else "a file"
+        raise DataError(f"{into} is {what}", f"move {into} away; an import makes a folder")
     if not source.exists():
         raise DataError(f"{source} does not exist", "name a folder, a CSV file or a COCO file")
-    suffix = source.suffix.lower()
-    if suffix in (".csv", ".tsv"):
-        _table(source, index, options)
-        return "csv"
-    if suffix == ".json":
-        _coco(source, index, options)
-        return "coco"
-    raise DataError(f"{source} is no folder, .csv or .json", "name one of these")
-
-
-def _tree(source: Path, index: ImportIndex) -> None:
-    listing = list_images(source)
-    if "train" in listing.classes():
-        fix = f"name {source / 'train'} instead, and the test images with --test"
-        raise DataError(f"{source} holds a folder train, which is no class", fix)
-    index.missing += [f"{name}: {why}" for f, name, why in listing.faults if f != "alike-names"]
-    for name in listing.names:
-        parts = name.split("/")
-        group = parts[1] if len(parts) > 2 else ""
-        index.copy(source / name, Row(name, class_of(name), group))
-
-
-def _table(source: Path, index: ImportIndex, options: Options) -> None:
-    rows = list(dict.fromkeys(read_rows(source, options.filename, options.label, options.group)))
-    folder = options.images or find_folder(source, rows)
-    for row in rows:
-        path = find_file(folder, row.filename)
+    target = into.resolve()
+    given = (source, options.images, options.mapping, options.validation, options.test)
+    for path in (*given, options.truth):
         if path is None:
-            index.missing.append(row.filename)
+            continue
+        real = path.resolve()
+        if real.is_relative_to(target):
+            fix = f"move it out of {into} first; what lies there goes when the import is done"
+            raise DataError(f"{path} lies in {into}, which an import replaces", fix)
+        if path != options.images and real.is_dir() and target.is_relative_to(real):
+            fix = "name the folder of the images alone"
+            raise DataError(f"{path} holds {into}, which an import replaces", fix)
+    if options.truth is not None and options.test is None:
+        raise DataError(f"{options.truth} is the truth of no test", "name its images with --test")
+
+
+def _aside(into: Path, force: bool) -> Path | None:
+    """Return where to move what `into` holds; None if it may go.
+
+    Raises:
+        DataError: it is neither an import, nor drawn, nor kept by DVC, as it is now.
+    """
+    if not into.exists() or not any(into.iterdir()):
+        return None
+    changed = [changes(into, mark) for mark in (IMPORTED, DRAWN) if (into / mark).exists()]
+    if [] in changed or versioning.kept(into):
+        return None
+    if force:
+        numbers = range(1, 10_000)
+        beside = (into.with_name(f"{into.name}.before-{number}") for number in numbers)
+        return next(path for path in beside if not path.exists())
+    names = min(changed, key=len, default=sorted(path.name for path in into.iterdir()))
+    files = sum(path.is_file() for path in into.rglob("*"))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    what = "was changed since it was imported" if changed else "was not written by an import"
+    raise DataError(
+        f"{into} {what}, and is not kept by DVC as it is: {', '.join(names[:3])}{more}. "
+        f"The import would have replaced its {files:,} files",
+        f"move {into} away, or keep it with `dvc add {into}`; "
+        f"or run again with --force, which moves it to {into}.before-1",
+    )
+
+
+def _snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the size and time of every file: enough to see whether anyone wrote there since."""
+    found = {}
+    for path in folder.rglob("*"):
+        facts = path.lstat()
+        found[str(path)] = (facts.st_size, facts.st_mtime_ns)
+    return found
+
+
+# --- the three kinds of source
+
+
+def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str:
+    suffix = source.suffix.lower()
+    if source.is_dir():
+        _tree(source, index, options)
+        kind = "folder"
+    elif suffix in (".csv", ".tsv", ".txt"):
+        _table(source, into, index, options)
+        kind = "csv"
+    elif suffix == ".json":
+        _coco(source, into, index, options)
+        kind = "coco"
+    else:
+        raise DataError(f"{source} is no folder, .csv or .json", "name one of these")
+    if options.validation is not None:
+        _validation(options.validation, index)
+    return kind
+
+
+def _tree(source: Path, index: ImportIndex, options: Options) -> None:
+    layout = read_layout(_files(source, index), source, options.classes)
+    index.notes += layout.notes
+    for reason, name in layout.left_out:
+        index.skip(reason, name)
+    given = VALIDATION in {placed.split for placed in layout.files}
+    for placed in layout.files:
+        if placed.split == TEST:
+            index.test.append((source / placed.name, placed.rest, placed.label))
         else:
-            name = row.filename + path.suffix * (path.name != PurePosixPath(row.filename).name)
-            index.copy(path, index.named(row.label, name, row.group))
+            _place(source, placed, placed.split or TRAIN if given else "", index)
+    if not index.rows:
+        left = "".join(f"; {many:,} left out: {why}" for why, many in sorted(index.skipped.items()))
+        raise DataError(
+            f"{source} holds no image in a class folder{left}",
+            "name a folder that holds one folder a class, or a CSV of file names and classes",
+        )
+    beside = source.resolve().parent
+    own = split_word(source.resolve().name)
+    for path in sorted(beside.iterdir()) if own == TRAIN else ():
+        word = split_word(path.name)
+        option = {VALIDATION: "--validation", TEST: "--test"}.get(word)
+        if option and path.is_dir() and getattr(options, word) is None and not given:
+            index.notes.append(f"{path.name}/ lies beside it and is not taken; {option} names it")
+
+
+def _files(folder: Path, index: ImportIndex) -> list[str]:
+    """Return the names of a folder's files; what is no file is counted."""
+    listing = list_files(folder)
+    for fault, name, why in listing.faults:
+        if fault != "name-collision":
+            index.skip(why, name)
+    return listing.names
+
+
+def _place(source: Path, placed: Placed, split: str, index: ImportIndex) -> None:
+    """Copy a file of a tree under its own name, or another if it has been given."""
+    name = f"{checked_class(placed.label)}/{placed.rest}"
+    if name in index.taken:
+        row = index.named(placed.label, placed.name, placed.group, split)
+    else:
+        row = Row(name, placed.label, placed.group, split)
+        index.taken |= {name, name.casefold()}
+    index.copy(source, placed.name, row)
+
+
+def _validation(folder: Path, index: ImportIndex) -> None:
+    """Take a tree as the validation split: all that came in before it is to train on."""
+    layout = read_layout(_files(folder, index), folder, "outer")
+    spelled = {row.label.casefold(): row.label for row in index.rows}
+    index.rows = [Row(r.filename, r.label, r.group, r.split or TRAIN) for r in index.rows]
+    for placed in layout.files:
+        label = spelled.get(placed.label.casefold(), placed.label)
+        own = Placed(placed.name, VALIDATION, label, placed.group, placed.rest)
+        _place(folder, own, VALIDATION, index)
+
+
+def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> None:
+    whole = options.columns.split == "none"
+    columns = replace(options.columns, split=None) if whole else options.columns
+    labels = read_labels(source, columns)
+    index.notes += labels.notes
+    for reason, many in labels.left_out.items():
+        index.skip(f"the row has {reason}", source.name, many)
+    rows = [replace(row, split="") for row in labels.rows] if whole else labels.rows
+    splits = {row.split for row in rows}
+    folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
+    for row in rows:
+        found = matches.found.get(row.filename)
+        if found is None:
+            index.missing.append(row.filename)
+        elif row.split == TEST and TRAIN in splits:
+            index.test.append((folder / found, found, row.label))
+        else:
+            split = (row.split or TRAIN) if {TRAIN, VALIDATION} <= splits else ""
+            index.copy(folder, found, index.named(row.label, found, row.group, split))
     if not index.rows:
         raise DataError(
-            f"none of the {len(rows)} files that {source} names is in {folder}",
+            f"none of the {len(rows):,} files that {source} names is in {folder}, such as "
+            f"{next(iter(index.missing), '')}",
             "name the folder of the images with --images",
         )
 
 
-def _coco(source: Path, index: ImportIndex, options: Options) -> None:
-    coco = read_coco(source, options.mapping)
-    index.skipped += coco.skipped
-    folder = options.images or source.parent
-    for name in coco.crops:
-        path = find_file(folder, name) or find_file(folder / "images", name)
-        if path is None:
-            index.missing.append(name)
-            continue
-        try:
-            pixels = decode(path.read_bytes()).pixels
-        except UnreadableImageError as error:
-            index.skipped[f"its image is unreadable ({error})"] += len(coco.crops[name])
-            continue
-        _crops(pixels, name, coco, index, options.margin)
+def _matched(
+    source: Path, names: list[str], into: Path, index: ImportIndex, options: Options
+) -> tuple[Path, Matches]:
+    """Return the folder that a table or COCO file speaks of, and what each name there means."""
+    folder = options.images or find_folder(source, names)
+    matches = match_folder(names, folder)
+    matches.refuse_ambiguous(source)
+    target = into.resolve()
+    for name, found in matches.found.items():
+        if (folder / found).resolve().is_relative_to(target):
+            fix = f"move the images out of {into} first, or name their folder with --images"
+            raise DataError(f"{name} was found in {into}, which an import replaces", fix)
+    if matches.tolerances:
+        index.notes.append(matches.words())
+    return folder, matches
+
+
+def _coco(source: Path, into: Path, index: ImportIndex, options: Options) -> None:
+    coco = read_coco(source, options.mapping, options.columns.group)
+    for reason, many in coco.skipped.items():
+        index.skip(reason, coco.such_as[reason], many)
+    folder, matches = _matched(source, list(coco.crops), into, index, options)
+    index.missing += [name for name in coco.crops if name not in matches.found]
+    files = {name: folder / found for name, found in matches.found.items()}
+    turned = stored_pixels(coco, files, options.boxes, index)
+    for name, path in files.items():
+        for crop in coco.crops[name]:
+            if crop.box is None:
+                found = matches.found[name]
+                index.copy(folder, found, index.named(crop.label, found, crop.group))
+        if boxed := [crop for crop in coco.crops[name] if crop.box is not None]:
+            write_crops(path, name, boxed, turned.get(name), index, options.margin)
     if not index.rows:
         raise DataError(
             f"none of the {len(coco.crops):,} images that {source} annotates can be used, such as "
@@ -202,49 +291,35 @@ def _coco(source: Path, index: ImportIndex, options: Options) -> None:
         )
 
 
-def _crops(pixels: Pixels, name: str, coco: Coco, index: ImportIndex, margin: float) -> None:
-    for crop in coco.crops[name]:
-        piece = cut(pixels, crop.box, coco.sizes[name], margin)
-        if piece is None:
-            index.skipped["its box does not fit its image"] += 1
-            continue
-        filename = f"{PurePosixPath(name).stem}_{crop.annotation}.jpg"
-        out = io.BytesIO()
-        Image.fromarray(piece).save(out, "JPEG", quality=95, subsampling=0)
-        index.add(index.named(crop.label, filename, name)).write_bytes(out.getvalue())
+# --- the test
 
 
-def _test(folder: Path, truth: Path | None, new: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder", "name the folder of the test images")
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for name in names if (path := find_file(folder, name)) is not None]
-    if not files:
-        raise DataError(f"{folder} holds no file", "name the flat folder of the test images")
-    (new / "test").mkdir()
-    for file in files:
-        shutil.copyfile(file, new / "test" / file.name)
-    if truth is None:
-        return {"images": len(files)}
-    known = {PurePosixPath(row.filename).name: row.label for row in read_rows(truth)}
-    pairs = [(file.name, known[file.name]) for file in files if file.name in known]
-    write_csv(new / "test_truth.csv", ("filename", "class"), pairs)
-    return {
-        "images": len(files),
-        "without_truth": len(files) - len(pairs),
-        "truth_without_image": len(known) - len(pairs),
-    }
+def _choose_test(index: ImportIndex, options: Options) -> None:
+    """Let the test of `index` be the one that `options` name, or the source's own."""
+    if options.test is None:
+        return
+    if not options.test.is_dir():
+        raise DataError(f"{options.test} is not a folder", "name the folder of the test images")
+    if index.test:
+        index.notes.append(f"the source's own test is not taken, but {options.test.name}")
+    layout = read_test(_files(options.test, index), {row.label for row in index.rows})
+    if not layout.files:
+        raise DataError(f"{options.test} holds no file", "name the folder of the test images")
+    index.notes += layout.notes
+    for reason, name in layout.left_out:
+        index.skip(f"in the test: {reason}", name)
+    index.test = [(options.test / file.name, file.rest, file.label) for file in layout.files]
 
 
-def _keep_test(into: Path, new: Path) -> None:
-    """Link the test of an earlier import, so that it is there twice until the other goes."""
+def _keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> None:
+    """Take over the test of an earlier import, so that it is there twice until the other goes."""
     if (into / "test").is_dir():
-        shutil.copytree(into / "test", new / "test", copy_function=_link)
+        shutil.copytree(into / "test", new / "test", copy_function=copy)
     if (into / "test_truth.csv").exists():
-        _link(into / "test_truth.csv", new / "test_truth.csv")
+        copy(str(into / "test_truth.csv"), str(new / "test_truth.csv"))
 
 
-def _link(source: str | Path, target: str | Path) -> None:
+def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system that has no links

@@ -1,12 +1,17 @@
 """data/ as DVC keeps it: `data.dvc` names its content, so Git's history is the data's history."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from weighin.data.marks import DRAWN, changes
 from weighin.errors import DataError, MismatchError
+from weighin.files import NEW, replace_folder
 from weighin.yaml_files import read_yaml
 
 QUIET = {"DVC_NO_ANALYTICS": "1"}
@@ -50,44 +55,111 @@ def recorded(project: Path, data: str = "data") -> str | None:
         raise DataError(f"{path} records no folder", f"run `dvc add {data}` again") from None
 
 
+def check_recordable(project: Path, data: str = "data") -> None:
+    """Check that `record` will work, before anything is written.
+
+    Raises:
+        DataError: the folder is no DVC project, or Git keeps what lies in `data`.
+    """
+    dvc(project, "root")
+    tracked = subprocess.run(
+        ["git", "ls-files", "--", data], cwd=project, capture_output=True, text=True, check=False
+    ).stdout.split("\n")[0]
+    if tracked:
+        raise DataError(
+            f"Git keeps {tracked}, and DVC cannot keep what Git does",
+            f"run `git rm -r --cached {data}` and commit that, then run the same command again",
+        )
+
+
+def held(folder: Path) -> tuple[str, bool] | None:
+    """Return DVC's hash of a folder as it is now, and whether its cache holds all of that.
+
+    None: the folder is in no DVC project, or has no .dvc file.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc_data.hashfile import load
+
+    path = folder.absolute()
+    with contextlib.suppress(DvcException, OSError), Repo(str(path.parent)) as repo:
+        (out,) = repo.find_outs_by_path(str(path))
+        now, cache = out.get_hash(), out.cache
+        tree: Any = load(cache, now) if cache.exists(now.value) else None
+        whole = tree is not None and all(cache.exists(file.value) for _, _, file in tree)
+        return str(now.value), whole
+    return None
+
+
+def kept(folder: Path) -> bool:
+    """Return whether DVC keeps a folder as it is now: in its .dvc file, or in its cache."""
+    wanted = recorded(folder.parent, folder.name)
+    found = held(folder) if wanted else None
+    return found is not None and (found[0] == wanted or found[1])
+
+
 def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:
     """Bring data/ to what data.dvc records; return one line that says where it came from.
 
-    `draw` draws the default data set, whose hash is `default`, into a folder.
+    Another version that DVC keeps, and a drawn set that was not changed, make way for it. `draw`
+    draws the default data set, whose hash is `default`, into a folder.
 
     Raises:
-        DataError: nothing is recorded, or it can be had from nowhere.
+        DataError: nothing is recorded, it can be had from nowhere, or data/ holds what is kept
+            nowhere else.
         MismatchError: what was drawn here is not what is recorded.
     """
     wanted, folder = recorded(project), project / "data"
     if wanted is None:
         fix = "bring a data set in with `weighin import FOLDER|CSV|COCO`"
         raise DataError("there is no data.dvc", fix)
+    was = ""
     if folder.exists() and any(folder.iterdir()):
-        return "data/ is there"
-    if _checkout(project):
-        return "data/ comes from DVC's cache"
-    if wanted != default:
-        dvc(project, "pull", "data.dvc")
-        return "data/ comes from the remote"
-    draw(folder)
-    record(project)
-    drawn = recorded(project)
-    if drawn != wanted:
-        (project / "data.dvc").write_text(
-            (project / "data.dvc").read_text(encoding="utf-8").replace(str(drawn), wanted),
-            encoding="utf-8",
-        )
+        now, whole = held(folder) or ("", False)
+        if now == wanted:
+            return "data/ is what data.dvc records"
+        if not whole and not ((folder / DRAWN).exists() and not changes(folder, DRAWN)):
+            raise DataError(
+                f"data/ is not what data.dvc records ({wanted}), and holds what is recorded "
+                f"nowhere{_difference(project)}",
+                "to keep it, record it with `dvc add data`; to have what data.dvc records, move "
+                "data/ away; then run `weighin fetch` again",
+            )
+        was = f"; before, it was {now}" + ", which DVC's cache keeps" * whole
+    if _tried(project, "fetch", "data.dvc") or wanted != default:
+        dvc(project, "checkout", "--force", "data.dvc")
+        return f"data/ is what data.dvc records, from DVC's cache or remote{was}"
+    with replace_folder(folder) as draft:
+        draw(draft / NEW)
+    found = held(folder)
+    if found is None or found[0] != wanted:
         raise MismatchError(
-            f"the data set drawn here is {drawn}, data.dvc records {wanted}",
+            f"the data set drawn here is {found and found[0]}, data.dvc records {wanted}",
             "install the versions of requirements.lock, remove data/ and run `weighin fetch` again",
         )
-    return "data/ was drawn, and is what data.dvc records"
+    record(project)
+    return f"data/ was drawn, and is what data.dvc records{was}"
 
 
-def _checkout(project: Path) -> bool:
+def _difference(project: Path) -> str:
+    """Return how data/ differs from what data.dvc records, where DVC can tell: `: 2 added, ...`."""
+    with contextlib.suppress(DataError, ValueError, KeyError):
+        told = json.loads(dvc(project, "data", "status", "--granular", "--json"))["uncommitted"]
+        files = {
+            kind: [name for name in names if name.startswith("data/") and not name.endswith("/")]
+            for kind, names in told.items()
+            if isinstance(names, list)
+        }
+        parts = [
+            f"{len(names):,} {kind}, such as {names[0]}" for kind, names in files.items() if names
+        ]
+        return ": " * bool(parts) + "; ".join(parts)
+    return ""
+
+
+def _tried(project: Path, *arguments: str) -> bool:
     try:
-        dvc(project, "checkout", "data.dvc")
+        dvc(project, *arguments)
     except DataError:
         return False
     return True

@@ -20,9 +20,10 @@ from pathlib import Path
 from PIL import Image
 
 from weighin.data.demo.scene import DRAWINGS, render
+from weighin.data.marks import DRAWN, changes, write_mark
 from weighin.determinism import generator
 from weighin.errors import DataError, WorkerError
-from weighin.files import NEW, read_json, replace_folder, sha256_tree, write_csv, write_json
+from weighin.files import NEW, replace_folder, write_csv
 from weighin.parallel import Pool
 from weighin.progress import Progress
 
@@ -32,7 +33,6 @@ LEAST = 60  # below it a class may have no image to train on or none to test wit
 SMALLEST = 16  # pixels
 CHUNK = 150  # images a line of progress
 QUALITY = 90
-MARK = "demo.json"
 
 Job = tuple[str, int, str]  # class, index in the class, file below the folder
 
@@ -58,8 +58,7 @@ def draw_demo(
         with replace_folder(folder) as draft:
             drawn = draft / NEW
             _fill(drawn, counts, size, seed, workers)
-            facts = {"count": count, "size": size, "seed": seed}
-            write_json(drawn / MARK, {**facts, "sha256": _hashes(drawn)})
+            write_mark(drawn, DRAWN, {"count": count, "size": size, "seed": seed})
     except BrokenProcessPool:
         problem = f"a drawing process went away; {folder} is as it was"
         raise WorkerError(problem, "run the same command again with fewer workers") from None
@@ -99,24 +98,10 @@ def check_replaceable(folder: Path) -> None:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", fix)
     held = {path.name for path in folder.iterdir()}
-    if held and MARK not in held:
+    if held and DRAWN not in held:
         raise DataError(f"{folder} holds data that was not drawn here", fix)
-    if held and not _unchanged(folder):
+    if held and changes(folder, DRAWN):
         raise DataError(f"{folder} was changed after it was drawn", fix)
-
-
-def _unchanged(folder: Path) -> bool:
-    """Whether a marked folder holds what was drawn and nothing else."""
-    try:
-        drawn = read_json(folder / MARK)["sha256"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    return bool(drawn == _hashes(folder))
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """Return the hash of each thing in a folder but the mark."""
-    return {path.name: sha256_tree(path) for path in folder.iterdir() if path.name != MARK}
 
 
 def _fill(draft: Path, counts: dict[str, int], size: int, seed: int, workers: int) -> None:

@@ -1,0 +1,119 @@
+"""The import index: what an import has copied so far, and what it left out and why."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from weighin.data.layout import VALIDATION
+from weighin.errors import DataError
+from weighin.files import write_csv
+from weighin.label_csv import Row
+
+WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tells nothing apart
+
+
+@dataclass
+class ImportIndex:
+    """The images that an import has copied into `folder`, and what could not be brought there."""
+
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+    test: list[tuple[Path, str, str]] = field(default_factory=list)  # file, name, class or empty
+    missing: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)  # reason: images, rows or annotations
+    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first one
+    notes: list[str] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+
+    def skip(self, reason: str, name: str, count: int = 1) -> None:
+        """Count what is left out."""
+        self.skipped[reason] += count
+        self.such_as.setdefault(reason, name)
+
+    def copy(self, folder: Path, name: str, row: Row) -> None:
+        """Copy the file `name` of `folder` in as `row` says; what cannot be read is left out."""
+        try:
+            file = (folder / name).open("rb")
+            file.peek(1)
+        except OSError as error:
+            self.skip(f"it cannot be read: {error.strerror}", name)
+            return
+        with file, self.add(row).open("wb") as copied:
+            shutil.copyfileobj(file, copied, 2**20)
+
+    def add(self, row: Row) -> Path:
+        """Return where the image of a new row is to be written."""
+        self.rows.append(row)
+        target = self.folder / row.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def named(self, label: str, filename: str, group: str, split: str = "") -> Row:
+        """Return a row for a file of any name: <class>/<its own name>, which no other has."""
+        parts = [part.lstrip(".") for part in PurePosixPath(filename.replace("\\", "/")).parts]
+        parts = [part for part in parts if part not in ("", "/")] or ["image"]
+        name = f"{checked_class(label)}/{parts[-1]}"
+        if name.casefold() in self.taken:
+            name = f"{label}/{'_'.join(parts)}"
+        stem, count = PurePosixPath(name), 2
+        while name.casefold() in self.taken:
+            name, count = str(stem.with_name(f"{stem.stem}_{count}{stem.suffix}")), count + 1
+        self.taken.add(name.casefold())
+        return Row(name, label, group, split)
+
+    def write_table(self, path: Path) -> None:
+        """Write train.csv; a group that tells nothing apart is none."""
+        wide = wide_groups(self.rows)
+        header: tuple[str, ...] = ("filename", "class", "group", "split")
+        rows = sorted(
+            (row.filename, row.label, "" if row.group in wide else row.group, row.split)
+            for row in self.rows
+        )
+        given = VALIDATION in {row.split for row in self.rows}
+        write_csv(path, header if given else header[:3], rows if given else [r[:3] for r in rows])
+
+    def report(self) -> dict[str, Any]:
+        """Return the facts of import.json."""
+        splits = Counter(row.split for row in self.rows)
+        return {
+            "images": len(self.rows),
+            "classes": dict(sorted(Counter(row.label for row in self.rows).items())),
+            "validation": splits[VALIDATION],
+            "missing": sorted(self.missing),
+            "skipped": dict(sorted(self.skipped.items())),
+            "such_as": dict(sorted(self.such_as.items())),
+            "notes": self.notes,
+            "wide_groups": wide_groups(self.rows),
+        }
+
+
+def checked_class(label: str) -> str:
+    """Return `label` if it can name a folder.
+
+    Raises:
+        DataError: it is empty, hidden or has a path in it.
+    """
+    if not label.strip() or label[0] == "." or any(c in label for c in "/\\\0\n"):
+        fix = "rename the class in the CSV, or map it with a mapping CSV"
+        raise DataError(f'class "{label}" cannot be the name of a folder', fix)
+    return label
+
+
+def wide_groups(rows: Iterable[Row]) -> list[str]:
+    """Return the groups that tell nothing apart, sorted.
+
+    A value such as ``split=train`` on every image would tie a whole class to one split.
+    """
+    rows = list(rows)
+    labels = Counter(row.label for row in rows)
+    groups = Counter(row.group for row in rows)
+    both = Counter((row.group, row.label) for row in rows)
+    wide = {
+        group
+        for (group, label), count in both.items()
+        if group and groups[group] > WIDE_GROUP and count * 2 > labels[label]
+    }
+    return sorted(wide)

@@ -1,0 +1,235 @@
+"""What the folders of a tree of images are: classes, groups, or the splits of a data set.
+
+    <Class>/[group/]x.jpg                  one folder a class; a folder below it is a group
+    <folder>/<folder>/<Class>/x.jpg        folders that hold all the rest are passed through
+    Training/<Class>/x.jpg, seg_test/...   splits, in any spelling; a test may have no classes
+    <Class>/train/x.jpg, <Class>/val/...   splits within each class
+
+Nothing is opened here: a tree is the names of its files, with "/" between their parts.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from weighin.errors import DataError
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval"), VALIDATION),
+    **dict.fromkeys(("evaluation", "valset", "devset", "validationset"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst", "testset", "holdout"), TEST),
+}
+FILLERS = {
+    *("seg", "set", "split", "data", "dataset", "image", "images", "img", "imgs"),
+    *("photo", "photos", "picture", "pictures", "folder", "dir", "cls"),
+}
+NO_IMAGE = re.compile(
+    r"\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|html?|pdf|docx?|xlsx?|py|ipynb|sh|m|mat|npy|npz"
+    r"|pkl|h5|zip|tar|gz|7z|rar|url|log|ini|cfg|names|cache|mp4|mov|avi)$",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One file: the split it is of, its class (empty: unlabelled) and what lies below that."""
+
+    name: str
+    split: str
+    label: str
+    group: str
+    rest: str  # the path below the class folder
+
+
+@dataclass
+class Layout:
+    """The files of a tree, each in its place, and what was seen on the way."""
+
+    files: list[Placed] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # (reason, name)
+    notes: list[str] = field(default_factory=list)
+
+
+def split_word(name: str, shared: Iterable[str] = ()) -> str:
+    """Return the split that a folder's name stands for; empty if none.
+
+    `shared` are words that the folders beside it have too: asl_train, asl_test.
+    """
+    words = [word for word in re.findall(r"[^\W\d_]+", name.lower()) if word not in FILLERS]
+    telling = [word for word in words if word not in shared]
+    return SPLIT_WORDS.get(telling[0], "") if len(telling) == 1 else ""
+
+
+def read_layout(
+    names: Sequence[str], source: object, level: Literal["outer", "inner"] | None = None
+) -> Layout:
+    """Return where the files of the tree `source` belong; `level` says which folders are classes.
+
+    Raises:
+        DataError: the splits hold no class folders, or two levels may be the classes.
+    """
+    layout = Layout()
+    names = _images(names, layout)
+    skip = _wrappers(names)
+    tops = _tops(names, skip)
+    splits = _splits(tops)
+    if splits and _deep(names, skip, splits):
+        _of_splits(names, skip, splits, layout)
+    elif splits and len(splits) == len(tops) > 1:
+        raise DataError(
+            f"{source}: its folders {_listed(tops)} hold images, not one folder a class",
+            "give a CSV of their file names and classes, or sort them into a folder a class",
+        )
+    else:
+        _of_classes(names, skip, source, level, layout)
+    return layout
+
+
+def read_test(names: Sequence[str], classes: Iterable[str]) -> Layout:
+    """Return a test's files; its folders are labels if one of them is called as a class is."""
+    layout = Layout()
+    names = _images(names, layout)
+    _of_test(names, _wrappers(names, classes), classes, layout)
+    return layout
+
+
+def _images(names: Sequence[str], layout: Layout) -> list[str]:
+    for name in names:
+        if found := NO_IMAGE.search(name):
+            layout.left_out.append((f"a {found[0].lower()} file, no image", name))
+    return [name for name in names if not NO_IMAGE.search(name)]
+
+
+def _wrappers(names: Sequence[str], classes: Iterable[str] = ()) -> int:
+    """Return how many folders are passed through: each holds all that most of the files lie in."""
+    known = {name.casefold() for name in classes}
+    skip = 0
+    while True:
+        parts = [name.split("/")[skip:] for name in names]
+        deep = [part for part in parts if len(part) > (1 if known else 2)]
+        tops = {part[0] for part in parts if len(part) > 1}
+        if len(tops) != 1 or len(deep) * 2 <= len(parts) or {t.casefold() for t in tops} & known:
+            return skip
+        skip += 1
+
+
+def _tops(names: Sequence[str], skip: int) -> list[str]:
+    parts = (name.split("/")[skip:] for name in names)
+    return sorted({part[0] for part in parts if len(part) > 1})
+
+
+def _splits(tops: Sequence[str]) -> dict[str, str]:
+    """Return {folder: split} of the folders that are called as splits are."""
+    words = [set(re.findall(r"[^\W\d_]+", top.lower())) for top in tops]
+    shared = set.intersection(*words) if len(words) > 1 else set()
+    found = {top: split_word(top, shared) for top in tops}
+    return {top: split for top, split in found.items() if split}
+
+
+def _deep(names: Sequence[str], skip: int, splits: dict[str, str]) -> bool:
+    """Return whether the folders are splits: one holds classes, and it is not the only such name.
+
+    A class may be called train: among planes and cars it is no split.
+    """
+    parts = [name.split("/")[skip:] for name in names]
+    deep = any(len(part) > 2 and splits.get(part[0]) == TRAIN for part in parts)
+    tops = {part[0] for part in parts if len(part) > 1}
+    return deep and (len(splits) > 1 or len(tops) == 1)
+
+
+def _of_splits(names: Sequence[str], skip: int, splits: dict[str, str], layout: Layout) -> None:
+    below: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        parts = name.split("/")[skip:]
+        if len(parts) > 1 and parts[0] in splits:
+            below[parts[0]].append(name)
+        else:
+            where = f"in {parts[0]}/, which is no split" if len(parts) > 1 else "not in a folder"
+            layout.left_out.append((where, name))
+    told = ", ".join(f"{top}/ is the {splits[top]} split" for top in sorted(below))
+    layout.notes.append(told)
+    for top in sorted(below, key=lambda top: splits[top] == TEST):
+        if splits[top] == TEST:
+            classes = {placed.label for placed in layout.files}
+            base = skip + 1
+            inner = ["/".join(name.split("/")[base:]) for name in below[top]]
+            _of_test(below[top], base + _wrappers(inner, classes), classes, layout)
+            continue
+        inner = ["/".join(name.split("/")[skip + 1 :]) for name in below[top]]
+        _of_classes(below[top], skip + 1 + _wrappers(inner), top, "outer", layout, splits[top])
+
+
+def _of_classes(
+    names: Sequence[str],
+    skip: int,
+    source: object,
+    level: str | None,
+    layout: Layout,
+    split: str = "",
+) -> None:
+    below: dict[str, Counter[str]] = defaultdict(Counter)  # class folder: its folders, "" for none
+    for name in names:
+        parts = name.split("/")[skip:]
+        if len(parts) > 1:
+            below[parts[0]][parts[1] if len(parts) > 2 else ""] += 1
+    inner = {name: split_word(name) for folders in below.values() for name in folders}
+    within = not split and bool(inner) and all(inner.values()) and TRAIN in inner.values()
+    if within:
+        layout.notes.append("each class folder holds the splits " + _listed(sorted(inner)))
+    elif level is None:
+        _refuse_two_levels(below, source)
+    spelled = {placed.label.casefold(): placed.label for placed in layout.files}
+    for name in names:
+        parts = name.split("/")[skip:]
+        if len(parts) < 2:
+            layout.left_out.append(("not in a class folder", name))
+            continue
+        if within:
+            own, (label, _, *rest) = inner[parts[1]], parts
+        elif level == "inner" and len(parts) > 2:
+            own, (_, label, *rest) = split, parts
+        else:
+            own, (label, *rest) = split, parts
+        label = spelled.get(label.casefold(), label) if own == VALIDATION else label
+        group = parts[0] if level == "inner" else rest[0] if len(rest) > 1 else ""
+        layout.files.append(Placed(name, own, label, group, "/".join(rest)))
+
+
+def _refuse_two_levels(below: dict[str, Counter[str]], source: object) -> None:
+    """Refuse a tree whose folders all hold folders of the same names: either may be the classes."""
+    folders = [set(found) for found in below.values()]
+    if len(folders) < 2 or any("" in found for found in folders):
+        return
+    shared, every = set.intersection(*folders), set.union(*folders)
+    if len(shared) > 1 and len(shared) * 2 >= len(every):
+        raise DataError(
+            f"{source}: its folders {_listed(sorted(below))} all hold {_listed(sorted(shared))}; "
+            "either may be the classes",
+            f"run again with --classes outer ({_listed(sorted(below))}) or --classes inner "
+            f"({_listed(sorted(shared))})",
+        )
+
+
+def _of_test(names: Sequence[str], skip: int, classes: Iterable[str], layout: Layout) -> None:
+    spelled = {name.casefold(): name for name in classes}
+    tops = _tops(names, skip)
+    labelled = any(top.casefold() in spelled for top in tops)
+    if tops and not labelled:
+        layout.notes.append(
+            f"the test's folders {_listed(tops)} are called as no class is: its images are taken "
+            "as unlabelled"
+        )
+    for name in names:
+        parts = name.split("/")[skip:]
+        label = parts[0] if labelled and len(parts) > 1 else ""
+        label = spelled.get(label.casefold(), label)
+        layout.files.append(Placed(name, TEST, label, "", "/".join(parts)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more

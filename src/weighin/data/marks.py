@@ -1,0 +1,34 @@
+"""A mark is the file by which Weigh-in knows a folder as its own, and whether it was changed since.
+
+It holds the hash of each thing beside it, and facts that are told to people.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from weighin.files import read_json, sha256_tree, write_json
+
+DRAWN, IMPORTED = "demo.json", "import.json"
+
+
+def write_mark(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
+    """Write `facts` as the JSON file `name` into a folder, with the hashes of all else in it."""
+    write_json(folder / name, {**facts, "sha256": _hashes(folder, name)})
+
+
+def changes(folder: Path, name: str) -> list[str]:
+    """Return what was added, removed or changed in a folder since it was marked: its own names.
+
+    What is marked in another form, or not at all, has changed wholly.
+    """
+    try:
+        marked = dict(read_json(folder / name)["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        marked = {}
+    held = _hashes(folder, name)
+    return sorted(path for path in marked | held if marked.get(path) != held.get(path))
+
+
+def _hashes(folder: Path, name: str) -> dict[str, str]:
+    return {path.name: sha256_tree(path) for path in folder.iterdir() if path.name != name}
