@@ -379,7 +379,7 @@ def test_a_folder_that_cannot_be_listed(
 
     monkeypatch.setattr("weighin.file_names.os.scandir", refusing)
     assert fails(source, params) == (
-        f"cannot list {source}/train/b/: Permission denied\n"
+        f"cannot list {source}/train/b: Permission denied\n"
         "  to fix: make the folder readable for this user (chmod -R a+rX), then run again"
     )
 
