@@ -119,7 +119,7 @@ def _latency(path: Path) -> float:
     import numpy as np
 
     from weighin.grading.model import open_model
-    from weighin.grading.predict import Runner
+    from weighin.grading.runtime import Runner
 
     model = open_model(path)
     runner, image = Runner(model), np.zeros((1, *model.size, 3), np.uint8)

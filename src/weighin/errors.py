@@ -8,7 +8,9 @@
     ├── ModelError          8  an ONNX file that cannot be graded
     ├── OutputError         9  a folder that cannot be written, a full disk
     ├── WorkerError        10  a worker or a cluster that went away
-    └── MismatchError      11  a rebuilt output differs from what was recorded
+    ├── MismatchError      11  a rebuilt output differs from what was recorded
+    ├── TimeLimitError     12  work that takes longer than it may
+    └── MemoryLimitError   13  work that takes more memory than it may
 
 The number is the process's exit code; 0 is success, 1 a bug, 2 wrong usage, 130 an interrupt.
 """
@@ -84,3 +86,15 @@ class MismatchError(WeighinError):
     """A rebuilt output is not the one that was recorded."""
 
     exit_code = 11
+
+
+class TimeLimitError(WeighinError):
+    """A model or a folder takes longer than it may."""
+
+    exit_code = 12
+
+
+class MemoryLimitError(WeighinError):
+    """A model or a folder takes more memory than it may."""
+
+    exit_code = 13

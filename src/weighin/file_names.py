@@ -294,3 +294,12 @@ def _last_form(one: str, other: str) -> tuple[int, str] | None:
 def _form(one: str, other: str, upto: int) -> tuple[int, str] | None:
     pairs = enumerate(FORMS[:upto])
     return next(((at, word) for at, (word, form) in pairs if form(one) == form(other)), None)
+
+
+def printable(name: str) -> str:
+    """Return a name that UTF-8, a CSV and a terminal can show.
+
+    Bytes of another encoding become ``\\udcXX``, control characters ``\\xXX``.
+    """
+    shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", name)
+    return shown.encode("utf-8", "backslashreplace").decode()

@@ -23,8 +23,8 @@ from weighin.determinism import PINS
 from weighin.errors import NetworkError
 from weighin.grading.f1 import agreement
 from weighin.grading.model import open_model
-from weighin.grading.predict import Runner
 from weighin.grading.recount import recount
+from weighin.grading.runtime import Runner
 from weighin.grading.score import Metrics, score
 from weighin.images import normalize
 from weighin.network.factorized import Factorization

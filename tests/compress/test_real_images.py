@@ -11,8 +11,8 @@ import torch
 from weighin.compress.factorize import factorize_network
 from weighin.determinism import generator
 from weighin.grading.model import open_model
-from weighin.grading.predict import Runner
 from weighin.grading.recount import recount
+from weighin.grading.runtime import Runner
 from weighin.images import load, normalize
 from weighin.network.build import build, initialize
 from weighin.network.cost import folded_macs

@@ -19,10 +19,11 @@ from weighin.compress.network_files import check_finite, write_network
 from weighin.data.pack import Packed, read_packed
 from weighin.files import write_bytes, write_json
 from weighin.grading.f1 import agreement
+from weighin.grading.graph import BATCH
 from weighin.grading.model import open_model
-from weighin.grading.predict import BATCH, Runner
 from weighin.grading.recount import counted
 from weighin.grading.risk import expected_score
+from weighin.grading.runtime import Runner
 from weighin.grading.score import Metrics, score
 from weighin.network.export import export_onnx
 from weighin.progress import say

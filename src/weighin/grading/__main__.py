@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from weighin.determinism import pin
-from weighin.errors import WeighinError
+from weighin.errors import DataError, WeighinError
+from weighin.file_names import walk
+from weighin.grading.limits import Limits, limited, seconds_for, told
 
 EXIT_CODES = (
     "exit codes: 0 graded; 2 wrong usage; 4 contest file; 5 images or truth; 7 work that the rule "
-    "does not see; 8 model; 9 output; 130 interrupted; 143 terminated. Only 0 has written anything."
+    "does not see; 8 model; 9 output; 12 takes too long; 13 takes too much memory; 130 "
+    "interrupted; 143 terminated. Only 0 has written anything."
 )
 
 
@@ -20,16 +23,28 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     signal.signal(signal.SIGTERM, _terminated)  # the first process of a container ignores it else
     options = _parser().parse_args(arguments)
+    seconds = options.seconds or seconds_for(_files(options.folder))
+    limits = Limits(seconds, options.memory * 2**20)
     try:
-        facts = _grade(options)
-    except WeighinError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return limited(lambda: _graded(options, limits), limits)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-    print("\n".join(summary(facts)))
+
+
+def _graded(options: argparse.Namespace, limits: Limits) -> int:
+    try:
+        print("\n".join(summary(_grade(options, limits))))
+    except WeighinError as error:
+        return told(error)
     return 0
+
+
+def _files(folder: Path) -> int:
+    try:
+        return sum(1 for _ in walk(folder))
+    except DataError:
+        return 0  # what is wrong with the folder is said where it is read
 
 
 def summary(facts: dict[str, Any]) -> list[str]:
@@ -51,7 +66,7 @@ def summary(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _grade(options: argparse.Namespace) -> dict[str, Any]:
+def _grade(options: argparse.Namespace, limits: Limits) -> dict[str, Any]:
     from weighin.grading.grade import grade, read_contest
     from weighin.grading.score import WASTE
 
@@ -63,6 +78,7 @@ def _grade(options: argparse.Namespace) -> dict[str, Any]:
         truth=options.truth,
         contest=contest,
         strict=options.strict,
+        limits=limits,
     )
     return result.facts
 
@@ -82,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="a params.yaml whose `contest` section holds the rules (default: the waste contest)",
     )
+    parser.add_argument(
+        "--seconds", type=float, help="time that it may take (default: 60, and 0.5 an image)"
+    )
+    parser.add_argument("--memory", type=int, default=4096, help="MB that it may take (4096)")
     parser.add_argument("--strict", action="store_true", help="fail on an unreadable image")
     return parser
 

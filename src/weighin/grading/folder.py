@@ -8,7 +8,6 @@ folder, is an unreadable row and is never opened.
 """
 
 import os
-import re
 import stat
 from pathlib import Path
 
@@ -56,12 +55,3 @@ def read(folder: Path, name: str) -> bytes:
         raise UnreadableImageError("no-permission") from None
     except (OSError, RuntimeError):  # a device, a loop of links, a failing disk
         raise UnreadableImageError("not-a-file") from None
-
-
-def printable(name: str) -> str:
-    """Return a name that UTF-8, a CSV and a terminal can show.
-
-    Bytes of another encoding become ``\\udcXX``, control characters ``\\xXX``.
-    """
-    shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", name)
-    return shown.encode("utf-8", "backslashreplace").decode()

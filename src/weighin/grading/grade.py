@@ -8,25 +8,31 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from weighin.errors import OutputError, ParamsError
+from weighin.file_names import printable
 from weighin.files import canonical_json, csv_text, replacing, sha256, sweep
 from weighin.grading.f1 import Confusion
-from weighin.grading.folder import list_files, printable
+from weighin.grading.folder import list_files
 from weighin.grading.labels import HEADER, Truth, compared, read_truth
+from weighin.grading.limits import UNLIMITED, Limits
 from weighin.grading.model import Model, open_model
 from weighin.grading.predict import CLOSE, Predictions, predict
-from weighin.grading.recount import Count, counted
+from weighin.grading.recount import CEILING, Count, counted
 from weighin.grading.risk import risk
 from weighin.grading.score import WASTE, Metrics, score
+from weighin.parallel import cores
 from weighin.params import Contest
 from weighin.validation import read
 from weighin.yaml_files import read_yaml
 
 SUBMISSION, GRADE, PROBE = "submission.csv", "grade.json", ".grading"
 RESAMPLES = 10_000
+FASTEST = 1e11  # operations a second of one core: no processor of today does as many
+CHECKS = 4  # batches that are run before the first: runtime.py
 SEED = 0  # of the bootstrap: the same for everyone who grades
 
 
@@ -46,16 +52,19 @@ def grade(
     contest: Contest = WASTE,
     strict: bool = False,
     done: Callable[[int], None] | None = None,
+    limits: Limits = UNLIMITED,
 ) -> Grade:
     """Label `folder` with a model, count its work, score it if `truth` is given, write to `out`.
 
     Raises:
-        ModelError, HiddenWorkError, DataError, OutputError: nothing has been written.
+        ModelError, HiddenWorkError, DataError, OutputError, TimeLimitError, MemoryLimitError:
+            nothing has been written.
     """
     out = Path(out)
     check_writable(out)
     model = open_model(Path(model_path))
     count = counted(model, Path(model_path))
+    check_limits(model, count, len(list_files(Path(folder))), limits)
     answers = _answers(truth, Path(folder), model) if truth else None
     start = time.perf_counter()
     found = predict(model, Path(folder), strict=strict, done=done)
@@ -69,6 +78,24 @@ def grade(
         facts["quality"] = quality(found, answers, count, contest)
     _write(out, submission, canonical_json(facts))
     return Grade(found, facts)
+
+
+def check_limits(model: Model, count: Count, images: int, limits: Limits) -> None:
+    """Refuse before it runs what no machine does within `limits`.
+
+    Raises:
+        TimeLimitError, MemoryLimitError: with what it takes at the least.
+    """
+    batch = model.graph.batch
+    rows = (-(-images // batch) + CHECKS) * batch
+    operations = (count.macs + count.unpriced) * rows
+    least = operations / (FASTEST * cores())
+    if least > limits.seconds:
+        raise limits.out_of_time(f"{operations:,} operations take at least {least:,.0f} s, more")
+    values = max(prod(node.data) + sum(map(prod, node.outputs)) for node in model.graph.nodes)
+    size = 4 * (values + count.parameters)
+    if size > limits.memory:
+        raise limits.out_of_memory(f"one operator takes at least {size / 2**20:,.0f} MB, more")
 
 
 def _write(out: Path, submission: str, facts: str) -> None:
@@ -158,7 +185,7 @@ def _facts(model: Model, count: Count, found: Predictions) -> dict[str, Any]:
             "fallback": model.fallback,
             "macs": count.macs,
             "parameters": count.parameters,
-            "elementwise": count.elementwise,
+            "unpriced": {"operations": count.unpriced, "at_most": CEILING * count.macs},
         },
         "images": len(found.names),
         "unreadable": dict(sorted(found.unreadable.items())),

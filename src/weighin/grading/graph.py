@@ -1,160 +1,267 @@
-"""Walks a graph that nobody vouches for and returns each operator with the shapes it works on.
+"""Makes one static graph of an ONNX file: it is checked, counted and run, and no other.
 
-`RULES` is the list of operators that may occur. An operator that is not in it is refused by name:
-the work of an unknown operator cannot be counted.
+The batch gets a fixed size. What exporters leave behind to compute shapes (Shape, Gather, Concat
+and their kin on stored numbers) is computed once, by ONNX Runtime itself, and its result stored;
+after that every operator works on activations, and onnx.shape_inference knows every shape. There
+is no second implementation of the runtime's rules here that a file could play against the first:
+whatever folding gives is what runs. runtime.py compares the shapes with those that the runtime
+produced.
 """
 
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+import onnx
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from weighin.grading import layers, layout
-from weighin.grading.model import Model, refuse
-from weighin.grading.nodes import Fact, Node, Shape, activation, whole
+from weighin.errors import ModelError
+from weighin.file_names import printable
+from weighin.grading.operators import FIX, OPERATORS, Node, Shape, Tensor, refused
+from weighin.grading.runtime import one_line, run, session
 
-Step = tuple[Node, tuple[Shape, ...]]  # an operator and the shapes of its outputs
-
+BATCH = 32  # images at once
+MAX_VALUES = 2**24  # of one activation of a batch: 64 MB
 MAX_ELEMENTS = 2**25  # of one activation of one image: 128 MB
-PROBE_BATCH = 61  # a prime: a graph that treats another batch size otherwise shows it
-
-ELEMENT_BY_ELEMENT = (
-    *("Relu", "LeakyRelu", "Elu", "Selu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish"),
-    *("Tanh", "Softplus", "Mish", "Erf", "Gelu", "Abs", "Neg", "Sqrt"),
-)
-
-RULES: dict[str, Callable[[Node], list[Fact]]] = {
-    "Conv": layers.conv,
-    "Gemm": layers.gemm,
-    "MatMul": layers.matmul,
-    "BatchNormalization": layers.batch_norm,
-    "MaxPool": layers.pool,
-    "AveragePool": layers.pool,
-    "GlobalAveragePool": layers.global_pool,
-    "GlobalMaxPool": layers.global_pool,
-    "PRelu": layers.prelu,
-    "Softmax": layers.softmax,
-    "LogSoftmax": layers.softmax,
-    **dict.fromkeys(ELEMENT_BY_ELEMENT, layers.same),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min"), layers.binary),
-    **dict.fromkeys(("Identity", "Dropout"), layers.identity),
-    "Concat": layout.concat,
-    "Split": layout.split,
-    "Slice": layout.slice_,
-    "Gather": layout.gather,
-    "Reshape": layout.reshape,
-    "Transpose": layout.transpose,
-    "Flatten": layout.flatten,
-    "Squeeze": layout.squeeze,
-    "Unsqueeze": layout.unsqueeze,
-    "Pad": layout.pad,
-    "ReduceMean": layout.reduce,
-    "ReduceMax": layout.reduce,
-    "Shape": layout.shape,
-    "Cast": layout.on_ints,
+MAX_FOLDED = 2**22  # elements of one stored tensor that folding makes
+MAX_ROUNDS = 200  # of folding
+LARGE = 1024  # elements: shape inference needs no values of larger stored tensors
+OTHER_BATCH = 61  # a prime: a graph that reads the size of the batch must not act on it
+FOLDED = {
+    *("Constant", "ConstantOfShape", "Identity", "Cast", "Gather", "Concat", "Slice", "Squeeze"),
+    *("Unsqueeze", "Reshape", "Flatten", "Transpose", "Expand", "Add", "Sub", "Mul", "Div", "Mod"),
+    *("Neg", "Floor", "Ceil", "Sqrt", "Min", "Max", "Range", "Equal", "Where", "ReduceProd"),
 }
+Known = dict[str, Any]  # stored tensors (TensorProto) by name
+Value = tuple[int, Shape | None]  # type and shape; None if a side is unknown
 
 
-def walk(model: Model) -> list[Step]:
-    """Return the operators of a model with the shapes they have on one image.
+@dataclass(frozen=True)
+class StaticGraph:
+    """A graph without free sizes, its operators in order, and the shape of each activation."""
+
+    proto: Any = field(repr=False)  # onnx.ModelProto
+    batch: int
+    nodes: tuple[Node, ...]
+    shapes: dict[str, Shape]  # of everything that is computed, and of the input
+
+    @property
+    def largest(self) -> int:
+        """The most numbers that one activation of one image has."""
+        return max(prod(shape[1:]) for shape in self.shapes.values())
+
+
+def refuse(problem: str) -> ModelError:
+    """Return the error for a model that is not gradable."""
+    return ModelError(problem, FIX)
+
+
+def independent_graph(proto: Any, fixed: int) -> StaticGraph:
+    """Return the graph of a classifier, proved not to mix the images of a batch.
+
+    Args:
+        proto: An onnx.ModelProto of one input and one output.
+        fixed: The batch that the file fixes; 0 if it is free. A batch of 1 needs no proof.
 
     Raises:
-        ModelError: an operator is unknown, does not fit, or does for one image what it does not
-            do for several; the message names it.
+        ModelError: an operator is unknown or mixes images, a shape stays unknown, something is
+            damaged, or the graph acts on the size of the batch.
     """
-    alone, many = _walk(model, 1), _walk(model, PROBE_BATCH)
-    for (node, one), (_, several) in zip(alone, many, strict=True):
-        if any(a[1:] != b[1:] for a, b in zip(one, several, strict=True)):
-            raise node.fail("it works otherwise on several images than on one")
-    return alone
+    one = static_graph(proto, fixed or 1)
+    if fixed == 1:
+        return one
+    batch = fixed or max(2, min(BATCH, MAX_VALUES // one.largest))
+    graph = static_graph(proto, batch)
+    _check_batches(one, graph)
+    if not fixed and any(node.op_type == "Shape" for node in proto.graph.node):
+        _check_batches(graph, static_graph(proto, OTHER_BATCH))
+    for node in graph.nodes:
+        OPERATORS[node.op].check(node)
+        if any(shape[:1] != (batch,) for shape in node.outputs):
+            raise node.refusal(f"{node.outputs[0]} does not hold one row for each image")
+    return graph
 
 
-def _walk(model: Model, batch: int) -> list[Step]:
-    graph = model.proto.graph
-    known = {tensor.name: _stored(tensor) for tensor in graph.initializer}
-    known["images"] = activation(batch, 3, *model.size)
-    steps = []
-    for proto, attributes in _nodes(graph):
-        node = _node(proto, attributes, known)
-        facts = _apply(node)
-        for name, fact in zip(proto.output, facts, strict=False):
-            if name in known:
-                raise node.fail(f"it overwrites {name}")
-            known[name] = fact
-        if any(fact.kind == "activation" for fact in facts):
-            steps.append((node, tuple(fact.shape for fact in facts)))
-    logits = known.get("logits")
-    if logits is None or logits.kind != "activation":
-        raise refuse("`logits` is not computed from `images`")
-    if logits.shape != (batch, len(model.classes)):
-        raise refuse(f"`logits` comes out as {logits.shape}, not one number a class")
-    return steps
+def static_graph(proto: Any, batch: int) -> StaticGraph:
+    """Return the graph of `proto` for batches of `batch` images.
+
+    Raises:
+        ModelError: an operator is unknown, a shape stays unknown, or something is damaged.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
+    del graph.value_info[:], graph.input[:]  # claims; and stored tensors cannot be overridden
+    for value in inputs:
+        side = value.type.tensor_type.shape.dim[0]
+        side.dim_value = side.dim_value or batch
+    graph.input.extend(inputs)
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    _fold(model)
+    shapes = _complete(model)
+    for value in graph.output:
+        for size in shapes.get(value.name, ()):
+            value.type.tensor_type.shape.dim.add().dim_value = size
+    known = {name: Tensor(shape) for name, shape in shapes.items()}
+    known |= {t.name: Tensor(tuple(t.dims), array(t)) for t in graph.initializer}
+    return StaticGraph(model, batch, tuple(_node(n, known) for n in graph.node), shapes)
 
 
-def _nodes(graph: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
-    for proto in graph.node:
-        if proto.op_type not in RULES and proto.op_type != "Constant":
-            raise refuse(f"operator {proto.op_type} {proto.name}: its work cannot be counted")
-        if any(attribute.HasField("g") or len(attribute.graphs) for attribute in proto.attribute):
-            raise refuse(f"operator {proto.op_type} {proto.name}: it holds a graph of its own")
-        yield proto, {attribute.name: _value(proto, attribute) for attribute in proto.attribute}
+def array(tensor: Any) -> Any:
+    """Return the values of a stored tensor.
 
-
-def _value(proto: Any, attribute: Any) -> Any:
+    Raises:
+        ModelError: it holds fewer or more values than its shape says.
+    """
     try:
-        value = helper.get_attribute_value(attribute)
-    except ValueError:
-        raise refuse(
-            f"operator {proto.op_type} {proto.name}: {attribute.name} is damaged"
-        ) from None
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError):
+        raise refuse(f"tensor {printable(tensor.name[:80])} is damaged") from None
 
 
-def _node(proto: Any, attributes: dict[str, Any], known: dict[str, Fact]) -> Node:
-    for name in proto.input:
-        if name and name not in known:
-            raise refuse(f"operator {proto.op_type} {proto.name}: {name} comes from nowhere")
-    inputs = tuple(known[name] if name else None for name in proto.input)
-    label = proto.name or (proto.output[0] if proto.output else "")
-    return Node(proto.op_type, label, inputs, attributes, len(proto.output))
+def _node(proto: Any, known: dict[str, Tensor]) -> Node:
+    name = proto.name or proto.output[0]
+    if proto.op_type not in OPERATORS:
+        raise refused(proto.op_type, name, "its work cannot be counted")
+    for source in proto.input:
+        if source and source not in known:
+            raise refused(proto.op_type, name, f"{printable(source[:80])} comes from nowhere")
+    if len(proto.output) > 1 and proto.op_type != "Split":
+        raise refused(proto.op_type, name, "only its first output is allowed")
+    return Node(
+        proto.op_type,
+        name,
+        {entry.name: helper.get_attribute_value(entry) for entry in proto.attribute},
+        tuple(known[source] if source else None for source in proto.input),
+        tuple(known[result].shape for result in proto.output),
+    )
 
 
-def _apply(node: Node) -> list[Fact]:
-    if node.op == "Constant":
-        return [_constant(node)]
-    given = [fact for fact in node.inputs if fact is not None]
-    if node.op != "Shape" and given and all(fact.kind == "ints" for fact in given):
-        return layout.on_ints(node)
+def _check_batches(one: StaticGraph, other: StaticGraph) -> None:
+    """Check that a graph does the same to each image at two sizes of the batch."""
+    for name, shape in one.shapes.items():
+        if shape[1:] != other.shapes.get(name, ())[1:]:
+            raise refuse(
+                f"{printable(name[:80])} is {shape} in a batch of {one.batch} and "
+                f"{other.shapes.get(name)} in one of {other.batch}: it acts on the batch's size"
+            )
+    targets = {node.input[1] for node in one.proto.graph.node if node.op_type == "Reshape"}
+    values = {tensor.name: tensor for tensor in other.proto.graph.initializer}
+    for tensor in one.proto.graph.initializer:
+        if tensor.name not in targets and tensor != values.get(tensor.name):
+            raise refuse(f"{printable(tensor.name[:80])} depends on the size of the batch")
+
+
+def _fold(model: Any) -> None:
+    """Replace what depends on stored numbers and known shapes alone by its value."""
+    graph = model.graph
+    known: Known = {tensor.name: tensor for tensor in graph.initializer}
+    for _ in range(MAX_ROUNDS):
+        ready = [node for node in graph.node if _is_stored(node, known)]
+        if not ready and not any(node.op_type == "Shape" for node in graph.node):
+            break
+        shapes = {name: shape for name, (_, shape) in _inferred(model).items() if shape is not None}
+        shapes |= {name: tuple(tensor.dims) for name, tensor in known.items()}
+        found = _evaluated(model, ready, shapes, known) if ready else _sizes(graph, shapes)
+        if not found:
+            break
+        known |= found
+        _keep(graph.node, [node for node in graph.node if not found.keys() & set(node.output)])
+        graph.initializer.extend(found.values())
+    used = {name for node in graph.node for name in node.input}
+    _keep(graph.initializer, [tensor for name, tensor in known.items() if name in used])
+
+
+def _keep(field: Any, kept: list[Any]) -> None:
+    del field[:]
+    field.extend(kept)
+
+
+def _is_stored(node: Any, known: Known) -> bool:
+    return node.op_type in FOLDED and all(not name or name in known for name in node.input)
+
+
+def _sizes(graph: Any, shapes: dict[str, Shape]) -> Known:
+    """Return the values of the Shape operators whose input has a known shape."""
+    found = {}
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] in shapes:
+            limits = {entry.name: entry.i for entry in node.attribute}
+            sides = shapes[node.input[0]][limits.get("start", 0) : limits.get("end")]
+            found[node.output[0]] = numpy_helper.from_array(
+                np.array(sides, np.int64), node.output[0]
+            )
+    return found
+
+
+def _evaluated(model: Any, nodes: list[Any], shapes: dict[str, Shape], known: Known) -> Known:
+    """Return the values of operators on stored numbers, as ONNX Runtime computes them."""
+    for node in nodes:
+        if prod(shapes.get(node.output[0], (MAX_FOLDED + 1,))) > MAX_FOLDED:
+            raise refused(node.op_type, node.name, "its result is of absurd or unknown size")
+        if node.op_type in ("Div", "Mod"):
+            divisor = array(known[node.input[1]])  # the processor would end the process
+            if divisor.dtype.kind != "f" and np.isin(divisor, (0, -1)).any():
+                raise refused(node.op_type, node.name, "it divides whole numbers by 0 or -1")
+    needed = dict.fromkeys(name for node in nodes for name in node.input if name)
+    outputs = [node.output[0] for node in nodes]
+    graph = helper.make_graph(
+        nodes, "folded", [], [onnx.ValueInfoProto(name=name) for name in outputs]
+    )
+    graph.initializer.extend(known[name] for name in needed)
+    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    values = run(session(part, optimized=False), {})
+    arrays = zip(outputs, map(np.asarray, values), strict=True)
+    return {name: numpy_helper.from_array(values, name) for name, values in arrays}
+
+
+def _complete(model: Any) -> dict[str, Shape]:
+    """Return the shape of each input and of each result, all of them known and float32."""
+    values, shapes = _inferred(model), {}
+    names = [value.name for value in model.graph.input]
+    for node in model.graph.node:
+        names += filter(None, node.output)
+        for name in filter(None, node.output):
+            kind, sides = values.get(name, (0, None))
+            if kind != TensorProto.FLOAT or not sides:
+                raise refused(node.op_type, node.name or name, "its work cannot be counted")
+            if not 0 < prod(sides[1:]) <= MAX_ELEMENTS:
+                raise refused(node.op_type, node.name or name, f"{sides} is empty or too large")
+    for name in names:
+        sides = values[name][1]
+        if sides is None:
+            raise refuse(f"{printable(name[:80])} has no fixed size")
+        shapes[name] = sides
+    return shapes
+
+
+def _inferred(model: Any) -> dict[str, Value]:
+    """Return the type and the shape of each input and result by ONNX's own inference."""
+    skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = skeleton.graph
+    graph.name = "skeleton"
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= LARGE:
+            graph.initializer.append(tensor)
+        else:
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.append(value)
     try:
-        facts = RULES[node.op](node)
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError):
-        raise node.fail("it lacks an input or an attribute") from None
-    for fact in facts:
-        if fact.kind == "activation" and prod(fact.shape[1:]) > MAX_ELEMENTS:
-            raise node.fail(f"{fact.shape} is absurdly large")
-    if node.outputs > len(facts):
-        raise node.fail("it has more outputs than are counted")
-    return facts
+        found = shape_inference.infer_shapes(skeleton, True, strict_mode=True, data_prop=True).graph
+    except Exception as error:  # InferenceError, and whatever C++ raises
+        raise refuse(f"its shapes do not fit: {one_line(error)}") from None
+    return {v.name: _value(v) for v in [*found.value_info, *found.output, *model.graph.input]}
 
 
-def _constant(node: Node) -> Fact:
-    for name, value in node.attributes.items():
-        if name == "value":
-            return _stored(value)
-        if name in ("value_int", "value_ints"):
-            return whole(value)
-        if name in ("value_float", "value_floats"):
-            return Fact(np.shape(value), "weight")
-    raise node.fail("its value is of a kind that is not counted")
-
-
-def _stored(tensor: Any) -> Fact:
-    try:
-        values = numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError, MemoryError):
-        raise refuse(f"tensor {tensor.name} is damaged") from None
-    if tensor.data_type == TensorProto.FLOAT:
-        return Fact(values.shape, "weight")
-    return whole(values)
+def _value(value: Any) -> Value:
+    tensor = value.type.tensor_type
+    sides = tensor.shape.dim
+    known = tensor.HasField("shape") and all(side.HasField("dim_value") for side in sides)
+    return tensor.elem_type, tuple(side.dim_value for side in sides) if known else None

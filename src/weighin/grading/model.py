@@ -1,17 +1,18 @@
 """Opens an ONNX file that nobody vouches for: what it may hold is listed here, all else is refused.
 
 A gradable model is one self-contained file of at most `MAX_BYTES`, of default-domain operators
-from shapes.py, with one input `images` (batch, 3, H, W) and one output `logits` (batch, K), both
+from operators.py, with one input `images` (batch, 3, H, W) and one output `logits` (batch, K), both
 float32. Its metadata says what labels mean:
 
-    classes     JSON list of the K class names, sorted
+    classes     JSON list of the K class names, in the order of the logits
     fallback    the class of a picture that cannot be read (the commonest of the training data)
     turn_tall   "true" if tall pictures were laid on their side in training, else "false"
     macs        optional claim; recount.py compares it with what the graph does
 """
 
 import json
-from dataclasses import dataclass, field
+import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,28 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from weighin.errors import ModelError
+from weighin.file_names import printable
 from weighin.files import sha256
+from weighin.grading.graph import StaticGraph, array, independent_graph, refuse
+from weighin.grading.operators import FIX, refused
+from weighin.grading.runtime import one_line
 
 MAX_BYTES = 256 * 2**20
 MAX_NODES = 10_000
 MAX_SIDE = 1024  # pixels
 MAX_CLASSES = 100_000
-OPSETS = range(13, 22)
-TENSOR_TYPES = {TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32}
-FIX = "export the model again with `weighin` (finetune stage), or fix its exporter"
+MAX_NAME = 200  # characters of a class name
+MAX_METADATA = 2**24  # characters
+OPSETS = range(13, 24)
+TENSOR_TYPES = {TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
+JOINERS = "\u200c\u200d"  # characters of format that names of some languages need
 
 
 @dataclass(frozen=True)
 class Model:
     """A checked ONNX graph and what its metadata says."""
 
-    proto: Any = field(repr=False)  # onnx.ModelProto
+    graph: StaticGraph
     sha256: str
     size: tuple[int, int]  # (H, W) in pixels
     classes: tuple[str, ...]
@@ -50,14 +57,24 @@ def open_model(path: Path) -> Model:
     Raises:
         ModelError: names the file and the first thing in it that is not allowed.
     """
-    data = _read(Path(path))
+    data = read(Path(path))
     try:
-        return _checked(data)
+        return _gradable(parse(data), sha256(data))
     except ModelError as error:
         raise ModelError(f"{path}: {error.problem}", error.fix) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # protobuf, onnx and NumPy raise anything on a file made to harm
+        kind = type(error).__name__
+        raise ModelError(f"{path}: it is damaged ({kind}: {one_line(error)})", FIX) from None
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """Return the bytes of a file that is no larger than a model may be.
+
+    Raises:
+        ModelError: it is larger, missing or not readable.
+    """
     try:
         if not path.is_file():
             raise ModelError(f"{path} is not a file", "name an ONNX file that exists")
@@ -73,7 +90,12 @@ def _read(path: Path) -> bytes:
         ) from None
 
 
-def _checked(data: bytes) -> Model:
+def parse(data: bytes) -> Any:
+    """Return the onnx.ModelProto in `data`, a plain graph of known tensors.
+
+    Raises:
+        ModelError: names the first thing in it that is not allowed.
+    """
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -81,34 +103,25 @@ def _checked(data: bytes) -> Model:
         raise refuse("not an ONNX file") from None
     if not proto.graph.node:
         raise refuse("not an ONNX file, or one without a graph")
-    _check_model(proto)
+    _check_parts(proto)
+    for node in proto.graph.node:
+        _check_operator(node)
     _check_tensors(proto.graph)
-    facts = _metadata(proto)
-    classes = _classes(facts)
-    return Model(
-        proto=proto,
-        sha256=sha256(data),
-        size=_input_size(proto.graph),
-        classes=_check_output(proto.graph, classes),
-        fallback=_fallback(facts, classes),
-        turn_tall=_flag(facts, "turn_tall"),
-        claimed_macs=facts.get("macs"),
-    )
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:  # ValidationError, and what C++ raises
+        raise refuse(f"not valid ONNX: {one_line(error)}") from None
+    return proto
 
 
-def refuse(problem: str) -> ModelError:
-    """Return the error for a model that is not gradable."""
-    return ModelError(problem, FIX)
-
-
-def _check_model(proto: Any) -> None:
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    foreign = sorted(domain for domain in versions if domain not in ("", "ai.onnx"))
+def _check_parts(proto: Any) -> None:
+    imports = [(entry.domain or "ai.onnx", entry.version) for entry in proto.opset_import]
+    foreign = sorted(domain for domain, _ in imports if domain != "ai.onnx")
     if foreign:
-        raise refuse(f'operators of the domain "{foreign[0]}"; only ONNX\'s own are allowed')
-    version = versions.get("", versions.get("ai.onnx", 0))
-    if version not in OPSETS:
-        raise refuse(f"opset {version}; {OPSETS.start} to {OPSETS.stop - 1} are known")
+        raise refuse(f'operators of the domain "{printable(foreign[0])}"; only ONNX\'s are allowed')
+    if len(imports) != 1 or imports[0][1] not in OPSETS:
+        versions = " and ".join(str(version) for _, version in imports)
+        raise refuse(f"opset {versions}; one of {OPSETS.start} to {OPSETS.stop - 1} is known")
     for what in ("functions", "training_info"):
         if len(getattr(proto, what)):
             raise refuse(f"it holds {what}; only a plain graph is allowed")
@@ -117,30 +130,75 @@ def _check_model(proto: Any) -> None:
     for what in ("sparse_initializer", "quantization_annotation"):
         if len(getattr(proto.graph, what)):
             raise refuse(f"it holds a {what}; only dense tensors are allowed")
-    for node in proto.graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            raise refuse(f'{node.name}: operator {node.op_type} of the domain "{node.domain}"')
+
+
+def _check_operator(node: Any) -> None:
+    if not all(
+        isinstance(name, str) for name in (node.name, node.op_type, *node.input, *node.output)
+    ):
+        raise refuse("the name of an operator or of a tensor is not valid text")
+    if node.domain not in ("", "ai.onnx"):
+        raise refused(node.op_type, node.name, f'it is of the domain "{printable(node.domain)}"')
+    if any(entry.HasField("g") or len(entry.graphs) for entry in node.attribute):
+        raise refused(node.op_type, node.name, "it holds a graph of its own")
+    names = {entry.name: entry for entry in node.attribute}
+    if len(names) < len(node.attribute):
+        raise refused(node.op_type, node.name, "an attribute is given twice")
+    if names.keys() >= {"auto_pad", "pads"} and names["auto_pad"].s not in (b"", b"NOTSET"):
+        raise refused(node.op_type, node.name, "it gives pads and auto_pad")
 
 
 def _check_tensors(graph: Any) -> None:
     seen = set()
     constants = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))
     for tensor in [*graph.initializer, *constants]:
+        name = printable(str(tensor.name)[:80])
         if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
-            raise refuse(f"tensor {tensor.name} is kept in another file")
+            raise refuse(f"tensor {name} is kept in another file")
         if tensor.data_type not in TENSOR_TYPES:
-            kind = TensorProto.DataType.Name(tensor.data_type)
-            raise refuse(f"tensor {tensor.name} is {kind}; only FLOAT and INT64 are counted")
+            kinds = {number: kind for kind, number in TensorProto.DataType.items()}
+            kind = kinds.get(tensor.data_type, "of no known type")
+            raise refuse(f"tensor {name} is {kind}; only FLOAT and whole numbers are counted")
         if any(side < 0 for side in tensor.dims):
-            raise refuse(f"tensor {tensor.name} has a negative side")
+            raise refuse(f"tensor {name} has a negative side")
+        array(tensor)
     for tensor in graph.initializer:
         if tensor.name in seen:
-            raise refuse(f"two tensors are called {tensor.name}")
+            raise refuse(f"two tensors are called {printable(str(tensor.name)[:80])}")
         seen.add(tensor.name)
 
 
+def _gradable(proto: Any, digest: str) -> Model:
+    facts = _metadata(proto)
+    classes = _classes(facts)
+    size, batch = _input(proto.graph)
+    _check_output(proto.graph, len(classes))
+    graph = independent_graph(proto, batch)
+    if graph.shapes.get("logits") != (graph.batch, len(classes)):
+        shape = graph.shapes.get("logits")
+        raise refuse(f"`logits` comes out as {shape}, not one number a class for each image")
+    return Model(
+        graph=graph,
+        sha256=digest,
+        size=size,
+        classes=classes,
+        fallback=_fallback(facts, classes),
+        turn_tall=_flag(facts, "turn_tall"),
+        claimed_macs=facts.get("macs"),
+    )
+
+
 def _metadata(proto: Any) -> dict[str, str]:
-    return {entry.key: entry.value for entry in proto.metadata_props}
+    facts: dict[str, str] = {}
+    for entry in proto.metadata_props:
+        if not isinstance(entry.key, str) or not isinstance(entry.value, str):
+            raise refuse("its metadata is not valid UTF-8")
+        if entry.key in facts:
+            raise refuse(f"its metadata says `{printable(entry.key[:80])}` twice")
+        facts[entry.key] = entry.value
+    if sum(len(key) + len(value) for key, value in facts.items()) > MAX_METADATA:
+        raise refuse(f"its metadata is over {MAX_METADATA:,} characters")
+    return facts
 
 
 def _classes(facts: dict[str, str]) -> tuple[str, ...]:
@@ -152,11 +210,20 @@ def _classes(facts: dict[str, str]) -> tuple[str, ...]:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise refuse("its metadata `classes` is not a JSON list of names")
-    if names != sorted(set(names)):
-        raise refuse("its metadata `classes` is not sorted, or names a class twice")
+    if len(set(names)) < len(names):
+        raise refuse("its metadata `classes` names a class twice")
     if not 2 <= len(names) <= MAX_CLASSES:
         raise refuse(f"its metadata names {len(names)} classes; 2 to {MAX_CLASSES:,} are allowed")
+    for name in names:
+        if len(name) > MAX_NAME or any(_unprintable(character) for character in name):
+            shown = printable(name[:40])
+            raise refuse(f"the class name {shown} is no printable text of at most {MAX_NAME}")
     return tuple(names)
+
+
+def _unprintable(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category in ("Cc", "Cs", "Cf", "Zl", "Zp") and character not in JOINERS
 
 
 def _fallback(facts: dict[str, str], classes: tuple[str, ...]) -> str:
@@ -172,26 +239,26 @@ def _flag(facts: dict[str, str], name: str) -> bool:
     return facts[name] == "true"
 
 
-def _input_size(graph: Any) -> tuple[int, int]:
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
+def _input(graph: Any) -> tuple[tuple[int, int], int]:
+    """Return the (H, W) of the images, and the batch that the file fixes, 0 if it is free."""
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
     if [value.name for value in inputs] != ["images"]:
         raise refuse("its input is not one tensor called `images`")
     sides = _float_sides(inputs[0])
     if len(sides) != 4 or sides[1] != 3 or not all(1 <= side <= MAX_SIDE for side in sides[2:]):
         raise refuse(f"`images` is {sides}, not float32 (batch, 3, H, W) up to {MAX_SIDE} pixels")
-    _check_batch(sides[0], "images")
-    return sides[2], sides[3]
+    if not 0 <= sides[0] <= 1024:
+        raise refuse(f"its batch is fixed at {sides[0]:,}; 1 to 1,024 or none is allowed")
+    return (sides[2], sides[3]), sides[0]
 
 
-def _check_output(graph: Any, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _check_output(graph: Any, classes: int) -> None:
     if [value.name for value in graph.output] != ["logits"]:
         raise refuse("its output is not one tensor called `logits`")
     sides = _float_sides(graph.output[0])
-    if len(sides) != 2 or sides[1] != len(classes):
-        raise refuse(f"`logits` is {sides}, not float32 (batch, {len(classes)}): one a class")
-    _check_batch(sides[0], "logits")
-    return classes
+    if len(sides) != 2 or sides[1] != classes:
+        raise refuse(f"`logits` is {sides}, not float32 (batch, {classes}): one a class")
 
 
 def _float_sides(value: Any) -> list[int]:
@@ -200,8 +267,3 @@ def _float_sides(value: Any) -> list[int]:
     if tensor.elem_type != TensorProto.FLOAT:
         return []
     return [side.dim_value for side in tensor.shape.dim]
-
-
-def _check_batch(side: int, name: str) -> None:
-    if side != 0:
-        raise refuse(f"the batch of `{name}` is fixed at {side}; it must be free")

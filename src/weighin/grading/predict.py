@@ -5,31 +5,27 @@ queues between them; the codecs and ONNX Runtime release Python's lock. At most 
 are on their way, whatever the size of the folder.
 """
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from weighin.errors import DataError, ModelError
-from weighin.grading.folder import list_files, printable, read
-from weighin.grading.graph import walk
+from weighin.errors import DataError
+from weighin.file_names import printable
+from weighin.grading.folder import list_files, read
 from weighin.grading.model import Model
-from weighin.images import Pixels, Source, UnreadableImageError, normalize
+from weighin.grading.runtime import Logits, Runner
+from weighin.images import Pixels, Source, UnreadableImageError
 from weighin.parallel import cores
 
-BATCH = 32  # images
-MAX_VALUES = 2**24  # of one activation of a batch: 64 MB
 MAX_WORKERS = 8
 LARGE = 2**24  # pixels: pictures of more are decoded one after another, to bound the memory
 CLOSE = 1e-4  # a top-two margin in logits under which another machine might label otherwise
-Logits = npt.NDArray[np.float32]
 _large = ThreadPoolExecutor(1)  # a thread keeps the memory it once had, for its own next picture
 
 
@@ -81,44 +77,6 @@ class Predictions:
         return self.names[index], float(self.margins[index])
 
 
-class Runner:
-    """A model ready to run on one thread of the CPU; several threads may share it."""
-
-    def __init__(self, model: Model) -> None:
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports to its makers what it runs
-        import onnxruntime as ort
-
-        ort.set_default_logger_severity(4)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.use_deterministic_compute = True
-        options.log_severity_level = 4
-        try:
-            self._session: Any = ort.InferenceSession(
-                model.proto.SerializeToString(deterministic=True),
-                options,
-                providers=["CPUExecutionProvider"],
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no base but this
-            raise _refused(error) from None
-
-    def logits(self, batch: Pixels) -> Logits:
-        """Return the (B, K) logits of uint8 images (B, H, W, 3)."""
-        try:
-            (out,) = self._session.run(["logits"], {"images": normalize(batch)})
-        except Exception as error:
-            raise _refused(error) from None
-        if not np.isfinite(out).all():
-            raise ModelError("its logits are not finite", "train the model again; it diverged")
-        return out  # type: ignore[no-any-return]
-
-
-def _refused(error: Exception) -> ModelError:
-    line = " ".join(str(error).split())[:300]
-    return ModelError(f"ONNX Runtime cannot run it: {line}", "export the model again")
-
-
 def predict(
     model: Model,
     folder: Path,
@@ -138,17 +96,17 @@ def predict(
 
     Raises:
         DataError: the folder is missing or empty; with `strict`, an image cannot be read.
-        ModelError: its work cannot be counted, ONNX Runtime refuses it, or its logits are not
-            finite.
+        ModelError: ONNX Runtime refuses it, produces other shapes than were counted, mixes images,
+            or its logits are not finite.
     """
-    names, runner, size = list_files(folder), Runner(model), batch_size(model)
+    names, runner, size = list_files(folder), Runner(model), model.graph.batch
     chunks = [names[start : start + size] for start in range(0, len(names), size)]
     labels: list[int] = []
     margins: list[npt.NDArray[np.float32]] = []
     unreadable: dict[str, str] = {}
 
     def task(chunk: list[str]) -> "Batch":
-        return _label(model, runner, Path(folder), chunk)
+        return _label(model, runner, Path(folder), chunk, check=chunk is chunks[0])
 
     for batch in ordered(task, chunks, workers or min(cores(), MAX_WORKERS)):
         if strict and batch.faults:
@@ -165,12 +123,6 @@ def predict(
         margins=np.concatenate(margins),
         unreadable=unreadable,
     )
-
-
-def batch_size(model: Model) -> int:
-    """Return how many images to run at once: `BATCH`, fewer where an activation is large."""
-    largest = max(prod(shape) for _, shapes in walk(model) for shape in shapes)
-    return max(1, min(BATCH, MAX_VALUES // largest))
 
 
 @dataclass(frozen=True)
@@ -200,7 +152,7 @@ def ordered(
                 future.cancel()
 
 
-def _label(model: Model, runner: Runner, folder: Path, names: list[str]) -> Batch:
+def _label(model: Model, runner: Runner, folder: Path, names: list[str], check: bool) -> Batch:
     pixels: Pixels = np.zeros((len(names), *model.size, 3), np.uint8)
     bad: list[int] = []
     faults: dict[str, str] = {}
@@ -210,6 +162,8 @@ def _label(model: Model, runner: Runner, folder: Path, names: list[str]) -> Batc
         except UnreadableImageError as error:
             bad.append(i)
             faults[printable(name)] = str(error)
+    if check:
+        runner.check(pixels)
     logits = runner.logits(pixels)
     labels, margins = logits.argmax(axis=1), top_two_margin(logits)
     labels[bad], margins[bad] = model.classes.index(model.fallback), np.nan

@@ -21,7 +21,7 @@ from weighin.determinism import generator
 from weighin.grading.f1 import agreement
 from weighin.grading.grade import SEED
 from weighin.grading.model import Model
-from weighin.grading.predict import Runner, batch_size
+from weighin.grading.runtime import Runner
 from weighin.images import Pixels, decode
 
 MOST = 2000  # images, evenly spaced: more would take minutes and tell little more
@@ -50,7 +50,7 @@ def robustness(model: Model, prepared: Path) -> Robustness:
     every = -(-len(packed.labels) // MOST)
     rows = np.arange(0, len(packed.labels), every)
     f1s = {
-        kind: _f1(packed, rows, runner, batch_size(model), corrupt)
+        kind: _f1(packed, rows, runner, model.graph.batch, corrupt)
         for kind, (_, corrupt) in {"clean": ("", lambda image, _: image), **CORRUPTIONS}.items()
     }
     first = np.asarray(packed.images[rows[0]])
