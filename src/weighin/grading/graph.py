@@ -73,13 +73,13 @@ def independent_graph(proto: Any, fixed: int) -> StaticGraph:
         return one
     batch = fixed or max(2, min(BATCH, MAX_VALUES // one.largest))
     graph = static_graph(proto, batch)
-    _check_batches(one, graph)
-    if not fixed and any(node.op_type == "Shape" for node in proto.graph.node):
-        _check_batches(graph, static_graph(proto, OTHER_BATCH))
     for node in graph.nodes:
         OPERATORS[node.op].check(node)
         if any(shape[:1] != (batch,) for shape in node.outputs):
             raise node.refusal(f"{node.outputs[0]} does not hold one row for each image")
+    _check_batches(one, graph)
+    if not fixed and any(node.op_type == "Shape" for node in proto.graph.node):
+        _check_batches(graph, static_graph(proto, OTHER_BATCH))
     return graph
 
 
