@@ -27,7 +27,8 @@ def figures(quick: bool = False) -> Figures:
     runs = 3 if quick else 9
     help_s = times([sys.executable, "-m", "weighin", "--help"], runs)
     found = {"face.help_s": figure(help_s, "s", "under 0.3", COMMAND)}
-    if subprocess.run(NOOP, capture_output=True, text=True).stdout.endswith(UP_TO_DATE):
+    noop = subprocess.run(NOOP, capture_output=True, text=True)
+    if noop.returncode == 0 and noop.stdout.count("Running stage") == 1:
         ratios, starts = stage_starts(-(-runs // len(STAGES)))
         found["face.stage_start"] = figure(ratios, "ratio", "under 1.5", COMMAND)
         found["face.stage_start_s"] = figure(starts, "s", "under 3", COMMAND)
@@ -37,7 +38,6 @@ def figures(quick: bool = False) -> Figures:
 
 STAGES = list(read_yaml(PIPELINE)["stages"])
 NOOP = [sys.executable, "-m", "dvc", "repro"]
-UP_TO_DATE = "Data and pipelines are up to date.\n"
 
 
 def times(command: list[str], runs: int) -> list[float]:

@@ -1,5 +1,7 @@
 """What surrounds a stage: declared parameters alone, scratch space by content, plain errors."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +90,23 @@ def test_a_section_that_is_not_declared_cannot_be_read(project):
 def test_a_stage_that_is_not_declared(project):
     with pytest.raises(ParamsError, match=r"dvc\.yaml has no stage other"):
         stage.run("other", lambda s: None)
+
+
+def test_a_stage_runs_the_code_under_the_working_folder(project):
+    shutil.copytree(ROOT / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (project / "stages").mkdir()
+    (project / "stages/toy.py").write_text(
+        "import os, weighin\nfrom weighin.stage import main\n"
+        "main(lambda stage: print(weighin.__file__, os.environ['PYTHONPATH']))\n"
+    )
+    command = [sys.executable, "stages/toy.py"]
+    other = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=project, env=other, capture_output=True, text=True)
+    own = project / "src"
+    assert done.stdout.split() == [str(own / "weighin/__init__.py"), f"{own}:{ROOT / 'src'}"]
+    shutil.rmtree(own)  # negative control: without code of its own, what is on the path runs
+    done = subprocess.run(command, cwd=project, env=other, capture_output=True, text=True)
+    assert done.stdout.split()[0] == str(ROOT / "src/weighin/__init__.py")
 
 
 def test_a_problem_is_two_lines_and_an_exit_code(project, capsys):

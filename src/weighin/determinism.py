@@ -8,6 +8,7 @@ are not yet set; call it before NumPy or torch is imported.
 import hashlib
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,12 +34,17 @@ def pinned() -> bool:
 
 def pin() -> None:
     """Make this process a pinned one, restarting its interpreter once if need be."""
-    if pinned():
+    restart_with(PINS)
+
+
+def restart_with(variables: Mapping[str, str]) -> None:
+    """Restart the interpreter with these environment variables, unless it has them already."""
+    if variables.items() <= os.environ.items():
         return
     loaded = sorted({"numpy", "torch"} & sys.modules.keys())
     if loaded:
         raise RuntimeError(f"pin() must run before {' and '.join(loaded)} is imported")
-    os.environ.update(PINS)
+    os.environ.update(variables)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -13,13 +13,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from weighin.determinism import pin
+from weighin.determinism import PINS, restart_with
 from weighin.errors import DataError, ParamsError, WeighinError
-from weighin.files import fingerprint, sha256_tree
-from weighin.params import Params, load
-from weighin.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from weighin.params import Params
 
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 SCRATCH = Path(".weighin/scratch")
@@ -31,7 +31,7 @@ class Stage:
     """One run of a stage: its parameters, and a folder whose content survives a kill."""
 
     name: str
-    params: Params
+    params: "Params"
     scratch: Path
 
 
@@ -48,11 +48,29 @@ class Undeclared:
         )
 
 
-def main(body: Callable[[Stage], None]) -> None:
-    """Run `body` as the stage whose file this process was started with, and exit."""
-    pin()
+def main(body: Callable[[Stage], None], pinned: bool = True) -> None:
+    """Run `body` as the stage whose file this process was started with, and exit.
+
+    The interpreter is restarted once where it lacks the pins, or imported another `weighin` than
+    the one in the project: a queued or temporary experiment is a copy of the project with code of
+    its own, and that code is what it records.
+    """
     name = Path(sys.argv[0]).stem
+    restart_with((PINS if pinned else {}) | _own_source())
     leave(exit_code(lambda: run(name, body)))
+
+
+def _own_source() -> dict[str, str]:
+    """Return the variable that makes Python import the `weighin` under the working folder."""
+    own = Path("src").absolute()
+    if not (own / "weighin/stage.py").is_file() or (own / "weighin/stage.py").samefile(__file__):
+        return {}
+    others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    if others[:1] == [str(own)]:
+        print(f"error: Python does not import weighin from {own}", file=sys.stderr)
+        print("  to fix: start Python without -E, -I and -P", file=sys.stderr)
+        sys.exit(DataError.exit_code)
+    return {"PYTHONPATH": os.pathsep.join([str(own), *others])}
 
 
 def run(name: str, body: Callable[[Stage], None]) -> None:
@@ -61,6 +79,8 @@ def run(name: str, body: Callable[[Stage], None]) -> None:
     Scratch space is left where it is if `body` does not end well, and found again by the next run
     of the same stage on the same contents; it goes when the stage is done.
     """
+    from weighin.params import load
+
     entry = declaration(name)
     params = restricted(load(PARAMS), name, entry)
     root = SCRATCH / name
@@ -132,6 +152,8 @@ def declaration(name: str) -> Mapping[str, Any]:
     Raises:
         ParamsError: it has no such stage.
     """
+    from weighin.yaml_files import read_yaml
+
     stages = read_yaml(PIPELINE)["stages"]
     if name not in stages:
         raise ParamsError(f"{PIPELINE} has no stage {name}", f"add it to {PIPELINE}")
@@ -139,12 +161,12 @@ def declaration(name: str) -> Mapping[str, Any]:
     return entry
 
 
-def restricted(params: Params, name: str, entry: Mapping[str, Any]) -> Params:
+def restricted(params: "Params", name: str, entry: Mapping[str, Any]) -> "Params":
     """Return `params` with each section that the stage does not name put out of reach."""
     named = {str(key).partition(".")[0] for key in entry.get("params", ())}
     hidden = {
         field.name: Undeclared(name, field.name)
-        for field in dataclasses.fields(Params)
+        for field in dataclasses.fields(params)
         if field.name not in named
     }
     return dataclasses.replace(params, **hidden)  # type: ignore[arg-type]
@@ -152,6 +174,9 @@ def restricted(params: Params, name: str, entry: Mapping[str, Any]) -> Params:
 
 def stage_fingerprint(entry: Mapping[str, Any]) -> str:
     """Return what stands for the contents and the values that a stage depends on."""
+    from weighin.files import fingerprint, sha256_tree
+    from weighin.yaml_files import read_yaml
+
     values = read_yaml(PARAMS)
     return fingerprint(
         {

@@ -42,7 +42,9 @@ def test_a_second_repro_does_nothing_and_says_so(built):
     start = time.process_time(), time.perf_counter()
     done = run(built, "dvc", "repro")
     assert time.perf_counter() - start[1] < 30  # under 5 s where nothing else runs
-    assert done.stdout.splitlines()[-1] == "Data and pipelines are up to date."
+    ran = [line for line in done.stdout.splitlines() if line.startswith("Running stage")]
+    assert ran == ["Running stage 'inputs':"]  # looks at the files that parameters name
+    assert (done.stderr, "> python stages/inputs.py" in done.stdout) == ("", True)
     assert (built / "dvc.lock").read_bytes() == before
     assert not (built / ".weighin/scratch/train").exists()
 

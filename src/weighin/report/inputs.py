@@ -29,6 +29,7 @@ T = TypeVar("T")
 class Inputs:
     """The paths that the report reads, relative to the project's folder."""
 
+    named_files: Path = Path("work/inputs")
     prepare: Path = Path("work/prepare")
     search: Path = Path("work/search")
     tune: Path = Path("work/tune")

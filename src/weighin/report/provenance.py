@@ -7,7 +7,8 @@ https://slsa.dev/provenance/v1. Where the fields are and what they mean here:
     buildType               `dvc repro` of this pipeline
     externalParameters      params.yaml, less the knobs that only say how many hands do the work
     internalParameters      the environment that pins the instruction set
-    resolvedDependencies    the data, the truth, the locked packages, the code, the params
+    resolvedDependencies    the data, the truth, the locked packages, the files that params name,
+                            the code, the params
     builder.version         Python and the packages that compute
     byproducts              every stage's files and the rest of the submission
 
@@ -25,7 +26,7 @@ from typing import Any
 
 from weighin.data.versioning import recorded
 from weighin.determinism import PINS
-from weighin.files import canonical_json, sha256, sha256_file
+from weighin.files import canonical_json, read_json, sha256, sha256_file
 from weighin.params import Params
 from weighin.report.inputs import Inputs
 
@@ -92,6 +93,7 @@ def build_definition(inputs: Inputs, params: Params) -> Json:
         "resolvedDependencies": [
             *_data(inputs.data_record),
             *(_file(path) for path in files if path.exists()),
+            *_named_files(inputs.named_files),
             described("params", sha256=sha256(canonical_json(values).encode())),
             *([_tree(inputs.stages, "stages")] if inputs.stages.exists() else []),
             _tree(Path(__file__).parents[1], "src/weighin"),
@@ -117,6 +119,14 @@ def _data(record: Path) -> Iterable[Json]:
     md5 = recorded(record.parent, record.stem)
     if md5 is not None:
         yield described(record.stem, dvcMd5=md5)
+
+
+def _named_files(folder: Path) -> Iterable[Json]:
+    """Yield the files of one's own that parameters name, as the stage `inputs` recorded them."""
+    for path in sorted(folder.glob("*.json")):
+        for facts in read_json(path).values():
+            if "sha256" in facts:
+                yield described(facts["name"], sha256=facts["sha256"])
 
 
 def _stages(inputs: Inputs) -> Iterable[Json]:

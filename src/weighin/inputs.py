@@ -1,0 +1,96 @@
+"""The files that parameters name, recorded so that an edit of one reruns what reads it.
+
+To DVC `search.network: net.yaml` is a text. The stage `inputs` therefore runs whenever the pipeline
+does, copies each named file and writes its hash into work/inputs/<section>.json; the stages that
+read the file depend on that. What comes with the package is known by its name alone: its content
+is code.
+"""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weighin.errors import ParamsError
+from weighin.files import NEW, replace_folder, sha256_file, write_json
+from weighin.progress import say
+
+if TYPE_CHECKING:
+    from weighin.params import Params
+
+PACKAGE = Path(__file__).parent
+SHIPPED = {"search.network": "network/rows", "search.space": "search/spaces"}
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A parameter that names a file, and the file, or None for what comes with the package."""
+
+    parameter: str
+    name: str
+    path: Path | None
+
+    def facts(self) -> dict[str, str]:
+        """Return the name, and the hash of a file of one's own."""
+        return {"name": self.name} | ({"sha256": sha256_file(self.path)} if self.path else {})
+
+
+def named_files(params: "Params") -> list[NamedFile]:
+    """Return what the parameters that are in use name.
+
+    Raises:
+        ParamsError: a named file is not there.
+    """
+    search = params.search
+    used = {"search.space": search.space} if search.enabled else {"search.network": search.network}
+    return [_found(parameter, name) for parameter, name in used.items() if name is not None]
+
+
+def _found(parameter: str, name: str) -> NamedFile:
+    shipped = sorted(path.stem for path in (PACKAGE / SHIPPED[parameter]).glob("*.yaml"))
+    if name in shipped:
+        return NamedFile(parameter, name, None)
+    if not Path(name).is_file():
+        raise ParamsError(
+            f"{parameter} is {name}: neither a file here nor one of {', '.join(shipped)}",
+            f"write {name}, or name another; a queued or temporary experiment holds only what Git "
+            f"tracks: git add {name}",
+        )
+    return NamedFile(parameter, name, Path(name))
+
+
+def record(params: "Params", out: Path) -> None:
+    """Write the folder `out`: a JSON file for each section that names files, and their copies.
+
+    Raises:
+        ParamsError: a named file is not there.
+        OutputError: `out` cannot be written.
+    """
+    sections: dict[str, dict[str, Any]] = {name.split(".")[0]: {} for name in SHIPPED}
+    files = named_files(params)
+    with replace_folder(out) as draft:
+        (draft / NEW).mkdir()
+        for file in files:
+            section, _, key = file.parameter.partition(".")
+            sections[section][key] = file.facts()
+            if file.path is not None:
+                shutil.copyfile(file.path, draft / NEW / f"{file.parameter}{file.path.suffix}")
+        for section, facts in sections.items():
+            write_json(draft / NEW / f"{section}.json", facts)
+    for file in files:
+        if file.path is not None and _is_untracked(file.path):
+            say(
+                f"{file.parameter}: Git does not track {file.name}; `git add {file.name}`, for "
+                "`weighin verify` and for queued experiments"
+            )
+
+
+def _is_untracked(path: Path) -> bool:
+    """Whether a file lies in a Git repository that does not track it."""
+    command = ["git", "ls-files", "--others", "--", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no Git here
+        return False
+    return bool(done.stdout.strip())
