@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from weighin.cli import data, model, proof, study
+from weighin.cli import contest, data, model, proof, study
 from weighin.stage import exit_code, leave
 
 QUICK = {"--help", "-h", "--version"}
@@ -87,5 +87,9 @@ for command in (
     study.certificates,
     proof.sign,
     proof.verify,
+    contest.submit,
+    contest.preflight,
+    contest.leaderboard,
+    contest.contest,
 ):
     cli.add_command(command)

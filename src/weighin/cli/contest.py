@@ -1,0 +1,151 @@
+"""The commands of a contest: submit and preflight for who enters, leaderboard for who organizes."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from weighin.cli.paths import ANY, EXISTING
+
+
+@click.command()
+@click.argument("out", type=ANY, default="submission.zip")
+def submit(out: Path) -> None:
+    """Write what is handed in as one ZIP file, checked: model, labels, metrics, provenance, card.
+
+    \b
+    weighin submit team.zip
+    """
+    from weighin.contest.bundle import submit
+
+    names = submit(Path(), out)
+    click.echo(f"{out}: {', '.join(names)}; next: weighin preflight {out}")
+
+
+@click.command()
+@click.argument("bundle", type=EXISTING, default="submission")
+@click.option("--container", help="Grade in this image, as the organizer does: weighin-grader.")
+@click.option("--seconds", type=float, default=120.0, show_default=True)
+@click.option("--memory", type=int, default=4096, show_default=True, help="MB.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def preflight(
+    bundle: Path, container: str | None, seconds: float, memory: int, as_json: bool
+) -> None:
+    """Try a submission as the organizer will: the same grader, limits, and awkward images.
+
+    \b
+    weighin preflight team.zip
+    weighin preflight submission/model.onnx --json
+    """
+    from weighin.contest.bundle import preflight, verdict
+    from weighin.contest.grading import Limits, in_container, in_process
+    from weighin.files import canonical_json
+
+    run = in_container(container) if container else in_process
+    checks = preflight(bundle, run, Limits(seconds, memory))
+    if as_json:
+        click.echo(canonical_json(verdict(checks)), nl=False)
+    else:
+        for check in checks:
+            click.echo(
+                f"{'ok ' if check.ok else 'FIX'}  {check.name}{check.said and ': '}{check.said}"
+            )
+    if not all(check.ok for check in checks):
+        sys.exit(8)
+
+
+@click.command()
+@click.argument("submissions", type=EXISTING)
+@click.argument("out", type=ANY)
+@click.option("--test", type=EXISTING, required=True, help="Folder of the test images.")
+@click.option("--truth", type=EXISTING, required=True, help="CSV of their classes.")
+@click.option("--contest", type=EXISTING, help="A params.yaml with the rules.")
+@click.option("--container", help="Grade in containers of this image, such as weighin-grader.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seconds", type=float, help="Of one submission; 60, and 0.5 an image by default.")
+@click.option("--memory", type=int, default=4096, show_default=True, help="MB of one submission.")
+@click.option("--public-share", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the parts and the resamples.")
+@click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True)
+@click.option("--rebuild", type=click.IntRange(0), default=0, help="Rebuild so many of the best.")
+@click.option("--data", type=EXISTING, help="The training data that they are rebuilt on.")
+def leaderboard(
+    submissions: Path,
+    out: Path,
+    test: Path,
+    truth: Path,
+    contest: Path | None,
+    container: str | None,
+    jobs: int,
+    seconds: float | None,
+    memory: int,
+    public_share: float,
+    seed: int,
+    resamples: int,
+    rebuild: int,
+    data: Path | None,
+) -> None:
+    """Grade every submission of a folder and rank them; go on where an earlier run ended.
+
+    Each is an .onnx file, a folder or a ZIP file, graded in a process of its own or in a container.
+
+    \b
+    weighin leaderboard entries board --test secret --truth secret.csv
+    weighin leaderboard entries board --test secret --truth secret.csv --container weighin-grader
+    """
+    from weighin.contest.grading import Limits, in_container, in_process
+    from weighin.contest.leaderboard import (
+        Options,
+        leaderboard,
+        lines_of,
+        with_rebuilt,
+        write_board,
+    )
+    from weighin.grading.grade import read_contest
+    from weighin.grading.score import WASTE
+
+    options = Options(
+        test=test,
+        truth=truth,
+        contest=read_contest(contest) if contest else WASTE,
+        run=in_container(container) if container else in_process,
+        limits=Limits(seconds, memory),
+        jobs=jobs,
+        public_share=public_share,
+        seed=seed,
+        resamples=resamples,
+    )
+    board = leaderboard(submissions, out, options)
+    if rebuild:
+        from weighin.contest.rebuild import Rebuild, rebuilt
+
+        how = Rebuild(rebuild, out / "rebuilt", data)
+        board = with_rebuilt(board, rebuilt(board, submissions, how))
+        write_board(board, out)
+    for line in lines_of(board):
+        click.echo(line)
+    click.echo(f"the board: {out / 'leaderboard.html'}")
+
+
+@click.group()
+def contest() -> None:
+    """Hand out a contest: rules, smoke images, and bundles for other platforms."""
+
+
+@contest.command("init")
+@click.argument("folder", type=ANY)
+@click.option("--contest", "rules", type=EXISTING, help="A params.yaml with the rules.")
+@click.option("--name", default="Contest", show_default=True)
+@click.option("--image", default="weighin-grader", show_default=True, help="The grader's image.")
+def init(folder: Path, rules: Path | None, name: str, image: str) -> None:
+    """Write what an organizer hands out into a new folder.
+
+    \b
+    weighin contest init handout --contest params.yaml --name "Waste sorting"
+    """
+    from weighin.contest.handout import write_handout
+    from weighin.grading.grade import read_contest
+    from weighin.grading.score import WASTE
+
+    for path in write_handout(folder, read_contest(rules) if rules else WASTE, name, image):
+        click.echo(path)

@@ -1,0 +1,155 @@
+"""What a participant hands in: a ZIP file of `weighin submit`, tried by `weighin preflight`.
+
+The bundle has the same bytes wherever it is made from the same files.
+"""
+
+import io
+import json
+import subprocess
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weighin.contest.grading import Limits, Outcome, Runner, grade_submission
+from weighin.contest.smoke import write_smoke
+from weighin.contest.submissions import ANSWERS, MAX_BYTES, MODEL, Submission, read_file
+from weighin.errors import DataError, WeighinError
+from weighin.files import canonical_json, sha256, write_bytes
+from weighin.grading.recount import count_file
+from weighin.params import load
+
+NEEDED = (MODEL, ANSWERS, "metrics.json", "provenance.json", "MODEL_CARD.md")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can hold
+REBUILD = "run `dvc repro`"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that an organizer's grader needs, and what to fix where it is not so."""
+
+    name: str
+    ok: bool
+    said: str
+
+
+def submit(project: Path, out: Path) -> list[str]:
+    """Write the bundle of a project's submission to `out` and return the names in it.
+
+    Raises:
+        DataError: an output is missing, or the outputs do not belong together.
+    """
+    folder = project / "submission"
+    files = {name: _read(folder / name) for name in NEEDED}
+    signed = folder / "provenance.dsse.json"
+    if signed.is_file():
+        files[signed.name] = signed.read_bytes()
+    _check_together(folder, files)
+    files["source.json"] = canonical_json(_source(project)).encode()
+    write_bytes(out, zipped(files))
+    return sorted(files)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Return a ZIP file whose bytes depend on names and contents alone."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as bundle:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16
+            bundle.writestr(entry, files[name])
+    return out.getvalue()
+
+
+def preflight(path: Path, run: Runner, limits: Limits) -> list[Check]:
+    """Return what an organizer would find: each check of a bundle, a folder or an ONNX file."""
+    checks: list[Check] = []
+    try:
+        for name in MAX_BYTES:
+            read_file(path, name)
+        checks.append(Check("it can be read", True, ""))
+    except WeighinError as error:
+        return [Check("it can be read", False, f"{error.problem}; {error.fix}")]
+    with tempfile.TemporaryDirectory(prefix="weighin-") as name:
+        place = Path(name)
+        images = write_smoke(place / "smoke")
+        team = Submission("preflight", path)
+        outcome = grade_submission(team, place / "smoke", place / "graded", run, limits)
+    checks.append(Check("the grader takes the model", outcome.is_graded, outcome.said))
+    if not outcome.is_graded:
+        return checks
+    missing = set(images) - (outcome.labels or {}).keys()
+    said = f"no label for {', '.join(sorted(missing))}" if missing else ""
+    checks.append(Check("it labels awkward images", not missing, said))
+    checks += _claims(path, outcome)
+    return checks
+
+
+def verdict(checks: list[Check]) -> dict[str, Any]:
+    """Return the checks as `weighin preflight --json` writes them."""
+    return {
+        "ready": all(check.ok for check in checks),
+        "checks": [{"name": c.name, "ok": c.ok, "said": c.said} for c in checks],
+    }
+
+
+def _claims(path: Path, outcome: Outcome) -> list[Check]:
+    """Return whether the files beside a model say what the grader finds."""
+    found: list[Check] = []
+    counted = (outcome.facts or {})["model"]["macs"]
+    metrics = read_file(path, "metrics.json")
+    if metrics is not None:
+        claimed = _json(metrics).get("macs")
+        said = "" if claimed == counted else f"metrics.json says {claimed}, the graph {counted:,}"
+        found.append(Check("its MACs are those of the graph", not said, said))
+    answers = read_file(path, ANSWERS)
+    if answers is not None:
+        known = set((outcome.facts or {})["model"]["classes"])
+        labels = [line.rpartition(",")[2] for line in answers.decode(errors="replace").split("\n")]
+        other = sorted(set(labels[1:]) - known - {""})
+        said = f"{ANSWERS} has classes that the model does not: {', '.join(other[:5])}"
+        found.append(Check("its labels are classes of the model", not other, said if other else ""))
+    return found
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", REBUILD) from None
+
+
+def _check_together(folder: Path, files: dict[str, bytes]) -> None:
+    """Check that a model is the one that the metrics and the provenance are about."""
+    counted, metrics = count_file(folder / MODEL), _json(files["metrics.json"])
+    if metrics.get("macs") != counted.macs:
+        claim = f"{folder / 'metrics.json'} says {metrics.get('macs')} MACs"
+        raise DataError(f"{claim}, {MODEL} does {counted.macs:,}", REBUILD)
+    subjects = _json(files["provenance.json"]).get("subject", [])
+    recorded = {Path(each["name"]).name: each["digest"]["sha256"] for each in subjects}
+    for name in (MODEL, ANSWERS):
+        if recorded.get(name) != sha256(files[name]):
+            raise DataError(f"{folder / name} is not the file that provenance.json names", REBUILD)
+
+
+def _source(project: Path) -> dict[str, str | None]:
+    """Return where the submission can be rebuilt from: Git's remote and commit, if any."""
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(("git", *words), cwd=project, capture_output=True, text=True)
+        return done.stdout.strip() or None
+
+    return {
+        "repository": git("config", "--get", "remote.origin.url"),
+        "commit": git("rev-parse", "HEAD"),
+        "seed": str(load(project / "params.yaml").seed),
+    }

@@ -1,0 +1,273 @@
+"""Many submissions graded and ranked: leaderboard.json, leaderboard.csv and pages to look at.
+
+The test images are parted by a hash of their names into a public part, whose board may be shown
+while a contest runs, and a private part, which decides. What a page says of a submission is of the
+public part, so that no page tells more of the private part's classes than the final figures.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from weighin.contest.grading import Limits, Outcome, Runner, grade_submission, in_process
+from weighin.contest.ranking import Entry, Standing, is_public, standings
+from weighin.contest.submissions import Submission, found_in
+from weighin.errors import WeighinError
+from weighin.files import sha256, write_csv, write_json
+from weighin.grading.folder import list_files
+from weighin.grading.labels import read_truth
+from weighin.grading.score import WASTE
+from weighin.label_csv import read_labels
+from weighin.params import Contest
+from weighin.progress import Progress
+
+COLUMNS = (
+    *("rank", "rank_best", "rank_worst", "team", "state", "score", "score_low", "score_high"),
+    *("f1", "accuracy", "macs", "parameters", "bytes", "public_rank", "public_score", "said"),
+)
+FIX = "name the folder of the test images that the truth is about"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a board is made."""
+
+    test: Path
+    truth: Path
+    contest: Contest = WASTE
+    run: Runner = in_process
+    limits: Limits = field(default_factory=Limits)
+    jobs: int = 1
+    public_share: float = 0.5  # of the test images; 0: one board, all of it private
+    seed: int = 0  # of the parts and of the resamples
+    resamples: int = 2000
+
+
+@dataclass(frozen=True)
+class Line:
+    """A submission on the board; None where there is nothing to rank."""
+
+    outcome: Outcome
+    private: Standing | None = None
+    public: Standing | None = None
+    same_as: tuple[str, ...] = ()  # teams with the same ONNX file or the same answers
+    rebuilt: str = "not tried"
+
+    @property
+    def team(self) -> str:
+        """Return the team's name."""
+        return self.outcome.team
+
+
+@dataclass(frozen=True)
+class Board:
+    """All lines, the best first, those without figures last; how many images each part has."""
+
+    lines: tuple[Line, ...]
+    contest: Contest
+    private_images: int
+    public_images: int
+
+
+def leaderboard(folder: Path, out: Path, options: Options) -> Board:
+    """Grade every submission of `folder`, rank them, and write the board into `out`.
+
+    What was graded before with the same model, images, limits and code is not graded again.
+
+    Raises:
+        DataError: there is no submission, or the truth is not about the test images.
+        OutputError: `out` cannot be written.
+    """
+    submissions = found_in(folder)
+    names = list_files(options.test)
+    classes = set(read_labels(options.truth).by_name().values())
+    truth = read_truth(options.truth, names, classes, str(options.test), FIX).labels
+    outcomes = _graded(submissions, out / "graded", options)
+    board = ranked([_in_words_of(truth, each, options.truth) for each in outcomes], truth, options)
+    write_board(board, out)
+    return board
+
+
+def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Options) -> Board:
+    """Return the board of submissions on images with these classes {file name: class}."""
+    graded = [outcome for outcome in outcomes if outcome.is_graded]
+    parts: dict[bool, list[str]] = {True: [], False: []}
+    for name in sorted(truth):
+        parts[is_public(name, options.public_share, options.seed)].append(name)
+    placed = {public: _standings(graded, names, truth, options) for public, names in parts.items()}
+    same = _same(graded)
+    lines = [
+        Line(
+            outcome,
+            placed[False].get(outcome.team),
+            placed[True].get(outcome.team),
+            same[outcome.team],
+        )
+        if outcome.is_graded
+        else Line(outcome)
+        for outcome in outcomes
+    ]
+    lines.sort(key=lambda line: (_order(line), line.team))
+    return Board(tuple(lines), options.contest, len(parts[False]), len(parts[True]))
+
+
+def write_board(board: Board, out: Path) -> None:
+    """Write leaderboard.json, leaderboard.csv, leaderboard.html and a page for each submission."""
+    from weighin.contest.pages import write_pages
+
+    write_json(out / "leaderboard.json", facts(board))
+    write_csv(out / "leaderboard.csv", COLUMNS, (_row(line) for line in board.lines))
+    write_pages(board, out)
+
+
+def facts(board: Board) -> dict[str, Any]:
+    """Return what leaderboard.json holds."""
+    return {
+        "contest": asdict(board.contest),
+        "images": {"private": board.private_images, "public": board.public_images},
+        "submissions": [
+            {
+                "team": line.team,
+                "state": line.outcome.state,
+                "said": line.outcome.said,
+                "sha256": line.outcome.sha256,
+                "bytes": line.outcome.bytes,
+                "model": _costs(line.outcome),
+                "private": line.private and asdict(line.private),
+                "public": line.public and asdict(line.public),
+                "same_as": list(line.same_as),
+                "rebuilt": line.rebuilt,
+            }
+            for line in board.lines
+        ],
+    }
+
+
+def with_rebuilt(board: Board, verdicts: Mapping[str, str]) -> Board:
+    """Return a board that says what came of rebuilding some submissions {team: verdict}."""
+    lines = (replace(line, rebuilt=verdicts.get(line.team, line.rebuilt)) for line in board.lines)
+    return replace(board, lines=tuple(lines))
+
+
+def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -> list[Outcome]:
+    progress = Progress("graded", len(submissions))
+
+    def one(submission: Submission) -> Outcome:
+        return grade_submission(submission, options.test, folder, options.run, options.limits)
+
+    outcomes = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for outcome in pool.map(one, submissions):
+            outcomes.append(outcome)
+            progress.step(f"{outcome.team}: {outcome.state}")
+    return outcomes
+
+
+def _in_words_of(truth: Mapping[str, str], outcome: Outcome, path: Path) -> Outcome:
+    """Return an outcome with its labels as the truth spells them, or why that cannot be."""
+    if outcome.facts is None or outcome.labels is None:
+        return outcome
+    missing = truth.keys() - outcome.labels.keys()
+    if missing:
+        said = f"it has no label for {len(missing):,} images"
+        return replace(outcome, state="crashed", said=said)
+    classes = outcome.facts["model"]["classes"]
+    try:
+        theirs = read_truth(path, list(truth), classes, "the test folder", FIX).labels
+    except WeighinError as error:
+        said = error.problem.replace(str(path), "the truth")
+        return replace(outcome, state="refused", said=said)
+    words = {theirs[name]: truth[name] for name in truth}
+    labels = {name: words.get(label, label) for name, label in outcome.labels.items()}
+    return replace(outcome, labels=labels)
+
+
+def _standings(
+    outcomes: Sequence[Outcome], names: Sequence[str], truth: Mapping[str, str], options: Options
+) -> dict[str, Standing]:
+    if not outcomes or not names:
+        return {}
+    entries = [_entry(outcome, names) for outcome in outcomes]
+    found = standings(
+        [truth[name] for name in names], entries, options.contest, options.resamples, options.seed
+    )
+    return {outcome.team: each for outcome, each in zip(outcomes, found, strict=True)}
+
+
+def _entry(outcome: Outcome, names: Sequence[str]) -> Entry:
+    labels, costs = outcome.labels or {}, _costs(outcome) or {}
+    return Entry([labels[name] for name in names], costs["macs"], costs["parameters"])
+
+
+def _costs(outcome: Outcome) -> dict[str, Any] | None:
+    """Return what grade.json says of a model and of its speed."""
+    if outcome.facts is None:
+        return None
+    return {
+        "macs": outcome.facts["model"]["macs"],
+        "parameters": outcome.facts["model"]["parameters"],
+        "images_per_second": outcome.facts["speed"]["images_per_second"],
+        "closest_call": outcome.facts["margin"]["smallest"],
+        "unreadable": len(outcome.facts["unreadable"]),
+    }
+
+
+def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
+    """Return {team: the other teams with the same file or the same answers}."""
+    answers = {
+        outcome.team: sha256(repr(sorted((outcome.labels or {}).items())).encode())
+        for outcome in outcomes
+    }
+    return {
+        one.team: tuple(
+            other.team
+            for other in outcomes
+            if other.team != one.team
+            and (other.sha256 == one.sha256 or answers[other.team] == answers[one.team])
+        )
+        for one in outcomes
+    }
+
+
+def _order(line: Line) -> tuple[int, float]:
+    deciding = line.private or line.public
+    return (0, deciding.score) if deciding else (1, 0.0)
+
+
+def _row(line: Line) -> list[object]:
+    costs = _costs(line.outcome) or {}
+    one, public = line.private or line.public, line.public
+    figures = (
+        [one.rank, one.best_rank, one.worst_rank, line.team, line.outcome.state]
+        + [f"{value:.6f}" for value in (one.score, one.low, one.high, one.f1, one.accuracy)]
+        if one
+        else ["", "", "", line.team, line.outcome.state, "", "", "", "", ""]
+    )
+    return [
+        *figures,
+        costs.get("macs", ""),
+        costs.get("parameters", ""),
+        line.outcome.bytes or "",
+        public.rank if public else "",
+        f"{public.score:.6f}" if public else "",
+        line.outcome.said,
+    ]
+
+
+def lines_of(board: Board) -> list[str]:
+    """Return the board as lines for a terminal."""
+    shown = []
+    for line in board.lines:
+        one = line.private or line.public
+        if one is None:
+            shown.append(f"   -  {line.team}: {line.outcome.state}: {line.outcome.said}")
+            continue
+        macs, ranks = (_costs(line.outcome) or {})["macs"], f"{one.best_rank} to {one.worst_rank}"
+        same = f"; the same as {', '.join(line.same_as)}" if line.same_as else ""
+        shown.append(
+            f"{one.rank:>4}  {line.team}: score {one.score:.4f} ({one.low:.4f} to {one.high:.4f}), "
+            f"F1 {one.f1:.4f}, {macs:,} MACs; rank {ranks} at 95 %{same}"
+        )
+    return shown

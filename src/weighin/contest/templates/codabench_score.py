@@ -1,0 +1,35 @@
+"""Codabench's scoring program: grades the model.onnx of a submission in the grader's image.
+
+Codabench calls it with /app/input/ref (test/ and truth.csv), /app/input/res (the submission), and
+reads /app/output/scores.json.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(os.environ.get("CODABENCH_ROOT", "/app"))
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Grade and write scores.json; a refused model ends with the grader's sentence."""
+    reference, result, out = ROOT / "input/ref", ROOT / "input/res", ROOT / "output"
+    out.mkdir(parents=True, exist_ok=True)
+    contest = out / "contest.yaml"
+    rules = json.loads((HERE / "contest.json").read_text())
+    contest.write_text(json.dumps({"contest": rules}))
+    command = [sys.executable, "-m", "weighin.grading", str(result / "model.onnx")]
+    command += [str(reference / "test"), str(out), "--truth", str(reference / "truth.csv")]
+    done = subprocess.run([*command, "--contest", str(contest)])
+    if done.returncode:
+        sys.exit(done.returncode)
+    facts = json.loads((out / "grade.json").read_text())
+    found = {"score": facts["quality"]["score"]["value"], "f1": facts["quality"]["f1"]}
+    (out / "scores.json").write_text(json.dumps(found | {"macs": facts["model"]["macs"]}))
+
+
+if __name__ == "__main__":
+    main()

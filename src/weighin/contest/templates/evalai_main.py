@@ -1,0 +1,43 @@
+"""EvalAI's evaluation script: grades a model.onnx, or the one in a ZIP file.
+
+The images of the test lie in the folder `test` beside the annotation file.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def evaluate(
+    test_annotation_file: str, user_submission_file: str, phase_codename: str, **kwargs: Any
+) -> dict[str, Any]:
+    """Return EvalAI's result: score, f1 and macs of the split `test`."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        model = place / "model.onnx"
+        model.write_bytes(_model(Path(user_submission_file)))
+        rules = json.loads((HERE / "contest.json").read_text())
+        (place / "contest.yaml").write_text(json.dumps({"contest": rules}))
+        images = Path(test_annotation_file).parent / "test"
+        command = [sys.executable, "-m", "weighin.grading", model, images, place / "out"]
+        command += ["--truth", test_annotation_file, "--contest", place / "contest.yaml"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(done.stderr.strip())
+        facts = json.loads((place / "out/grade.json").read_text())
+    found = {"score": facts["quality"]["score"]["value"], "f1": facts["quality"]["f1"]}
+    found["macs"] = facts["model"]["macs"]
+    return {"result": [{"test": found}], "submission_result": found}
+
+
+def _model(path: Path) -> bytes:
+    if path.suffix.lower() != ".zip":
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as bundle:
+        return bundle.read("model.onnx")

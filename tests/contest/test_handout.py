@@ -1,0 +1,128 @@
+"""What an organizer hands out: numbers that are right, scripts of other platforms that run."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tests.contest.conftest import model_bytes
+from weighin.cli import cli
+from weighin.contest.handout import write_handout
+from weighin.contest.smoke import IMAGES, write_smoke
+from weighin.errors import OutputError
+from weighin.files import sha256_tree
+from weighin.grading.grade import read_contest
+from weighin.grading.score import WASTE, Metrics, score
+
+
+@pytest.fixture(scope="module")
+def handout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("handout") / "waste"
+    write_handout(folder, WASTE, "Waste sorting", "no-such-image")
+    return folder
+
+
+def test_the_rules_are_read_back(handout: Path) -> None:
+    assert read_contest(handout / "params.yaml") == WASTE
+
+
+def test_the_worked_numbers_are_the_formulas(handout: Path) -> None:
+    text = (handout / "RULES.md").read_text(encoding="utf-8")
+    for f1, macs in ((0.4, 400_000), (0.84, 400_000)):
+        value = score(WASTE, Metrics(f1, f1, macs, 1)).value
+        assert f"| {f1} | {macs:,} |" in text
+        assert f"| {value:.4f} |" in text
+    assert "897,024 MACs" in text  # 3 * 3 * 8 * 16 * 24 * 32 + 16 * 24 * 32
+
+
+def test_the_smoke_images_are_the_same_everywhere(handout: Path, tmp_path: Path) -> None:
+    assert write_smoke(tmp_path / "again") == sorted(IMAGES)
+    assert sha256_tree(tmp_path / "again") == sha256_tree(handout / "smoke")
+
+
+def test_codabench_scores_a_submission(handout: Path, secret: Path, tmp_path: Path) -> None:
+    competition = yaml.safe_load((handout / "codabench/competition.yaml").read_text())
+    task = competition["tasks"][0]
+    for part in (task["scoring_program"], task["reference_data"]):
+        assert (handout / "codabench" / part).is_dir()
+    keys = {column["key"] for column in competition["leaderboards"][0]["columns"]}
+    root = tmp_path / "app"
+    shutil.copytree(secret / "test", root / "input/ref/test")
+    shutil.copy(secret / "truth.csv", root / "input/ref/truth.csv")
+    (root / "input/res").mkdir(parents=True)
+    (root / "input/res/model.onnx").write_bytes(model_bytes())
+    program = handout / "codabench/scoring_program"
+    command = yaml.safe_load((program / "metadata.yaml").read_text())["command"].split()
+    environment = {**os.environ, "CODABENCH_ROOT": str(root)}
+    subprocess.run([sys.executable, *command[1:]], cwd=program, env=environment, check=True)
+    scores = json.loads((root / "output/scores.json").read_text())
+    assert scores.keys() == keys
+    assert scores["f1"] == 1
+    assert scores["macs"] == 204
+    (root / "input/res/model.onnx").write_bytes(b"junk")
+    done = subprocess.run(
+        [sys.executable, *command[1:]], cwd=program, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 8
+    assert "not an ONNX file" in done.stderr
+
+
+def test_evalai_scores_a_submission(handout: Path, secret: Path, tmp_path: Path) -> None:
+    configuration = yaml.safe_load((handout / "evalai/challenge_config.yaml").read_text())
+    script = handout / "evalai/evaluation_script/main.py"
+    spec = importlib.util.spec_from_file_location("evalai_main", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "model.onnx").write_bytes(model_bytes())
+    truth, model = str(secret / "truth.csv"), str(tmp_path / "model.onnx")
+    found = module.evaluate(truth, model, "final", submission_metadata={})
+    split = configuration["dataset_splits"][0]["codename"]
+    assert found["result"][0].keys() == {split}
+    shown = configuration["leaderboard"][0]["schema"]["labels"]
+    assert found["result"][0][split].keys() == set(shown)
+    assert found["submission_result"]["f1"] == 1
+    (tmp_path / "model.onnx").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="not an ONNX file"):
+        module.evaluate(truth, model, "final")
+
+
+def test_nothing_is_overwritten(handout: Path) -> None:
+    before = sha256_tree(handout)
+    with pytest.raises(OutputError, match="is not empty"):
+        write_handout(handout, WASTE, "Another", "image")
+    assert sha256_tree(handout) == before
+
+
+def test_preflight_says_what_to_fix(tmp_path: Path) -> None:
+    (tmp_path / "good.onnx").write_bytes(model_bytes())
+    (tmp_path / "liar.onnx").write_bytes(model_bytes(metadata={"macs": "1"}))
+    run = CliRunner().invoke
+    good = run(cli, ["preflight", str(tmp_path / "good.onnx"), "--json"])
+    assert good.exit_code == 0
+    assert json.loads(good.stdout)["ready"] is True
+    liar = run(cli, ["preflight", str(tmp_path / "liar.onnx")])
+    assert liar.exit_code == 8
+    assert "FIX  the grader takes the model: its metadata claims 1 MACs" in liar.stdout
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team/model.onnx").write_bytes(model_bytes())
+    (tmp_path / "team/metrics.json").write_text('{"macs": 5}')
+    (tmp_path / "team/submission.csv").write_text("filename,class\na.png,cat\n")
+    team = run(cli, ["preflight", str(tmp_path / "team"), "--json"])
+    assert team.exit_code == 8
+    wrong = {c["name"]: c["said"] for c in json.loads(team.stdout)["checks"] if not c["ok"]}
+    assert wrong == {
+        "its MACs are those of the graph": "metrics.json says 5, the graph 204",
+        "its labels are classes of the model": (
+            "submission.csv has classes that the model does not: cat"
+        ),
+    }

@@ -1,0 +1,250 @@
+"""Thirty submissions, twelve of them hostile: each has its line, and stops nobody else."""
+
+import csv
+import io
+import json
+import shutil
+import stat
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from tests.contest.conftest import COUNT, model_bytes
+from weighin.contest import grading
+from weighin.contest.bundle import zipped
+from weighin.contest.grading import Limits, Outcome, in_process
+from weighin.contest.leaderboard import Options, leaderboard, ranked
+from weighin.contest.ranking import is_public
+from weighin.errors import DataError
+from weighin.files import read_json
+from weighin.grading.f1 import confusion
+from weighin.grading.score import WASTE
+
+HONEST, HOSTILE = 18, 12
+
+
+def hostile(folder: Path) -> dict[str, str]:
+    """Write twelve submissions that must not get a rank; return {team: what is said of it}."""
+    plain = model_bytes()
+
+    def written(name: str, data: bytes) -> None:
+        (folder / name).write_bytes(data)
+
+    written("junk.onnx", b"this is no model")
+    written("empty.onnx", b"")
+    written("truncated.onnx", plain[:60])
+    written("junk.zip", b"PK\x03\x04 but no archive")
+    written("slip.zip", _archive({"../../model.onnx": plain}))
+    written("nothing.zip", _archive({"README.md": b"the model is in the mail"}))
+    entry = zipfile.ZipInfo("model.onnx")
+    entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    written("linked.zip", _archive({entry: b"/etc/passwd"}))
+    (folder / "link.onnx").symlink_to("/etc/passwd")
+    written("liar.onnx", model_bytes(metadata={"macs": "1"}))
+    written(
+        "foreign.onnx",
+        model_bytes(metadata={"classes": json.dumps(["cat", "dog", "emu"]), "fallback": "cat"}),
+    )
+    unknown = [helper.make_node("Det", ["images"], ["logits"], name="strange")]
+    written("strange.onnx", model_bytes(nodes=unknown))
+    mixing = [helper.make_node("Softmax", ["images"], ["x"], name="mixer", axis=0)]
+    written("mixing.onnx", model_bytes(before=mixing))
+    return {
+        "junk.onnx": "not an ONNX file",
+        "empty": "not an ONNX file",
+        "truncated": "not an ONNX file",
+        "junk.zip": "not a sound ZIP file",
+        "slip": "holds no model.onnx",
+        "nothing": "holds no model.onnx",
+        "linked": "is a link",
+        "link": "is a link",
+        "liar": "claims 1 MACs",
+        "foreign": "none of the classes",
+        "strange": "Det",
+        "mixing": "mixer",
+    }
+
+
+def _archive(files: dict[Any, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as bundle:
+        for name, data in files.items():
+            bundle.writestr(name, data)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("entries")
+    for number in range(HONEST):
+        data = model_bytes(bias=number * 0.08, extra=number % 3)
+        if number % 3 == 0:
+            (folder / f"team{number:02}.onnx").write_bytes(data)
+        elif number % 3 == 1:
+            (folder / f"team{number:02}").mkdir()
+            (folder / f"team{number:02}/model.onnx").write_bytes(data)
+        else:
+            (folder / f"team{number:02}.zip").write_bytes(zipped({"model.onnx": data}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(secret: Path) -> Options:
+    return Options(secret / "test", secret / "truth.csv", limits=Limits(60), jobs=2, resamples=200)
+
+
+@pytest.fixture(scope="module")
+def board(entries: Path, options: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    hostile(entries)
+    out = tmp_path_factory.mktemp("board")
+    leaderboard(entries, out, options)
+    return out
+
+
+def lines(board: Path) -> dict[str, Any]:
+    return {line["team"]: line for line in read_json(board / "leaderboard.json")["submissions"]}
+
+
+def test_each_submission_has_a_line_and_the_hostile_ones_a_reason(
+    board: Path, tmp_path: Path
+) -> None:
+    found, reasons = lines(board), hostile(tmp_path)
+    assert len(found) == HONEST + HOSTILE
+    assert len(reasons) == HOSTILE
+    for team, reason in reasons.items():
+        assert found[team]["private"] is found[team]["public"] is None
+        assert reason in found[team]["said"], team
+        assert "\n" not in found[team]["said"]
+        assert found[team]["state"] != "graded"
+    assert all(found[f"team{n:02}"]["state"] == "graded" for n in range(HONEST))
+
+
+def test_the_board_is_the_one_computed_by_hand(board: Path, secret: Path) -> None:
+    """F1 and score of each part from the pixels, as the models are defined."""
+    with (secret / "truth.csv").open(newline="") as file:
+        truth = {row["filename"]: row["class"] for row in csv.DictReader(file)}
+    private = [name for name in sorted(truth) if not is_public(name, 0.5, 0)]
+    assert 0 < len(private) < COUNT
+    scores = {}
+    for number in range(HONEST):
+        line = lines(board)[f"team{number:02}"]
+        labels = []
+        for name in private:
+            level = 2 * (30 + 2 * int(name[:3])) / 255  # of the one color, black being 0
+            labels.append(truth[name] if level >= number * 0.08 else "red")
+        f1 = confusion([truth[name] for name in private], labels).f1
+        assert line["private"]["f1"] == pytest.approx(f1, abs=1e-9)
+        scores[line["team"]] = line["private"]["score"]
+        # 8 x 8 x 3 of pooling, 9 + 3 of the head, 3 x 3 x 64 a convolution
+        assert line["model"]["macs"] == 192 + 12 + 576 * (number % 3)
+    order = [line for line in lines(board) if line in scores]
+    assert order == sorted(scores, key=lambda team: (scores[team], team))
+
+
+def test_what_was_graded_is_not_graded_again(
+    board: Path, entries: Path, options: Options, tmp_path: Path
+) -> None:
+    """Kill it and run it again: here no grader answers any more, and the board is the same."""
+    before = (board / "leaderboard.json").read_bytes()
+    again = tmp_path / "board"
+    shutil.copytree(board / "graded", again / "graded")
+
+    def none(*_: object) -> Any:
+        raise AssertionError("it graded again")
+
+    leaderboard(entries, again, replace(options, run=none))
+    assert (again / "leaderboard.json").read_bytes() == before
+    other = next((again / "graded").iterdir())
+    other.unlink()
+    with pytest.raises(AssertionError, match="graded again"):
+        leaderboard(entries, again, replace(options, run=none))
+
+
+def test_the_same_answers_are_named(board: Path) -> None:
+    found = lines(board)
+    assert "team01" in found["team00"]["same_as"]  # a convolution more, and no other label
+    assert "team00" in found["team01"]["same_as"]
+
+
+def test_a_page_tells_no_label_of_a_test_image(board: Path) -> None:
+    pages = sorted((board / "submissions").iterdir())
+    assert len(pages) == HONEST + HOSTILE
+    for page in (*pages, board / "leaderboard.html"):
+        text = page.read_text(encoding="utf-8")
+        assert ".png" not in text
+        assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_names_of_teams_are_text(secret: Path, options: Options, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / 'in/<img src=x onerror="alert(1)">.onnx').write_bytes(model_bytes())
+    leaderboard(tmp_path / "in", tmp_path / "out", options)
+    text = (tmp_path / "out/leaderboard.html").read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert "&lt;img src=x onerror=" in text
+    assert (tmp_path / "out/submissions/img-src-x-onerror-alert-1.html").is_file()
+
+
+def test_a_time_bomb_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The grader's own limits are tested with it; this is for a grader that does not end."""
+    monkeypatch.setattr(grading, "GRACE", 0.5)
+    script = "sleep 300 & sleep 300"
+    done = grading._run(("sh", "-c", script), Limits(0.2), {"MARK": "bomb"})
+    assert done.returncode == 12
+    left = [p for p in Path("/proc").glob("[0-9]*/environ") if b"MARK=bomb" in _bytes(p)]
+    assert left == []
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_truth_of_other_images_stops_before_anything_is_graded(
+    secret: Path, options: Options, tmp_path: Path
+) -> None:
+    truth = tmp_path / "truth.csv"
+    truth.write_text("filename,class\nother.png,red\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.onnx").write_bytes(model_bytes())
+    with pytest.raises(DataError, match=r"other\.png"):
+        leaderboard(tmp_path / "in", tmp_path / "out", replace(options, truth=truth))
+    assert not (tmp_path / "out").exists()
+
+
+def test_both_boards_and_the_shake_up() -> None:
+    """A team that is first on the public part only has two ranks, and the private one decides."""
+    names = [f"{n}.png" for n in range(200)]
+    truth = {name: ("a", "b")[int(name[:-4]) % 2] for name in names}
+    facts = {
+        "model": {"macs": 1000, "parameters": 10, "classes": ["a", "b"]},
+        "speed": {"images_per_second": 1.0},
+        "margin": {"smallest": None},
+        "unreadable": {},
+    }
+    rng = np.random.default_rng(0)
+    public = {name for name in names if is_public(name, 0.5, 0)}
+
+    def answers(team: str, on_public: float, on_private: float) -> Outcome:
+        labels = {}
+        for name in names:
+            right = rng.random() < (on_public if name in public else on_private)
+            labels[name] = truth[name] if right else "ab".replace(truth[name], "")
+        return Outcome(team, "graded", "", team, 1, facts, labels)
+
+    options = Options(Path(), Path("truth.csv"), WASTE, in_process, resamples=200)
+    outcomes = [answers("fitted", 0.99, 0.6), answers("honest", 0.85, 0.85)]
+    found = ranked(outcomes, truth, options)
+    assert [line.team for line in found.lines] == ["honest", "fitted"]
+    assert [line.public.rank for line in found.lines if line.public] == [2, 1]
+    assert [line.private.rank for line in found.lines if line.private] == [1, 2]
+    assert found.public_images + found.private_images == 200
