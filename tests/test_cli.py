@@ -14,6 +14,7 @@ from PIL import Image
 from weighin.cli import cli
 from weighin.errors import MismatchError, WeighinError
 
+ROOT = Path(__file__).parents[1]
 WEIGHIN = [sys.executable, "-c", "from weighin.cli import main; main()"]
 
 
@@ -131,6 +132,14 @@ def test_count_of_rows(tmp_path):
         "1,776,949 MACs with its batch norms folded",
         "1,702,220 MACs of convolutions and linear layers by ptflops",
     ]
+
+
+def test_the_doctor_says_whether_this_machine_will_reproduce(tmp_path):
+    done = weighin(ROOT, "doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "this machine will rebuild the same bytes"
+    assert all(line.startswith(("ok ", "note ")) for line in lines[:-1])
 
 
 def test_check_names_the_fault(tmp_path):

@@ -109,6 +109,24 @@ def test_a_stage_runs_the_code_under_the_working_folder(project):
     assert done.stdout.split()[0] == str(ROOT / "src/weighin/__init__.py")
 
 
+def test_a_machine_of_another_kind_stops_before_any_work(project):
+    (project / "stages").mkdir()
+    (project / "stages/toy.py").write_text(
+        "from weighin.stage import main\nmain(lambda stage: print('worked'))\n"
+    )
+    setarch = shutil.which("setarch")
+    if setarch is None:
+        pytest.skip("no setarch here")
+    command = [setarch, "i686", sys.executable, "stages/toy.py"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (14, "")
+    assert "linux on i686" in done.stderr
+    assert "WEIGHIN_ALLOW_UNPORTABLE=1" in done.stderr
+    allowed = os.environ | {"WEIGHIN_ALLOW_UNPORTABLE": "1"}
+    done = subprocess.run(command, cwd=project, env=allowed, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "worked\n")
+
+
 def test_a_problem_is_two_lines_and_an_exit_code(project, capsys):
     assert stage.exit_code(_fail) == 5
     assert capsys.readouterr().err == "error: it broke\n  to fix: fix it\n"

@@ -10,7 +10,8 @@
     ├── WorkerError        10  a worker or a cluster that went away
     ├── MismatchError      11  a rebuilt output differs from what was recorded
     ├── TimeLimitError     12  work that takes longer than it may
-    └── MemoryLimitError   13  work that takes more memory than it may
+    ├── MemoryLimitError   13  work that takes more memory than it may
+    └── MachineError       14  this machine cannot compute the promised bytes
 
 The number is the process's exit code; 0 is success, 1 a bug, 2 wrong usage, 130 an interrupt.
 """
@@ -98,3 +99,9 @@ class MemoryLimitError(WeighinError):
     """A model or a folder takes more memory than it may."""
 
     exit_code = 13
+
+
+class MachineError(WeighinError):
+    """This machine cannot compute the promised bytes."""
+
+    exit_code = 14

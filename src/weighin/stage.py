@@ -57,7 +57,14 @@ def main(body: Callable[[Stage], None], pinned: bool = True) -> None:
     """
     name = Path(sys.argv[0]).stem
     restart_with((PINS if pinned else {}) | _own_source())
-    leave(exit_code(lambda: run(name, body)))
+    leave(exit_code(lambda: _portably(name, body)))
+
+
+def _portably(name: str, body: Callable[[Stage], None]) -> None:
+    from weighin.machine import require_portable
+
+    require_portable()
+    run(name, body)
 
 
 def _own_source() -> dict[str, str]:

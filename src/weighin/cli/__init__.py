@@ -68,7 +68,8 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 2 wrong usage, 4 parameters, 5 data, 6 network, 7 hidden work, 8 model,
-    9 output, 10 worker, 11 a rebuilt output differs, 130 interrupted.
+    9 output, 10 worker, 11 a rebuilt output differs, 12 time limit, 13 memory limit, 14 a machine
+    that cannot compute the promised bytes, 130 interrupted.
     Shell completion: eval "$(_WEIGHIN_COMPLETE=bash_source weighin)"
     """
 
@@ -77,6 +78,7 @@ for command in (
     data.import_command,
     data.demo_data,
     proof.check,
+    proof.doctor,
     data.fetch,
     model.predict,
     model.score,

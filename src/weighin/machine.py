@@ -1,0 +1,107 @@
+"""What decides whether this machine computes the promised bytes: processor, C library, packages.
+
+The promise holds for x86-64 processors with AVX2 under Linux with glibc. Elsewhere a stage stops
+before any work, unless WEIGHIN_ALLOW_UNPORTABLE=1 says that other bytes will do.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from weighin.errors import MachineError
+
+NEEDED = ("avx2", "fma")
+ALLOW = "WEIGHIN_ALLOW_UNPORTABLE"
+LOCKED = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    """Return what Linux says of the first processor."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+        pairs = (line.partition(":") for line in lines)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+    return {}
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> frozenset[str]:
+    """Return the instruction sets that the processor offers, in Linux's names."""
+    return frozenset(_cpuinfo().get("flags", "").split())
+
+
+def unportable() -> str:
+    """Return why this machine cannot compute the promised bytes, or "" where it can."""
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
+        return f"this is {sys.platform} on {platform.machine()}, not Linux on x86-64"
+    if not _has_glibc():
+        return "the C library is not glibc"
+    missing = [name for name in NEEDED if name not in instruction_sets()]
+    return f"the processor lacks {' and '.join(missing)}" if missing else ""
+
+
+def _has_glibc() -> bool:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (ValueError, OSError):  # musl knows no such name
+        return False
+
+
+def allows_unportable() -> bool:
+    """Whether other bytes than the promised ones will do: provenance.json says so then."""
+    return os.environ.get(ALLOW, "") not in ("", "0")
+
+
+def require_portable() -> None:
+    """Stop where the promised bytes cannot be computed.
+
+    Raises:
+        MachineError: says why, and how to go on all the same.
+    """
+    reason = unportable()
+    if reason and not allows_unportable():
+        raise MachineError(
+            f"this machine computes other bytes than the promised ones: {reason}",
+            f"use an x86-64 Linux machine with AVX2, or set {ALLOW}=1 to go on with bytes that "
+            "hold for this kind of machine alone; provenance.json will say so",
+        )
+
+
+class Library(NamedTuple):
+    """A package whose installed version is not the locked one; None: it is not installed."""
+
+    name: str
+    locked: str
+    installed: str | None
+
+    def __str__(self) -> str:
+        here = "is not installed" if self.installed is None else f"{self.installed} is installed"
+        return f"{self.name} {here}, requirements.lock says {self.locked}"
+
+
+def library_differences(lock: Path) -> list[Library]:
+    """Return the packages of a lock file that are not installed as it says.
+
+    Local versions are left out of the comparison: torch's CPU build gives the same bytes.
+    """
+    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    found = []
+    for name, locked in LOCKED.findall(text):
+        try:
+            installed = importlib.metadata.version(name).split("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            installed = None
+        if installed != locked.split("+")[0]:
+            found.append(Library(name, locked, installed))
+    return found
