@@ -61,6 +61,39 @@ def test_ten_thousand_resamples_are_quick() -> None:
     assert time.process_time() - start < 2
 
 
+@pytest.mark.parametrize(("count", "classes"), [(20, 3), (400, 7), (300, 120), (1, 1)])
+def test_the_sums_of_cells_are_the_dense_product(count: int, classes: int) -> None:
+    """F1 = 2 TP / (2 TP + FP + FN) of whole tables (K, K), drawn from the same generator."""
+    found = confusion(*labels(count, classes, 0.6))
+    shape = found.counts.shape
+    drawn = np.zeros((50, found.counts.size), np.int64)
+    cells = found.counts[found.counts > 0]
+    random = generator(4, "bootstrap")
+    drawn[:, np.flatnonzero(found.counts)] = random.multinomial(count, cells / count, size=50)
+    tables = drawn.reshape(50, *shape)
+    f1s, accuracies = bootstrap(found, 50, seed=4)
+    assert np.array_equal(f1s, macro_f1(tables))
+    assert np.array_equal(accuracies, np.trace(tables, axis1=1, axis2=2) / count)
+
+
+def test_the_chunks_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = confusion(*labels(300, 20, 0.6))
+    whole = bootstrap(found, 100, seed=1)
+    monkeypatch.setattr("weighin.grading.risk.CHUNK", 700)
+    assert all(map(np.array_equal, bootstrap(found, 100, seed=1), whole))
+
+
+def test_a_thousand_classes_take_no_more_than_their_cells() -> None:
+    """Three times the cells of 100 classes, ten times its classes: under eight times its time."""
+    seconds = []
+    for classes in (100, 1000):
+        found = confusion(*labels(3000, classes, 0.6))
+        start = time.process_time()
+        bootstrap_f1(found, 2000, seed=0)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 8 * seconds[0]
+
+
 def test_the_accuracy_is_that_of_the_same_resamples() -> None:
     found = confusion(["a", "b"] * 50, ["a"] * 100)
     f1s, accuracies = bootstrap(found, 4000, seed=2)

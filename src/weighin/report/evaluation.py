@@ -23,7 +23,7 @@ import numpy.typing as npt
 from weighin.determinism import generator
 from weighin.grading.f1 import Confusion, agreement
 from weighin.grading.grade import SEED
-from weighin.grading.risk import Risk, bootstrap_f1, risk
+from weighin.grading.risk import Risk, bootstrap_f1, risk_of
 from weighin.grading.score import Metrics, Score, score
 from weighin.params import Contest, Params
 from weighin.report.inputs import ReportData, ValidationPredictions
@@ -107,7 +107,7 @@ def evaluate(
         for f1, right in zip(f1s, hits / images, strict=True)
     ]
     low, high = np.quantile(scores, (0.025, 0.975))
-    spread = risk(table, contest.floor_f1, resamples, SEED)
+    spread = risk_of(f1s, contest.floor_f1)
     return Evaluation(table, spread, found, float(low), float(high))
 
 
