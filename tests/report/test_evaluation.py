@@ -13,8 +13,10 @@ from weighin.params import Contest
 from weighin.report.evaluation import (
     calibrate,
     confidences,
+    confused_pairs,
     evaluate,
     tabulate,
+    weakest_first,
     worst_mistakes,
 )
 from weighin.report.inputs import ValidationPredictions
@@ -123,6 +125,15 @@ def test_the_surest_mistakes_come_first_and_ties_by_name() -> None:
         ("a", "b"), ("z", "y"), np.array([0, 0]), np.array([[0, 1], [0, 1]], np.float32)
     )
     assert [row.name for row in worst_mistakes(tied, 2)] == ["y", "z"]
+
+
+def test_the_weakest_classes_and_the_most_confused_pairs() -> None:
+    counts = np.array([[5, 3, 0, 0], [0, 9, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
+    table = Confusion(("a", "b", "c", "none"), counts)
+    assert [row.name for row in weakest_first(table)] == ["c", "a", "b"]  # 2/3, 10/14, 18/21
+    assert confused_pairs(table, 5) == [("a", "b", 3, 3 / 8), ("c", "a", 1, 1 / 2)]
+    assert confused_pairs(table, 1) == [("a", "b", 3, 3 / 8)]
+    assert confused_pairs(Confusion(("a", "b"), np.diag([1, 2])), 5) == []
 
 
 def test_the_made_answers_are_what_the_tests_say_they_are() -> None:

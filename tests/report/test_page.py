@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -186,10 +187,32 @@ def test_the_data_and_its_faults(page: Page) -> None:
 
 def test_each_class_has_its_row(page: Page) -> None:
     assert rows(page, "Each class on the validation split")[1:] == [
-        [HOSTILE, "0.857", "1.000", "0.750", "4", "3"],
         [CLASSES[1], "0.667", "0.667", "0.667", "3", "3"],
+        [HOSTILE, "0.857", "1.000", "0.750", "4", "3"],
         ["Metal", "0.857", "0.750", "1.000", "3", "4"],
     ]
+
+
+def test_of_many_classes_the_weakest_come_first(
+    project: Path, report: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weighin.report.page.MANY", 2)
+    monkeypatch.setattr("weighin.report.page.FEW", 1)
+    folder = report()
+    page = read_page((folder / "report.html").read_text(encoding="utf-8"))
+    weakest = [CLASSES[1], "0.667", "0.667", "0.667", "3", "3"]
+    assert rows(page, "The 1 weakest of 3 classes on the validation split")[1:] == [weakest]
+    assert len(rows(page, "Each class on the validation split")[1:]) == 3
+    assert rows(page, "The most confused pairs on the validation split") == [
+        ["true class", "label", "images", "share of the class"],
+        [CLASSES[0], CLASSES[1], "1", "25.0 %"],
+    ]
+    sheets = [t.attributes["alt"] for t in page.named("img") if "sheet" in t.attributes["alt"]]
+    assert sheets == [f"Contact sheet: {CLASSES[1]}", "Contact sheet: Suspicious pairs"]
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "The 1 weakest of 3 classes on the validation split:" in card
+    assert card.count("\n| Metal |") == 0
+    assert " and 1 more, which model.onnx lists." in card
 
 
 def test_what_it_was_made_from_is_what_the_provenance_says(page: Page, written: Path) -> None:

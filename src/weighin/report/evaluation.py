@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weighin.determinism import generator
-from weighin.grading.f1 import Confusion, agreement
+from weighin.grading.f1 import ClassRow, Confusion, agreement
 from weighin.grading.grade import SEED
 from weighin.grading.risk import Risk, bootstrap_f1, risk_of
 from weighin.grading.score import Metrics, Score, score
@@ -150,6 +150,24 @@ def worst_mistakes(predictions: ValidationPredictions, many: int) -> list[Mistak
     return [
         Mistake(names[k], classes[predictions.truth[k]], classes[predicted[k]], float(sure[k]))
         for k in wrong[:many]
+    ]
+
+
+def weakest_first(table: Confusion) -> list[ClassRow]:
+    """Return the classes that occur in order of their F1, ties in name order."""
+    occurring = (row for row in table.rows() if row.f1 == row.f1)
+    return sorted(occurring, key=lambda row: (row.f1, row.name))
+
+
+def confused_pairs(table: Confusion, many: int) -> list[tuple[str, str, int, float]]:
+    """Return the `many` commonest mistakes: true class, label, images, share of the true class."""
+    wrong = table.counts * (1 - np.eye(len(table.classes), dtype=np.int64))
+    worst = np.argsort(-wrong, axis=None, kind="stable")[:many]
+    images = table.counts.sum(axis=1)
+    return [
+        (table.classes[true], table.classes[label], int(wrong[true, label]), float(share))
+        for true, label in zip(*np.unravel_index(worst, wrong.shape), strict=True)
+        if (share := wrong[true, label] / max(1, images[true]))
     ]
 
 

@@ -23,6 +23,7 @@ from weighin.label_csv import read_labels
 from weighin.search.trials import StudyRecord, read_trials
 
 T = TypeVar("T")
+PAIRS = "-pairs.jpg"  # the contact sheet of pairs of images that look alike
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _study(folder: Path) -> StudyRecord | None:
 
 def _sheets(folder: Path, classes: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
     sheets = [(name, folder / f"{name}.jpg") for name in classes]
-    sheets.append(("Suspicious pairs", folder / "-pairs.jpg"))
+    sheets.append(("Suspicious pairs", folder / PAIRS))
     return tuple((title, path) for title, path in sheets if path.is_file())
 
 

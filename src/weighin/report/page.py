@@ -21,10 +21,17 @@ from PIL import Image
 
 from weighin.images import Pixels, UnreadableImageError, decode
 from weighin.report import formatting
-from weighin.report.evaluation import DIGITS, Evaluation, Results, worst_mistakes
+from weighin.report.evaluation import (
+    DIGITS,
+    Evaluation,
+    Results,
+    confused_pairs,
+    weakest_first,
+    worst_mistakes,
+)
 from weighin.report.figures import Chart
 from weighin.report.formatting import measured, percent, signed
-from weighin.report.inputs import ReportData
+from weighin.report.inputs import PAIRS, ReportData
 from weighin.report.provenance import Json, versions
 from weighin.report.robustness import CORRUPTIONS, Robustness
 from weighin.report.svg import inline
@@ -37,6 +44,7 @@ REBUILD = "dvc repro"
 GRADE = "python -m weighin.grading submission/model.onnx data/test graded --contest params.yaml"
 EXAMPLES = 3  # file names shown for a kind of fault
 FRONT = 12  # rows of a table of trials that is shown unasked
+MANY, FEW = 30, 20  # classes of which a table shows all; rows that it shows of more
 SIDE = 192  # pixels of a thumbnail: sharp at the page's 7 rem on a dense screen
 
 Rows = list[list[str]]
@@ -56,25 +64,22 @@ def page(results: Results, charts: dict[str, Chart], images: Path, definition: J
         sizes=_sizes(results),
         score_parts=_score_parts(results.evaluations),
         faults=_faults(data),
-        sheets=data.sheets if params.report.sheets else (),
+        sheets=_sheets(results) if params.report.sheets else [],
         recipe=_flat(data.recipe or {}),
         layers=_layers(data),
         classes={split: _classes(one) for split, one in results.evaluations.items()},
+        confused={split: _confused(one) for split, one in results.evaluations.items()},
         worst=[(mistake, thumbnail(images / mistake.name)) for mistake in mistakes],
         corrupted_examples=_examples(results.robustness),
         hashes=_hashes(definition),
         pins=sorted(pins.items()),
         front=_front(data.search),
-        FRONT=FRONT,
     )
 
 
 def card(results: Results) -> str:
     """Return the model card as Markdown; names are shown as they are, never as markup."""
-    weakest = []
-    for split, found in results.evaluations.items():
-        occurring = [row for row in found.table.rows() if row.f1 == row.f1]
-        weakest.append((split, min(occurring, key=lambda row: (row.f1, row.name))))
+    weakest = {split: weakest_first(one.table) for split, one in results.evaluations.items()}
     front = yaml.safe_dump(_front_matter(results), sort_keys=False)
     return _render("card.md", results, weakest=weakest, front_matter=Markup(front))
 
@@ -116,6 +121,9 @@ def _render(template: str, results: Results, **values: Any) -> str:
         SPLITS=formatting.SPLITS,
         SEEN=formatting.SEEN,
         UNMEASURED=formatting.UNMEASURED,
+        MANY=MANY,
+        FEW=FEW,
+        FRONT=FRONT,
         REBUILD=REBUILD,
         GRADE=GRADE,
         SCORED=f"{GRADE} --truth data/test_truth.csv",
@@ -237,8 +245,25 @@ def _classes(found: Evaluation) -> Rows:
             f"{row.images:,}",
             f"{row.predicted:,}",
         ]
-        for row in found.table.rows()
+        for row in weakest_first(found.table)
     ]
+
+
+def _confused(found: Evaluation) -> Rows:
+    return [
+        [true, label, f"{images:,}", percent(share)]
+        for true, label, images, share in confused_pairs(found.table, FEW)
+    ]
+
+
+def _sheets(results: Results) -> list[tuple[str, Path]]:
+    """Return the contact sheets shown: all, or those of the weakest classes, and the pairs."""
+    sheets, found = results.data.sheets, results.evaluations
+    if len(sheets) <= MANY:
+        return [*sheets]
+    weakest = next((weakest_first(one.table) for one in found.values()), [])
+    shown = {row.name for row in weakest[:FEW]}
+    return [(name, path) for name, path in sheets if name in shown or path.name == PAIRS]
 
 
 def _corruptions(found: Robustness | None) -> Rows:
