@@ -29,7 +29,7 @@ from typing import Any
 from bench.figures import Figures, figure, told
 from bench.pages import markdown, put
 from weighin.determinism import generator, pin
-from weighin.workers import cores
+from weighin.parallel import cores
 
 COMMAND = "python -m bench.scale"
 ROOT = Path(__file__).parents[1]
