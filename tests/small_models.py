@@ -15,7 +15,7 @@ METADATA = {"classes": json.dumps(CLASSES), "fallback": "green", "turn_tall": "f
 
 def stored(name: str, values: Any) -> Any:
     array = np.asarray(values)
-    kind = np.int64 if array.dtype.kind == "i" else np.float32
+    kind = {"i": np.int64, "b": np.bool_}.get(array.dtype.kind, np.float32)
     return numpy_helper.from_array(array.astype(kind), name)
 
 

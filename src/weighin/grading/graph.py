@@ -31,7 +31,19 @@ OTHER_BATCH = 61  # a prime: a graph that reads the size of the batch must not a
 FOLDED = {
     *("Constant", "ConstantOfShape", "Identity", "Cast", "Gather", "Concat", "Slice", "Squeeze"),
     *("Unsqueeze", "Reshape", "Flatten", "Transpose", "Expand", "Add", "Sub", "Mul", "Div", "Mod"),
-    *("Neg", "Floor", "Ceil", "Sqrt", "Min", "Max", "Range", "Equal", "Where", "ReduceProd"),
+    *(
+        "Neg",
+        "Floor",
+        "Ceil",
+        "Sqrt",
+        "Min",
+        "Max",
+        "Range",
+        "Equal",
+        "Where",
+        "ReduceProd",
+        "ReduceSum",
+    ),
 }
 Known = dict[str, Any]  # stored tensors (TensorProto) by name
 Value = tuple[int, Shape | None]  # type and shape; None if a side is unknown

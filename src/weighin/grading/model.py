@@ -142,8 +142,6 @@ def _check_operator(node: Any) -> None:
     if any(entry.HasField("g") or len(entry.graphs) for entry in node.attribute):
         raise refused(node.op_type, node.name, "it holds a graph of its own")
     names = {entry.name: entry for entry in node.attribute}
-    if len(names) < len(node.attribute):
-        raise refused(node.op_type, node.name, "an attribute is given twice")
     if names.keys() >= {"auto_pad", "pads"} and names["auto_pad"].s not in (b"", b"NOTSET"):
         raise refused(node.op_type, node.name, "it gives pads and auto_pad")
 
@@ -193,8 +191,6 @@ def _metadata(proto: Any) -> dict[str, str]:
     for entry in proto.metadata_props:
         if not isinstance(entry.key, str) or not isinstance(entry.value, str):
             raise refuse("its metadata is not valid UTF-8")
-        if entry.key in facts:
-            raise refuse(f"its metadata says `{printable(entry.key[:80])}` twice")
         facts[entry.key] = entry.value
     if sum(len(key) + len(value) for key, value in facts.items()) > MAX_METADATA:
         raise refuse(f"its metadata is over {MAX_METADATA:,} characters")
