@@ -22,11 +22,11 @@ def changes(folder: Path, name: str) -> list[str]:
 
     What is marked in another form, or not at all, has changed wholly.
     """
+    held = _hashes(folder, name)
     try:
         marked = dict(read_json(folder / name)["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        marked = {}
-    held = _hashes(folder, name)
+        return sorted([name, *held])
     return sorted(path for path in marked | held if marked.get(path) != held.get(path))
 
 

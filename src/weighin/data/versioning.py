@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +74,35 @@ def check_recordable(project: Path, data: str = "data") -> None:
         )
 
 
-def held(folder: Path) -> tuple[str, bool] | None:
-    """Return DVC's hash of a folder as it is now, and whether its cache holds all of that.
+@dataclass(frozen=True)
+class Held:
+    """A folder that DVC records, as it is now."""
 
-    None: the folder is in no DVC project, or has no .dvc file.
-    """
+    now: str  # DVC's hash of it; empty if it is not there
+    kept: bool  # DVC's cache holds all of that
+    recorded_kept: bool  # and all of what the .dvc file records
+
+
+def held(folder: Path) -> Held | None:
+    """Return what DVC knows of a folder; None if it is in no DVC project or has no .dvc file."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc_data.hashfile import load
 
+    def holds(cache: Any, found: Any) -> bool:
+        tree: Any = load(cache, found) if cache.exists(found.value) else None
+        return tree is not None and all(cache.exists(file.value) for _, _, file in tree)
+
     path = folder.absolute()
-    with contextlib.suppress(DvcException, OSError), Repo(str(path.parent)) as repo:
-        (out,) = repo.find_outs_by_path(str(path))
-        now, cache = out.get_hash(), out.cache
-        tree: Any = load(cache, now) if cache.exists(now.value) else None
-        whole = tree is not None and all(cache.exists(file.value) for _, _, file in tree)
-        return str(now.value), whole
+    with warnings.catch_warnings(), contextlib.suppress(DvcException, OSError):
+        warnings.simplefilter("ignore")  # DVC's own deprecations
+        with Repo(str(path.parent)) as repo:
+            (out,) = repo.find_outs_by_path(str(path))
+            wanted = holds(out.cache, out.hash_info)
+            if not path.exists():
+                return Held("", False, wanted)
+            now = out.get_hash()
+            return Held(str(now.value), holds(out.cache, now), wanted)
     return None
 
 
@@ -95,7 +110,7 @@ def kept(folder: Path) -> bool:
     """Return whether DVC keeps a folder as it is now: in its .dvc file, or in its cache."""
     wanted = recorded(folder.parent, folder.name)
     found = held(folder) if wanted else None
-    return found is not None and (found[0] == wanted or found[1])
+    return found is not None and (found.now == wanted or found.kept)
 
 
 def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:
@@ -115,26 +130,31 @@ def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:
         raise DataError("there is no data.dvc", fix)
     was = ""
     if folder.exists() and any(folder.iterdir()):
-        now, whole = held(folder) or ("", False)
-        if now == wanted:
+        found = held(folder)
+        if found and found.now == wanted:
             return "data/ is what data.dvc records"
-        if not whole and not ((folder / DRAWN).exists() and not changes(folder, DRAWN)):
+        kept = found is not None and found.kept
+        if not kept and not ((folder / DRAWN).exists() and not changes(folder, DRAWN)):
             raise DataError(
                 f"data/ is not what data.dvc records ({wanted}), and holds what is recorded "
                 f"nowhere{_difference(project)}",
                 "to keep it, record it with `dvc add data`; to have what data.dvc records, move "
                 "data/ away; then run `weighin fetch` again",
             )
-        was = f"; before, it was {now}" + ", which DVC's cache keeps" * whole
-    if _tried(project, "fetch", "data.dvc") or wanted != default:
+        was = f"; before, it was {found.now}, which DVC's cache keeps" if found and kept else ""
+    if not (found := held(folder)) or not found.recorded_kept:
+        with contextlib.suppress(DataError):
+            dvc(project, "fetch", "data.dvc")
+        found = held(folder)
+    if (found and found.recorded_kept) or wanted != default:
         dvc(project, "checkout", "--force", "data.dvc")
         return f"data/ is what data.dvc records, from DVC's cache or remote{was}"
     with replace_folder(folder) as draft:
         draw(draft / NEW)
     found = held(folder)
-    if found is None or found[0] != wanted:
+    if found is None or found.now != wanted:
         raise MismatchError(
-            f"the data set drawn here is {found and found[0]}, data.dvc records {wanted}",
+            f"the data set drawn here is {found and found.now}, data.dvc records {wanted}",
             "install the versions of requirements.lock, remove data/ and run `weighin fetch` again",
         )
     record(project)
@@ -155,11 +175,3 @@ def _difference(project: Path) -> str:
         ]
         return ": " * bool(parts) + "; ".join(parts)
     return ""
-
-
-def _tried(project: Path, *arguments: str) -> bool:
-    try:
-        dvc(project, *arguments)
-    except DataError:
-        return False
-    return True

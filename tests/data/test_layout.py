@@ -1,0 +1,169 @@
+"""Which level of a tree holds the classes, which folders are splits, what is no image."""
+
+import pytest
+
+from weighin.data.layout import Layout, read_layout, read_test, split_word
+from weighin.errors import DataError
+
+
+def placed(layout: Layout) -> dict[str, tuple[str, str, str, str]]:
+    return {f.name: (f.split, f.label, f.group, f.rest) for f in layout.files}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("train", "train"), ("TRAIN", "train"), ("Training", "train"), ("seg_train", "train")),
+        *(("train_images", "train"), ("train2017", "train"), ("Train-Set", "train")),
+        *(("val", "validation"), ("Valid", "validation"), ("validation_set", "validation")),
+        *(("dev", "validation"), ("test", "test"), ("Testing", "test"), ("test-data 2", "test")),
+        *(("cats", ""), ("steam train", ""), ("testudo", ""), ("", ""), ("images", "")),
+    ],
+)
+def test_names_of_splits(name: str, split: str) -> None:
+    assert split_word(name) == split
+
+
+def test_one_folder_a_class() -> None:
+    names = ["a/1.jpg", "a/s 1/2.jpg", "a/s 1/deep/3.jpg", "b/1.jpg"]
+    assert placed(read_layout(names, "s")) == {
+        "a/1.jpg": ("", "a", "", "1.jpg"),
+        "a/s 1/2.jpg": ("", "a", "s 1", "s 1/2.jpg"),
+        "a/s 1/deep/3.jpg": ("", "a", "s 1", "s 1/deep/3.jpg"),
+        "b/1.jpg": ("", "b", "", "1.jpg"),
+    }
+
+
+@pytest.mark.parametrize("wrap", ["", "set/", "set/dataset-resized/", "train/train/"])
+def test_folders_that_hold_all_the_rest(wrap: str) -> None:
+    layout = read_layout([f"{wrap}{label}/{n}.jpg" for label in "ab" for n in range(3)], "s")
+    assert {(f.split, f.label, f.rest) for f in layout.files} == {
+        ("", label, f"{n}.jpg") for label in "ab" for n in range(3)
+    }
+
+
+def test_a_picture_beside_the_folder_that_holds_the_rest() -> None:
+    names = ["set/sample.jpg", *(f"set/{label}/{n}.jpg" for label in "ab" for n in range(3))]
+    layout = read_layout(names, "s")
+    assert {f.label for f in layout.files} == {"a", "b"}
+    assert layout.left_out == [("not in a class folder", "set/sample.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("TRAIN", "Valid", "TEST"),
+        ("Training", "Validation", "Testing"),
+        ("seg_train/seg_train", "seg_dev/seg_dev", "seg_test/seg_test"),
+        ("asl_alphabet_train", "asl_alphabet_val", "asl_alphabet_test"),
+        ("set/train2017", "set/val2017", "set/test2017"),
+    ],
+)
+def test_splits_in_any_spelling(train: str, validation: str, test: str) -> None:
+    names = [f"{train}/Cat/s1/1.jpg", f"{train}/Dog/1.jpg", f"{validation}/cat/1.jpg"]
+    names += [f"{validation}/Dog/2.jpg", f"{test}/cat/7.jpg", f"{test}/Dog/8.jpg"]
+    assert placed(read_layout(names, "s")) == {
+        f"{train}/Cat/s1/1.jpg": ("train", "Cat", "s1", "s1/1.jpg"),
+        f"{train}/Dog/1.jpg": ("train", "Dog", "", "1.jpg"),
+        f"{validation}/cat/1.jpg": ("validation", "Cat", "", "1.jpg"),
+        f"{validation}/Dog/2.jpg": ("validation", "Dog", "", "2.jpg"),
+        f"{test}/cat/7.jpg": ("test", "Cat", "", "cat/7.jpg"),
+        f"{test}/Dog/8.jpg": ("test", "Dog", "", "Dog/8.jpg"),
+    }
+
+
+@pytest.mark.parametrize("test", ["test", "test/images", "test/unknown/images"])
+def test_a_test_without_classes(test: str) -> None:
+    names = ["train/Cat/1.jpg", "train/Dog/1.jpg", f"{test}/7.jpg", f"{test}/8.jpg"]
+    layout = read_layout(names, "s")
+    tests = [(f.label, f.rest) for f in layout.files if f.split == "test"]
+    assert tests == [("", "7.jpg"), ("", "8.jpg")]
+
+
+def test_what_lies_beside_splits_is_left_out_and_counted() -> None:
+    names = ["train/Cat/1.jpg", "test/Cat/1.jpg", "samples/x.jpg", "cover.jpg", "train/odd.jpg"]
+    layout = read_layout(names, "s")
+    assert sorted(layout.left_out) == [
+        ("in samples/, which is no split", "samples/x.jpg"),
+        ("not in a class folder", "train/odd.jpg"),
+        ("not in a folder", "cover.jpg"),
+    ]
+    assert layout.notes == ["test/ is the test split, train/ is the train split"]
+
+
+def test_splits_within_each_class() -> None:
+    names = [
+        f"{label}/{side}/1.jpg" for label in ("Cat", "Dog") for side in ("Train", "val", "test")
+    ]
+    layout = read_layout(names, "s")
+    assert {(f.split, f.label, f.rest) for f in layout.files} == {
+        (split, label, "1.jpg")
+        for label in ("Cat", "Dog")
+        for split in ("train", "validation", "test")
+    }
+    assert layout.notes == ["each class folder holds the splits Train, test, val"]
+
+
+def test_a_class_may_be_called_train() -> None:
+    flat = [f"{label}/{n}.jpg" for label in ("car", "plane", "train") for n in range(3)]
+    assert {f.label for f in read_layout(flat, "s").files} == {"car", "plane", "train"}
+    deep = [f"{label}/s{label}/{n}.jpg" for label in ("car", "plane", "train") for n in range(3)]
+    layout = read_layout(deep, "s")
+    assert {(f.split, f.label) for f in layout.files} == {
+        ("", n) for n in ("car", "plane", "train")
+    }
+
+
+def test_splits_without_class_folders_are_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        read_layout(["train/1.jpg", "test/2.jpg"], "photos")
+    assert "photos: its folders test, train hold images" in caught.value.problem
+    assert "CSV" in caught.value.fix
+
+
+def test_two_levels_that_may_be_the_classes() -> None:
+    names = [f"{year}/{label}/{n}.jpg" for year in (2019, 2020) for label in "ab" for n in range(2)]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    assert caught.value.problem == (
+        "photos: its folders 2019, 2020 all hold a, b; either may be the classes"
+    )
+    assert "--classes outer (2019, 2020)" in caught.value.fix
+    assert "--classes inner (a, b)" in caught.value.fix
+    outer = read_layout(names, "photos", "outer").files
+    assert {(f.label, f.group) for f in outer} == {(y, g) for y in ("2019", "2020") for g in "ab"}
+    inner = read_layout(names, "photos", "inner").files
+    assert {(f.label, f.group) for f in inner} == {(g, y) for y in ("2019", "2020") for g in "ab"}
+    # folders of other names are groups
+    other = [f"{label}/{label}{n}/{n}.jpg" for label in "ab" for n in range(4)]
+    assert {f.label for f in read_layout(other, "photos").files} == {"a", "b"}
+
+
+def test_files_that_are_no_images_by_their_names() -> None:
+    names = ["images/a/1.jpg", "images/b/1.dat", "images/b/2", "README.md", "labels/a/1.TXT"]
+    layout = read_layout(names, "s")
+    assert {f.name for f in layout.files} == {"images/a/1.jpg", "images/b/1.dat", "images/b/2"}
+    assert {f.label for f in layout.files} == {"a", "b"}
+    assert layout.left_out == [
+        ("a .md file, no image", "README.md"),
+        ("a .txt file, no image", "labels/a/1.TXT"),
+    ]
+
+
+def test_a_test_folder() -> None:
+    flat = read_test(["1.jpg", "2.jpg"], ["Cat", "Dog"])
+    assert placed(flat) == {n: ("test", "", "", n) for n in ("1.jpg", "2.jpg")}
+    labelled = read_test(["Test/cat/1.jpg", "Test/Bird/2.jpg"], ["Cat", "Dog"])
+    assert placed(labelled) == {
+        "Test/cat/1.jpg": ("test", "Cat", "", "cat/1.jpg"),
+        "Test/Bird/2.jpg": ("test", "Bird", "", "Bird/2.jpg"),
+    }
+    strange = read_test(["north/1.jpg", "south/1.jpg"], ["Cat", "Dog"])
+    assert placed(strange) == {
+        f"{side}/1.jpg": ("test", "", "", f"{side}/1.jpg") for side in ("north", "south")
+    }
+    assert strange.notes == [
+        "the test's folders north, south are called as no class is: its images are taken as "
+        "unlabelled"
+    ]
