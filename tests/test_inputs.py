@@ -31,7 +31,7 @@ def searching(params: Params, **changes: object) -> Params:
 
 def test_what_comes_with_the_package_is_known_by_name(params: Params) -> None:
     record(params, OUT)
-    assert [path.name for path in OUT.iterdir()] == ["search.json"]
+    assert sorted(path.name for path in OUT.iterdir()) == ["search.json", "train.json"]
     assert read_json(OUT / "search.json") == {"space": {"name": "small"}}
     for name in shipped_spaces():
         assert named_files(searching(params, space=name))[0].path is None
@@ -53,7 +53,7 @@ def test_a_file_of_ones_own_is_copied_and_hashed(params: Params) -> None:
     record(own, OUT)
     assert sha256_tree(OUT) != before
     record(params, OUT)
-    assert [path.name for path in OUT.iterdir()] == ["search.json"]
+    assert sorted(path.name for path in OUT.iterdir()) == ["search.json", "train.json"]
 
 
 def test_a_file_that_is_not_in_use_changes_nothing(params: Params) -> None:
@@ -90,5 +90,25 @@ def test_a_file_that_git_does_not_track_is_told(
     record(own, OUT)
     assert "git add net.yaml" in capsys.readouterr().err
     subprocess.run(["git", "add", "net.yaml"], check=True)
+    record(own, OUT)
+    assert capsys.readouterr().err == ""
+
+
+def test_initial_weights_are_tracked_by_dvc(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = replace(params, train=replace(params.train, weights="given.safetensors"))
+    with pytest.raises(ParamsError) as caught:
+        record(own, OUT)
+    assert caught.value.problem == "train.weights is given.safetensors: no file"
+    assert "dvc add given.safetensors" in caught.value.fix
+    Path("given.safetensors").write_bytes(b"one")
+    subprocess.run(["git", "init", "-q"], check=True)
+    record(own, OUT)
+    assert "`dvc add given.safetensors`" in capsys.readouterr().err
+    facts = {"name": "given.safetensors", "sha256": sha256(b"one")}
+    assert read_json(OUT / "train.json") == {"weights": facts}
+    assert (OUT / "train.weights.safetensors").read_bytes() == b"one"
+    Path("given.safetensors.dvc").write_text("")
     record(own, OUT)
     assert capsys.readouterr().err == ""

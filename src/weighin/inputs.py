@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 SHIPPED = {"search.network": "network/rows", "search.space": "search/spaces"}
+NAMED = (*SHIPPED, "train.weights")
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,23 @@ def named_files(params: "Params") -> list[NamedFile]:
         ParamsError: a named file is not there.
     """
     search = params.search
+    used: dict[str, str | None]
     used = {"search.space": search.space} if search.enabled else {"search.network": search.network}
+    used["train.weights"] = params.train.weights
     return [_found(parameter, name) for parameter, name in used.items() if name is not None]
 
 
 def _found(parameter: str, name: str) -> NamedFile:
-    shipped = sorted(path.stem for path in (PACKAGE / SHIPPED[parameter]).glob("*.yaml"))
+    folder = SHIPPED.get(parameter)
+    shipped = sorted(path.stem for path in (PACKAGE / folder).glob("*.yaml")) if folder else []
     if name in shipped:
         return NamedFile(parameter, name, None)
     if not Path(name).is_file():
+        others = f"neither a file here nor one of {', '.join(shipped)}" if shipped else "no file"
         raise ParamsError(
-            f"{parameter} is {name}: neither a file here nor one of {', '.join(shipped)}",
+            f"{parameter} is {name}: {others}",
             f"write {name}, or name another; a queued or temporary experiment holds only what Git "
-            f"tracks: git add {name}",
+            f"tracks: {_tracking(parameter)} {name}",
         )
     return NamedFile(parameter, name, Path(name))
 
@@ -67,7 +72,7 @@ def record(params: "Params", out: Path) -> None:
         ParamsError: a named file is not there.
         OutputError: `out` cannot be written.
     """
-    sections: dict[str, dict[str, Any]] = {name.split(".")[0]: {} for name in SHIPPED}
+    sections: dict[str, dict[str, Any]] = {name.split(".")[0]: {} for name in NAMED}
     files = named_files(params)
     with replace_folder(out) as draft:
         (draft / NEW).mkdir()
@@ -81,13 +86,20 @@ def record(params: "Params", out: Path) -> None:
     for file in files:
         if file.path is not None and _is_untracked(file.path):
             say(
-                f"{file.parameter}: Git does not track {file.name}; `git add {file.name}`, for "
-                "`weighin verify` and for queued experiments"
+                f"{file.parameter}: {file.name} is not tracked; `{_tracking(file.parameter)} "
+                f"{file.name}`, for `weighin verify` and for queued experiments"
             )
 
 
+def _tracking(parameter: str) -> str:
+    """Return the command that tracks a file: DVC's for weights, which are large and binary."""
+    return "dvc add" if parameter == "train.weights" else "git add"
+
+
 def _is_untracked(path: Path) -> bool:
-    """Whether a file lies in a Git repository that does not track it."""
+    """Whether a file lies in a Git repository, and neither Git nor DVC tracks it."""
+    if path.with_name(f"{path.name}.dvc").exists():
+        return False
     command = ["git", "ls-files", "--others", "--", str(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,11 +3,17 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from weighin.errors import NetworkError
 from weighin.files import read_json, write_json
+from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params, load_recipe
 from weighin.search.recipe import tune, value_of
 from weighin.search.trials import parse_trials
+from weighin.training.weights import module_weights, write_weights
 from weighin.validation import with_values
 
 SPEC = NetworkSpec(
@@ -53,3 +59,20 @@ def test_trial_0_is_the_recipe_as_it_stands(packed: Path, params: Params, tmp_pa
     for trial in study.trials[1:]:
         assert 0.01 <= trial.params["lr"] <= 0.3
         assert trial.params["augment.randaugment"] in (0, 1, 2)
+
+
+def test_trials_start_from_initial_weights(packed: Path, params: Params, tmp_path: Path) -> None:
+    classes, path = len(read_json(packed / "classes.json")), tmp_path / "given.safetensors"
+    found = []
+    for address in (None, "one", "two"):
+        module = build(SPEC, classes)
+        initialize(module, address or "")
+        write_weights(path, module_weights(module))
+        name = str(path) if address else None
+        given = replace(params, train=replace(params.train, weights=name))
+        tune(packed, SPEC, tmp_path / "out", given, tmp_path / "scratch")  # the caches are shared
+        found.append((tmp_path / "out" / "trials.json").read_bytes())
+    assert len(set(found)) == 3
+    write_weights(path, {"other": np.zeros(1, np.float32)})
+    with pytest.raises(NetworkError, match=r"1 unknown \(other\)"):
+        tune(packed, SPEC, tmp_path / "out", given, tmp_path / "scratch")

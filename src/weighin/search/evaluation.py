@@ -11,6 +11,7 @@ from weighin.errors import WorkerError
 from weighin.grading.f1 import Confusion, agreement
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit
+from weighin.training.weights import weights_hash
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Task:
             "recipe": asdict(job.recipe),
             "epochs": [self.until, job.epochs],
             "address": list(job.address),
-        }
+        } | ({"start": weights_hash(job.start)} if job.start is not None else {})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from weighin.search.study import Plan, Proposal, Study
 from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
 from weighin.search.workers import open_workers
+from weighin.training.weights import initial_weights
 from weighin.validation import parameters, with_values
 
 Range = tuple[float, float]
@@ -28,7 +29,10 @@ Range = tuple[float, float]
 def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, kept: Path) -> None:
     """Write the folder `out`: recipe.json, and trials.json where there was a search.
 
+    Trials start from `train.weights`, where there are some.
+
     Raises:
+        NetworkError: `train.weights` do not fit the network.
         WorkerError: workers went away too often; finished evaluations are kept.
     """
     (out / "trials.json").unlink(missing_ok=True)
@@ -44,7 +48,10 @@ def _tuned(
 ) -> tuple[Recipe, StudyRecord]:
     tuning, contest = params.tune, params.contest
     space = {name: (low, high) for name, (low, high) in sorted(tuning.space.items())}
-    price = cost(spec, len(read_json(packed / "classes.json")))
+    classes = len(read_json(packed / "classes.json"))
+    price, start = cost(spec, classes), None
+    if params.train.weights:
+        start = initial_weights(Path(params.train.weights), spec, classes, params.seed, "tune")
 
     def propose(trial: optuna.trial.Trial) -> Proposal:
         values = {name: _suggest(trial, name, space[name]) for name in space}
@@ -67,7 +74,8 @@ def _tuned(
         baseline=0,
     )
     with open_workers(tuning.workers, tuning.cluster, tuning.generation) as pool:
-        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, kept))
+        trainer = Trainer(plan, contest, packed, pool, kept, start)
+        study = Study(plan, contest, propose, trainer)
         study.enqueue(_inside(params.recipe, space))
         trials = study.run()
     choice = choose(trials, contest, params.seed)

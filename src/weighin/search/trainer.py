@@ -13,15 +13,23 @@ from weighin.search.halving import proxy_score
 from weighin.search.study import Plan, Trial
 from weighin.search.workers import Workers
 from weighin.training.trainer import Job
+from weighin.training.weights import Weights
 
 
 class Trainer:
     """Called with trials and an epoch, trains them up to it; see `study.Train`."""
 
     def __init__(
-        self, plan: Plan, contest: Contest, packed: Path, workers: Workers, kept: Path
+        self,
+        plan: Plan,
+        contest: Contest,
+        packed: Path,
+        workers: Workers,
+        kept: Path,
+        start: Weights | None = None,
     ) -> None:
-        self.plan, self.contest, self.packed = plan, contest, packed
+        """Take the plan, and the weights that every trial starts from."""
+        self.plan, self.contest, self.packed, self.start = plan, contest, packed, start
         self._workers, self._cache = workers, EvaluationCache(kept, packed)
         self._progress = Progress(f"{plan.name}: epochs", plan.epochs())
         self._best = float("inf")
@@ -50,6 +58,7 @@ class Trainer:
             self.plan.rungs[-1],
             self.packed,
             (self.plan.seed, self.plan.name, trial.number),
+            start=self.start,
             validations=0,  # it is measured when it comes back
         )
         return Task(trial.number, job, until, state)

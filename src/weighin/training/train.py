@@ -10,7 +10,6 @@ from weighin.errors import ParamsError
 from weighin.files import read_json, sweep, write_bytes, write_json
 from weighin.grading.f1 import agreement
 from weighin.grading.risk import risk
-from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.parallel import worker_count
 from weighin.params import Params, Recipe
@@ -49,9 +48,8 @@ def train(
     address = (params.seed, "train")
     job = Job(spec, recipe, knobs.epochs, packed, address, all_data=knobs.all_data)
     if knobs.weights:
-        module = build(spec, len(read_json(packed / "classes.json")))
-        initialize(module, *address)
-        job = replace(job, start=initial_weights(Path(knobs.weights), module))
+        classes = len(read_json(packed / "classes.json"))
+        job = replace(job, start=initial_weights(Path(knobs.weights), spec, classes, *address))
     elif not knobs.epochs:
         problem = "train.epochs is 0, and there are no train.weights to take as they are"
         raise ParamsError(problem, "raise train.epochs, or set train.weights to a safetensors file")

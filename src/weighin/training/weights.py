@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from weighin.errors import NetworkError
-from weighin.files import write_bytes
-from weighin.network.build import build
+from weighin.files import sha256, write_bytes
+from weighin.network.build import build, initialize
 from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
 from weighin.progress import say
@@ -56,7 +56,16 @@ def write_weights(path: Path, weights: Weights) -> None:
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
-    write_bytes(path, safetensors.numpy.save({k: weights[k] for k in sorted(weights)}))
+    write_bytes(path, _as_bytes(weights))
+
+
+def weights_hash(weights: Weights) -> str:
+    """Return the SHA-256 of the file that `write_weights` writes."""
+    return sha256(_as_bytes(weights))
+
+
+def _as_bytes(weights: Weights) -> bytes:
+    return safetensors.numpy.save({name: weights[name] for name in sorted(weights)})
 
 
 def read_weights(path: Path, fix: str = FIX) -> dict[str, npt.NDArray[np.float32]]:
@@ -102,31 +111,39 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
         target.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
 
 
-def initial_weights(path: Path, module: nn.Module) -> Weights:
-    """Return the weights in a file for a module of the same rows; its head may be another one.
+def initial_weights(path: Path, spec: NetworkSpec, classes: int, *address: int | str) -> Weights:
+    """Return the weights in a file for a network of these rows; its head may be another one.
 
-    The head (the last convolution or linear layer) stays the module's own where the file holds one
-    of other shapes, or none.
+    The head (the last convolution or linear layer) is initialized from `address` where the file
+    holds one of other shapes, or none.
 
     Raises:
         NetworkError: another layer is missing, unknown or of another shape, or is not finite.
     """
-    given, own = dict(read_weights(path, OWN_FIX)), module_weights(module)
+    module = build(spec, classes)
+    initialize(module, *address)
+    given, own = read_weights(path, OWN_FIX), module_weights(module)
     head = {name for name in own if name.rpartition(".")[0] == head_name(module)}
-    if any(name not in given or given[name].shape != own[name].shape for name in head):
-        say(f"{path}: its head is for other classes, so the head is trained from the start")
+    new_head = any(name not in given or given[name].shape != own[name].shape for name in head)
+    if new_head:
         given |= {name: own[name] for name in head}
-    faults = [f"{name} is missing" for name in sorted(own.keys() - given.keys())]
-    faults += [f"{name} is unknown" for name in sorted(given.keys() - own.keys())]
-    for name in sorted(own.keys() & given.keys()):
-        if given[name].shape != own[name].shape:
-            faults.append(f"{name} is {given[name].shape} and must be {own[name].shape}")
-        elif not np.isfinite(given[name]).all():
-            faults.append(f"{name} holds NaN or infinity")
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        problem = f"{path} does not fit the network: {', '.join(faults[:3])}{more}"
-        raise NetworkError(problem, OWN_FIX)
+    shared = sorted(own.keys() & given.keys())
+    shapes = {name: (given[name].shape, own[name].shape) for name in shared}
+    faults = {
+        "missing": sorted(own.keys() - given.keys()),
+        "unknown": sorted(given.keys() - own.keys()),
+        "of another shape": [f"{n}: {a} for {b}" for n, (a, b) in shapes.items() if a != b],
+        "not finite": [name for name in shared if not np.isfinite(given[name]).all()],
+    }
+    told = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in faults.items()
+        if names
+    ]
+    if told:
+        raise NetworkError(f"{path} does not fit the network: {'; '.join(told)}", OWN_FIX)
+    if new_head:
+        say(f"{path}: its head is for other classes, so the head is trained from the start")
     return given
 
 
