@@ -26,6 +26,8 @@ TITLES = {
     "grade.cold_start_s": "start of the grader",
     "grade.memory_growth_mb": "memory that the grader takes for ten times the images",
     "grade.vs_decode": "speed of the grader against decoding alone",
+    "leaderboard.hundred_s": "a board of 100 submissions on 4,083 images, two jobs",
+    "leaderboard.per_submission": "time of a board for a submission, of grading it alone",
     "result.cpu_hours": "waste7: the whole chain",
     "result.public_f1": "waste7: macro F1 on the public test",
     "result.public_f1_trashnet": "waste7: F1 of the four classes of one source",

@@ -1,0 +1,84 @@
+"""The board's page in a real headless Chromium, at a desk and on a phone."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from weighin.contest.grading import Outcome
+from weighin.contest.leaderboard import Options, ranked, write_board
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM or not DRIVER, reason="needs chromium and chromedriver"
+)
+TEAMS = 12
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A board of twelve teams, one of them with a long name, and one without a rank."""
+    out = tmp_path_factory.mktemp("board")
+    names = [f"{n}.png" for n in range(120)]
+    truth = {name: "abc"[n % 3] for n, name in enumerate(names)}
+    outcomes = []
+    for number in range(TEAMS):
+        facts = {
+            "model": {"macs": 100_000 * (number + 1), "parameters": 10, "classes": ["a", "b", "c"]},
+            "speed": {"images_per_second": 5000.0},
+            "margin": {"smallest": 0.01},
+            "unreadable": {},
+        }
+        wrong = 20 - number
+        labels = {n: "a" if i < wrong else truth[n] for i, n in enumerate(names)}
+        team = f"team{number}" if number else "a team with a long name " * 4
+        outcomes.append(Outcome(team, "graded", "", f"{number}", 1000, facts, labels))
+    outcomes.append(Outcome("cheat", "refused", "operator Loop: its work cannot be counted"))
+    board = ranked(outcomes, truth, Options(Path(), Path("truth.csv"), resamples=200))
+    write_board(board, out)
+    return out / "leaderboard.html"
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("size", [(1280, 900), (360, 740)])
+def test_the_board_fits_and_reads(page: Path, chrome: Any, size: tuple[int, int]) -> None:
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chrome.get(page.as_uri())
+    wide = "return document.documentElement.scrollWidth"
+    assert chrome.execute_script(wide) <= size[0]
+    rows = "return [...document.querySelectorAll('table')].map(t => t.tBodies[0].rows.length)"
+    assert chrome.execute_script(rows) == [TEAMS, 1]
+    first = "return document.querySelector('tbody td').textContent"
+    assert chrome.execute_script(first) == "1"
+    assert chrome.execute_script("return document.querySelectorAll('svg[role=img]').length") == 1
+    assert chrome.get_log("browser") == []
+
+
+def test_each_link_leads_to_a_page(page: Path, chrome: Any) -> None:
+    chrome.get(page.as_uri())
+    links = chrome.execute_script("return [...document.querySelectorAll('a')].map(a => a.href)")
+    assert len(links) == TEAMS + 1
+    assert all(Path(link.removeprefix("file://")).is_file() for link in links)
+    chrome.get(links[-1])
+    assert "cheat" in chrome.execute_script("return document.querySelector('h1').textContent")
+    assert "its work cannot be counted" in chrome.page_source
