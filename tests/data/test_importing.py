@@ -299,6 +299,188 @@ def test_a_test_folder_without_files(tmp_path: Path) -> None:
     )
 
 
+def test_a_test_with_a_folder_a_class(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"Cat": 2, "Dog": 2}) / "train"
+    for name in ("cat/0.jpg", "Dog/0.jpg", "Bird/1.jpg", "Thumbs.db", "notes.txt"):
+        write(tmp_path / "Test" / name, name.encode())
+    report = import_data(source, tmp_path / "data", Options(test=tmp_path / "Test"))
+    assert names(tmp_path / "data/test") == ["Bird/1.jpg", "Dog/0.jpg", "cat/0.jpg"]
+    assert (tmp_path / "data/test_truth.csv").read_text() == (
+        "filename,class\nBird/1.jpg,Bird\nDog/0.jpg,Dog\ncat/0.jpg,Cat\n"
+    )
+    assert report["test"] == {"images": 3, "without_truth": 0}
+    assert report["skipped"] == {"in the test: a .txt file, no image": 1}
+    assert report["notes"] == ["truth: 1 test images are of classes that are not trained on: Bird"]
+
+
+def test_splits_of_a_tree(tmp_path: Path) -> None:
+    """The authors' splits: what is alike in name comes in under two, and each in its split."""
+    for number, side in enumerate(("Training", "val", "Test")):
+        for label in ("Cat", "Dog"):
+            write(tmp_path / f"set/{side}/{label}/0.jpg", f"{number}{label}".encode())
+    report = import_data(tmp_path / "set", tmp_path / "data")
+    table = (tmp_path / "data/train.csv").read_text()
+    assert table == (
+        "filename,class,group,split\n"
+        "Cat/0.jpg,Cat,,train\nCat/val_Cat_0.jpg,Cat,,validation\n"
+        "Dog/0.jpg,Dog,,train\nDog/val_Dog_0.jpg,Dog,,validation\n"
+    )
+    assert (tmp_path / "data/train/Cat/val_Cat_0.jpg").read_bytes() == b"1Cat"
+    assert (tmp_path / "data/test/Dog/0.jpg").read_bytes() == b"2Dog"
+    assert (report["images"], report["validation"], report["test"]["images"]) == (4, 2, 2)
+
+
+def test_a_validation_folder_that_is_named(tmp_path: Path) -> None:
+    source = tree(tmp_path / "a", {"Cat": 2, "Dog": 2}) / "train"
+    held_out = tree(tmp_path / "b", {"cat": 1, "Dog": 1}, 9) / "train"
+    held_out = held_out.rename(tmp_path / "a/val")
+    report = import_data(source, tmp_path / "data")
+    assert report["notes"] == ["val/ lies beside it and is not taken; --validation names it"]
+    assert (report["images"], report["validation"]) == (4, 0)
+    report = import_data(source, tmp_path / "data", Options(validation=held_out))
+    assert (report["notes"], report["images"], report["validation"]) == ([], 6, 2)
+    with (tmp_path / "data/train.csv").open(newline="") as file:
+        sides = {row["filename"]: (row["class"], row["split"]) for row in csv.DictReader(file)}
+    assert sides == {
+        **{f"{label}/00{n}.jpg": (label, "train") for label in ("Cat", "Dog") for n in (0, 1)},
+        "Cat/cat_000.jpg": ("Cat", "validation"),
+        "Dog/Dog_000.jpg": ("Dog", "validation"),
+    }
+
+
+def split_table(tmp_path: Path, splits: tuple[str, ...]) -> Path:
+    rows = [f"{n}.jpg,{'AB'[n % 2]},{split}\n" for n, split in enumerate(splits)]
+    files = tuple(f"{n}.jpg" for n in range(len(splits)))
+    return table(tmp_path, "filename,class,split\n" + "".join(rows), files=files)
+
+
+def test_a_split_column(tmp_path: Path) -> None:
+    source = split_table(tmp_path, ("train", "Train", "VAL", "valid", "test", "Test", "", "dev"))
+    report = import_data(source, tmp_path / "data")
+    with (tmp_path / "data/train.csv").open(newline="") as file:
+        sides = {row["filename"]: row["split"] for row in csv.DictReader(file)}
+    assert sides == {
+        **dict.fromkeys(("A/0.jpg", "B/1.jpg", "A/6.jpg"), "train"),
+        **dict.fromkeys(("A/2.jpg", "B/3.jpg", "B/7.jpg"), "validation"),
+    }
+    known = (tmp_path / "data/test_truth.csv").read_text()
+    assert known == "filename,class\n4.jpg,A\n5.jpg,B\n"
+    assert (report["images"], report["validation"], report["test"]["images"]) == (6, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("splits", "options"),
+    [
+        (("train",) * 4, Options()),
+        (("", "x", "y", "z"), Options()),
+        (("train", "val", "test", "val"), Options(columns=Columns(split="none"))),
+    ],
+)
+def test_a_split_column_that_is_none(
+    tmp_path: Path, splits: tuple[str, ...], options: Options
+) -> None:
+    report = import_data(split_table(tmp_path, splits), tmp_path / "data", options)
+    assert (report["images"], report["validation"], "test" in report) == (4, 0, False)
+    assert len(rows(tmp_path / "data")) == 4  # train.csv has its three columns
+
+
+# --- names that are written in another way
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("images\\{label}\\{number}.JPG", "part of the path"),
+        ("{label}\\{number}.JPG", "separators"),
+        ("./{label}/{number}.JPG", ""),
+        ("{label}/{number}.jpg", "case"),
+        ("{label}/{number}", "file suffix"),
+        ("C:\\photos\\{label}\\{number}.JPG", "part of the path"),
+        ("https://example.org/set/{label}/{number}.JPG", "part of the path"),
+    ],
+)
+def test_names_of_a_table(tmp_path: Path, written: str, why: str) -> None:
+    lines, files = ["filename,class\n"], []
+    for number in range(4):
+        label = "AB"[number % 2]
+        files.append(f"{label}/{number}.JPG")
+        lines.append(f"{written.format(label=label, number=number)},{label}\n")
+    source = table(tmp_path, "".join(lines), files=tuple(files))
+    report = import_data(source, tmp_path / "data", Options(tmp_path / "images"))
+    assert names(tmp_path / "data/train") == sorted(files)
+    assert report["missing"] == []
+    assert any(f"4 by {why}" in note for note in report["notes"]) == bool(why)
+
+
+def test_an_ambiguous_name_is_refused(tmp_path: Path) -> None:
+    source = table(tmp_path, "filename,class\n1.jpg,A\n", files=("x/1.jpg", "y/1.jpg"))
+    message = fails(source, tmp_path / "data", Options(tmp_path / "images"))
+    assert '"1.jpg" may mean' in message
+    assert "x/1.jpg" in message
+    assert "y/1.jpg" in message
+
+
+def test_rows_left_out_are_counted(tmp_path: Path) -> None:
+    text = "filename,class\na.jpg,A\nb.jpg,\n,A\na.jpg,A\nc.jpg,B\n"
+    report = import_data(table(tmp_path, text, files=("a.jpg", "c.jpg")), tmp_path / "data")
+    assert report["skipped"] == {
+        "in the table: no class": 1,
+        "in the table: no file name": 1,
+        "in the table: listed twice": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("truth", "problem"),
+    [
+        ("filename,class\nx.jpg,A\ny.jpg,B\n", "none of the 2 files that {truth} names is a test"),
+        ("filename,class\n0.jpg,x\n1.jpg,y\n", "no class of the truth is trained on: it has x, y"),
+        ("filename,class\n0.jpg,A\n0.jpg,B\n", "{truth} lists 0.jpg twice"),
+        ("filename\n0.jpg\n", "{truth} has no column"),
+    ],
+)
+def test_a_truth_that_cannot_be_meant(tmp_path: Path, truth: str, problem: str) -> None:
+    source = tree(tmp_path, {"A": 1, "B": 1}) / "train"
+    for number in range(3):
+        write(tmp_path / f"public/{number}.jpg", b"x")
+    path = write(tmp_path / "t.csv", truth.encode())
+    message = fails(source, tmp_path / "data", Options(test=tmp_path / "public", truth=path))
+    assert message.startswith(problem.format(truth=path))
+
+
+def test_a_truth_in_another_spelling(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"Cat": 1, "Dog": 1}) / "train"
+    for number in range(3):
+        write(tmp_path / f"public/{number}.JPG", b"x")
+    path = write(tmp_path / "t.csv", b"Filename;Class\ntest\\0;cat \ntest\\1; DOG\ntest\\9;cat\n")
+    options = Options(test=tmp_path / "public", truth=path)
+    report = import_data(source, tmp_path / "data", options)
+    known = (tmp_path / "data/test_truth.csv").read_text()
+    assert known == "filename,class\n0.JPG,Cat\n1.JPG,Dog\n"
+    assert report["test"] == {"images": 3, "without_truth": 1, "truth_without_image": 1}
+    assert any("test\\9 is not there" in note for note in report["notes"])
+
+
+def test_a_truth_needs_its_test(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"A": 1, "B": 1}) / "train"
+    path = write(tmp_path / "t.csv", b"filename,class\n0.jpg,A\n")
+    message = fails(source, tmp_path / "data", Options(truth=path))
+    assert message == f"{path} is the truth of no test\n  to fix: name its images with --test"
+
+
+def test_droppings_of_other_systems(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"A": 1, "B": 1}) / "train"
+    for name in (
+        *(".DS_Store", "A/.DS_Store", "A/._000.jpg", "A/Thumbs.db", "B/desktop.ini"),
+        *("__MACOSX/A/._000.jpg", "@eaDir/A/000.jpg/SYNOPHOTO_THUMB_M.jpg"),
+        *("A/@eaDir/000.jpg", "$RECYCLE.BIN/S-1/$R1.jpg", "lost+found/1.jpg"),
+    ):
+        write(source / name, b"x")
+    report = import_data(source, tmp_path / "data")
+    assert (report["classes"], report["skipped"]) == ({"A": 1, "B": 1}, {})
+    assert names(tmp_path / "data/train") == ["A/000.jpg", "B/000.jpg"]
+
+
 # --- a COCO file
 
 CATEGORIES = [{"id": 1, "name": "Bottle"}, {"id": 2, "name": "Can"}, {"id": 3, "name": "Dust"}]

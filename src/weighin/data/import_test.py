@@ -57,7 +57,7 @@ def _truth(path: Path, names: list[str], index: ImportIndex) -> tuple[dict[str, 
         such = f"; {matches.missing[0]} is not there" if matches.missing else ""
         index.notes.append(f"truth: {matches.words()}{such}")
     for reason, many in table.left_out.items():
-        index.skip(f"the truth's row has {reason}", path.name, many)
+        index.skip(f"in the truth: {reason}", path.name, many)
     found = {file: labels[name] for name, file in matches.found.items()}
     return found, len(labels) - len(found)
 

@@ -230,7 +230,7 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     labels = read_labels(source, columns)
     index.notes += labels.notes
     for reason, many in labels.left_out.items():
-        index.skip(f"the row has {reason}", source.name, many)
+        index.skip(f"in the table: {reason}", source.name, many)
     rows = [replace(row, split="") for row in labels.rows] if whole else labels.rows
     splits = {row.split for row in rows}
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)

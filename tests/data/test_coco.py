@@ -1,0 +1,314 @@
+"""COCO files as tools and people leave them: an odd entry is left out and counted, not the file."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from photos import encoded, photo, write
+from PIL import Image, ImageOps
+
+from weighin.data.coco import box_of, read_coco
+from weighin.data.coco_crops import turned_box
+from weighin.data.importing import Options, import_data
+from weighin.errors import DataError
+
+Facts = dict[str, Any]
+Change = Callable[[Facts], object]
+
+
+def sound() -> Facts:
+    """Return twelve images of two classes, each with a box."""
+    return {
+        "images": [
+            {"id": n, "file_name": f"{'ab'[n % 2]}/{n}.jpg", "width": 96, "height": 72}
+            for n in range(12)
+        ],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": n % 2, "bbox": [4, 4, 40, 30]}
+            for n in range(12)
+        ],
+        "categories": [{"id": 0, "name": "Cat"}, {"id": 1, "name": "Dog"}],
+    }
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("pictures")
+    for item in sound()["images"]:
+        write(folder / item["file_name"], encoded(photo(item["id"])))
+    return folder
+
+
+def changed(path: Path, change: Change) -> Path:
+    facts = copy.deepcopy(sound())
+    change(facts)
+    return write(path, json.dumps(facts).encode())
+
+
+NUMBERS = "its box is not four numbers"
+
+
+@pytest.mark.parametrize(
+    ("change", "left_out"),
+    [
+        (lambda f: f["images"][3].update(height=None, width=None), {}),
+        (lambda f: f["images"][3].update(height="72", width="96.0"), {}),
+        (lambda f: f["images"][3].update(height="tall", width=-1), {}),
+        (lambda f: [i.pop("width") for i in f["images"]], {}),
+        (lambda f: f["annotations"][3].update(bbox=["4", "4", "40", 30.0]), {}),
+        (lambda f: f["annotations"][3].update(bbox=[None, 4, 40, 30]), {NUMBERS: "annotation 3"}),
+        (lambda f: f["annotations"][3].update(bbox=[4, 40, 30]), {NUMBERS: "annotation 3"}),
+        (lambda f: f["annotations"][3].update(bbox="[4, 4, 40]"), {NUMBERS: "annotation 3"}),
+        (lambda f: f["annotations"][3].update(bbox={"x": 4}), {NUMBERS: "annotation 3"}),
+        (
+            lambda f: f["annotations"][3].update(bbox=[None], segmentation=[[4, 4, 44, 4, 44, 34]]),
+            {},
+        ),
+        (
+            lambda f: f["annotations"][3].update(bbox=[], segmentation=[4, 4, 44, 4, 44, 34]),
+            {},
+        ),
+        (
+            lambda f: f["annotations"][3].update(bbox=[4, 4, 0, 30]),
+            {"no box with an area": "annotation 3"},
+        ),
+        (
+            lambda f: f["annotations"][3].update(bbox=[], segmentation=[[]]),
+            {"no box with an area": "annotation 3"},
+        ),
+        (
+            lambda f: f["annotations"][3].update(bbox=None, segmentation={"counts": "a"}),
+            {"a run-length mask without a box": "annotation 3"},
+        ),
+        (lambda f: f["annotations"][3].update(segmentation={"counts": "a"}), {}),
+        (
+            lambda f: f["annotations"][3].update(iscrowd=1),
+            {"a crowd, not an object": "annotation 3"},
+        ),
+        (lambda f: [a.update(iscrowd=None) for a in f["annotations"]], {}),
+        (
+            lambda f: f["annotations"][3].pop("category_id"),
+            {"its category has no class": "annotation 3"},
+        ),
+        (
+            lambda f: f["annotations"][3].update(category_id=[1]),
+            {"its category has no class": "annotation 3"},
+        ),
+        (
+            lambda f: f["annotations"][3].pop("image_id"),
+            {"its image is not listed": "annotation 3"},
+        ),
+        (
+            lambda f: f["annotations"].append(None),
+            {"an annotation that is no object": "annotation number 12"},
+        ),
+        (lambda f: [a.pop("id") for a in f["annotations"]], {}),
+        (lambda f: [a.update(id=7) for a in f["annotations"]], {}),
+        (lambda f: [a.update(image_id=str(a["image_id"])) for a in f["annotations"]], {}),
+        (lambda f: [i.update(id=float(i["id"])) for i in f["images"]], {}),
+        (lambda f: [c.update(id=str(c["id"])) for c in f["categories"]], {}),
+        (lambda f: f["categories"].append({"id": 3}), {"category without name": "category 3"}),
+        (
+            lambda f: f["categories"].append({"name": "x"}),
+            {"category without id": "category number 2"},
+        ),
+        (lambda f: f["categories"].append(f["categories"][0]), {}),
+        (lambda f: f["images"].append({"id": 99}), {"image without file name": "image 99"}),
+        (lambda f: f["images"].append(3), {"image without id": "image number 12"}),
+        (lambda f: f["images"].append(dict(f["images"][0])), {}),
+        (lambda f: f.update(info=None, licenses=3), {}),
+    ],
+)
+def test_one_odd_entry(
+    tmp_path: Path, pictures: Path, change: Change, left_out: dict[str, str]
+) -> None:
+    path = changed(tmp_path / "a.json", change)
+    report = import_data(path, tmp_path / "data", Options(pictures))
+    lost = sum("annotation" in entry and "number" not in entry for entry in left_out.values())
+    assert report["such_as"] == left_out
+    assert report["skipped"] == dict.fromkeys(left_out, 1)
+    assert (report["images"], report["classes"]["Cat"]) == (12 - lost, 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "culprits"),
+    [
+        (
+            lambda f: f["images"].append({"id": 3, "file_name": "a/0.jpg"}),
+            ("image id 3", "b/3.jpg", "a/0.jpg"),
+        ),
+        (
+            lambda f: f["images"].append({"id": "3", "file_name": "a/0.jpg"}),
+            ("image id 3", "b/3.jpg", "a/0.jpg"),
+        ),
+        (
+            lambda f: f["categories"].append({"id": 1.0, "name": "Cow"}),
+            ("category id 1", "Dog", "Cow"),
+        ),
+    ],
+)
+def test_an_id_of_two_things_is_refused(
+    tmp_path: Path, pictures: Path, change: Change, culprits: tuple[str, ...]
+) -> None:
+    path = changed(tmp_path / "a.json", change)
+    with pytest.raises(DataError) as caught:
+        import_data(path, tmp_path / "data", Options(pictures))
+    assert all(culprit in caught.value.problem for culprit in (str(path), *culprits))
+    assert not (tmp_path / "data").exists()
+
+
+def test_any_encoding_of_json(tmp_path: Path) -> None:
+    text = json.dumps(
+        sound() | {"categories": [{"id": 0, "name": "고양이"}, {"id": 1, "name": "x"}]}
+    )
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        path = write(tmp_path / "a.json", text.encode(encoding))
+        assert {c.label for crops in read_coco(path).crops.values() for c in crops} == {
+            "고양이",
+            "x",
+        }
+
+
+# --- annotations of whole images
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {},
+        {"bbox": None, "segmentation": None},
+        {"bbox": [], "segmentation": [], "area": 0},
+        {"bbox": [0, 0, 0, 0], "segmentation": []},
+    ],
+)
+def test_a_file_without_boxes_labels_whole_images(
+    tmp_path: Path, pictures: Path, empty: Facts
+) -> None:
+    def without(facts: Facts) -> None:
+        facts["annotations"] = [
+            {"id": a["id"], "image_id": a["image_id"], "category_id": a["category_id"], **empty}
+            for a in facts["annotations"]
+        ]
+
+    report = import_data(changed(tmp_path / "a.json", without), tmp_path / "d", Options(pictures))
+    assert (report["classes"], report["skipped"]) == ({"Cat": 6, "Dog": 6}, {})
+    for path in (tmp_path / "d/train").rglob("*.jpg"):
+        number = int(path.stem)
+        assert path.read_bytes() == (pictures / f"{'ab'[number % 2]}/{number}.jpg").read_bytes()
+
+
+def test_whole_images_among_boxes(tmp_path: Path, pictures: Path) -> None:
+    def some(facts: Facts) -> None:
+        facts["annotations"][3].pop("bbox")
+        facts["annotations"].append({"id": 50, "image_id": 3, "category_id": 1})  # said twice
+        facts["annotations"].append({"id": 51, "image_id": 5, "category_id": 0})  # another class
+
+    report = import_data(changed(tmp_path / "a.json", some), tmp_path / "d", Options(pictures))
+    assert report["classes"] == {"Cat": 7, "Dog": 6}
+    assert (tmp_path / "d/train/Dog/3.jpg").read_bytes() == (pictures / "b/3.jpg").read_bytes()
+    assert (tmp_path / "d/train/Cat/5.jpg").read_bytes() == (pictures / "b/5.jpg").read_bytes()
+
+
+def test_groups_are_images_or_a_key_of_theirs(tmp_path: Path, pictures: Path) -> None:
+    def located(facts: Facts) -> None:
+        for item in facts["images"]:
+            item["location"] = item["id"] // 4
+
+    path = changed(tmp_path / "a.json", located)
+    crops = read_coco(path).crops
+    assert {name: crop.group for name, (crop,) in crops.items()} == {name: name for name in crops}
+    crops = read_coco(path, None, "location").crops
+    assert {crop.group for (crop,) in crops.values()} == {"0", "1", "2"}
+
+
+def test_boxes_of_an_item() -> None:
+    assert box_of({"bbox": [1, 2, 3, 4]}) == ((1, 2, 4, 6), "")
+    assert box_of({"segmentation": [[1, 2, 5, 2, 5, 9], [0, 3, 2, 3, 2, 4]]}) == ((0, 2, 5, 9), "")
+    assert box_of({"segmentation": [1, 2, 5, 2, 5, 9, 7]}) == ((1, 2, 5, 9), "")
+    assert box_of({}) == (None, "")
+    assert box_of({"bbox": [1, 2, float("inf"), 4]}) == (None, "no box with an area")
+
+
+# --- pictures with an EXIF orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_box_turns_with_its_picture(orientation: int) -> None:
+    """The pixels in the turned box of the upright picture are those in the stored one."""
+    stored = np.zeros((30, 50), np.uint8)
+    box = (4, 7, 21, 12)
+    stored[7:12, 4:21] = 255
+    image = Image.fromarray(stored)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(image))
+    left, top, right, bottom = map(int, turned_box(box, (30, 50), orientation))
+    assert (upright[top:bottom, left:right] == 255).all()
+    assert int((upright == 255).sum()) == (right - left) * (bottom - top) == 17 * 5
+
+
+def turned_set(folder: Path, orientations: list[int], told: Callable[[int], Facts]) -> Path:
+    """Write pictures whose object lies top left as stored; `told` gives each one's entry."""
+    images, annotations = [], []
+    for number, orientation in enumerate(orientations):
+        pixels = np.zeros((48, 64, 3), np.uint8)
+        pixels[4:14, 6:26] = 255
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        write(folder / f"{number}.png", encoded(Image.fromarray(pixels), "PNG", exif=exif))
+        entry = told(orientation)
+        box = entry.pop("bbox")
+        images.append({"id": number, "file_name": f"{number}.png", **entry})
+        annotations.append({"id": 0, "image_id": number, "category_id": number % 2, "bbox": box})
+    facts = {"images": images, "annotations": annotations, "categories": sound()["categories"]}
+    return write(folder / "a.json", json.dumps(facts).encode())
+
+
+def stored(orientation: int) -> Facts:
+    return {"height": 48, "width": 64, "bbox": [6, 4, 20, 10]}
+
+
+def upright(orientation: int) -> Facts:
+    left, top, right, bottom = turned_box((6, 4, 26, 14), (48, 64), orientation)
+    tall, wide = (64, 48) if orientation >= 5 else (48, 64)
+    return {"height": tall, "width": wide, "bbox": [left, top, right - left, bottom - top]}
+
+
+def cut_right(data: Path) -> list[bool]:
+    """Return for each crop, by number, whether it is the object and nothing else."""
+    files = sorted((data / "train").rglob("*.jpg"), key=lambda path: int(path.stem.split("_")[0]))
+    pixels = [np.asarray(Image.open(path)) for path in files]
+    return [p.min() > 200 and p.size == 20 * 10 * 3 for p in pixels]
+
+
+@pytest.mark.parametrize(("told", "kind"), [(stored, "stored"), (upright, "upright")])
+def test_a_quarter_turn_tells_which_pixels_boxes_were_drawn_on(
+    tmp_path: Path, told: Callable[[int], Facts], kind: str
+) -> None:
+    path = turned_set(tmp_path / "set", [1, 2, 3, 4, 5, 6, 7, 8], told)
+    report = import_data(path, tmp_path / "data", Options(margin=0))
+    assert cut_right(tmp_path / "data") == [True] * 8
+    assert report["skipped"] == {}
+    assert report["notes"] == [
+        "7 pictures have an EXIF orientation; their boxes are taken as drawn on the "
+        + {"stored": "stored pixels", "upright": "upright pictures"}[kind]
+    ]
+
+
+def test_half_turns_alone_tell_nothing_and_that_is_said(tmp_path: Path) -> None:
+    path = turned_set(tmp_path / "set", [1, 3, 3, 1], stored)
+    report = import_data(path, tmp_path / "data", Options(margin=0))
+    assert cut_right(tmp_path / "data") == [True, False, False, True]
+    assert "--boxes" in report["notes"][0]
+    report = import_data(path, tmp_path / "data", Options(margin=0, boxes="stored"))
+    assert cut_right(tmp_path / "data") == [True] * 4
+
+
+def test_stored_sizes_that_are_not_told(tmp_path: Path) -> None:
+    path = turned_set(tmp_path / "set", [1, 6, 8, 3], lambda _: {"bbox": [6, 4, 20, 10]})
+    import_data(path, tmp_path / "data", Options(margin=0, boxes="stored"))
+    assert cut_right(tmp_path / "data") == [True] * 4
