@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import DataError, WorkerError
-from weighin.search.workers import RETRIES, LocalWorkers
+from weighin.search.workers import PRELOAD, RETRIES, LocalWorkers
 
 pytestmark = pytest.mark.serial
 
@@ -66,6 +66,18 @@ def test_workers_that_always_die_are_an_error() -> None:
 def test_an_error_of_a_task_arrives_as_it_is() -> None:
     with LocalWorkers(2) as pool, pytest.raises(DataError, match="picture 7 is gone"):
         list(pool.run(complain, [7]))
+
+
+def imported(task: int) -> tuple[int, int, bool]:
+    return os.getpid(), os.getppid(), PRELOAD[0] in sys.modules
+
+
+def test_workers_share_what_one_process_has_imported() -> None:
+    with LocalWorkers(2) as pool:
+        found = [result for _, result in pool.run(imported, [1, 2])]
+    assert len({pid for pid, _, _ in found}) == 2
+    assert len({parent for _, parent, _ in found} - {os.getpid()}) == 1
+    assert all(there for _, _, there in found)
 
 
 ORPHANING = """

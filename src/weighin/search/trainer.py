@@ -32,7 +32,7 @@ class Trainer:
         self.plan, self.contest, self.packed, self.start = plan, contest, packed, start
         self._workers, self._cache = workers, EvaluationCache(kept, packed)
         self._progress = Progress(f"{plan.name}: epochs", plan.epochs())
-        self._best = float("inf")
+        self._lowest = float("inf")
 
     def __call__(self, trials: Sequence[Trial], until: int) -> None:
         """Set `measured` of each trial to what it is after `until` epochs."""
@@ -75,13 +75,13 @@ class Trainer:
         trial.measured = measured
         metrics = trial.metrics()
         if measured.epochs == self.plan.rungs[-1]:
-            self._best = min(self._best, proxy_score(self.contest, metrics))
+            self._lowest = min(self._lowest, proxy_score(self.contest, metrics))
         if kept:
             self._progress.skip(epochs)
             return
         proxy = f"proxy score {proxy_score(self.contest, metrics):.4f}"
-        best = "" if self._best == float("inf") else f", best {self._best:.4f}"
-        facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {proxy}{best}"
+        lowest = "" if self._lowest == float("inf") else f", lowest {self._lowest:.4f}"
+        facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {proxy}{lowest}"
         self._progress.step(facts, epochs)
 
 

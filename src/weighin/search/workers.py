@@ -19,6 +19,7 @@ from weighin.progress import say
 T = TypeVar("T")
 R = TypeVar("R")
 RETRIES = 3  # times that the worker of one evaluation may go away
+PRELOAD = ("weighin.search.evaluation",)
 LOOK = 5.0  # seconds between looks at the workers
 FIX = "run the same command again: finished evaluations are kept"
 
@@ -119,14 +120,14 @@ class LocalWorkers(Workers):
     def slots(self, tasks: int) -> list[Executor]:
         """Return one executor a process."""
         while len(self._slots) < min(self._count, tasks):
-            self._slots.append(Pool(1))
+            self._slots.append(Pool(1, PRELOAD))
         return list(self._slots)
 
     def renewed(self, slot: Executor) -> Executor:
         """Return another process for one that is dead."""
         place = self._slots.index(slot)  # type: ignore[arg-type]
         self._slots[place].drop()
-        self._slots[place] = Pool(1)
+        self._slots[place] = Pool(1, PRELOAD)
         return self._slots[place]
 
     def look(self, finished: int) -> None:
