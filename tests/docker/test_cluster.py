@@ -74,6 +74,8 @@ def test_the_clusters_study_is_that_of_one_machine(
 ) -> None:
     outside, inside = make_project(short / "alone"), make_project(short / "clustered")
     place = Place(rebuild, handed_over(inside), inside, network)
+    made = engine.run("docker", "run", "--rm", *line("certificates", place))
+    assert made.returncode == 0, made.stderr
     start(engine, "scheduler", place)
     wait_until_healthy(engine, f"{network}-scheduler")
     start(engine, "worker", place)
@@ -81,7 +83,7 @@ def test_the_clusters_study_is_that_of_one_machine(
     done = engine.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     worked = engine.run("docker", "logs", f"{network}-worker")
-    assert "Registered to:       tcp://scheduler:8786" in worked.stderr
+    assert "Registered to:       tls://scheduler:8786" in worked.stderr
     run(outside, "dvc", "repro", "search")
     for name in ("network.yaml", "trials.json"):
         found = (inside / "work/search" / name).read_bytes()
