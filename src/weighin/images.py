@@ -3,49 +3,33 @@
 A `Size` is (H, W) in pixels. Pixels are uint8 RGB, (H, W, 3).
 """
 
-import io
-import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
+from PIL import Image
+
+from weighin.errors import WeighinError
+from weighin.image_formats import (
+    FORMATS,
+    MAX_PIXELS,
+    UnreadableImageError,
+    jpeg_segments,
+    open_image,
 )
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
+__all__ = ["FORMATS", "MAX_PIXELS", "Source", "UnreadableImageError", "decode", "load"]
+
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 
-MAX_PIXELS = 64_000_000  # 192 MB of RGB: more than any camera of the contest, less than a bomb
-# none that runs programs; imported, for Pillow opens no format it has not loaded; MPO comes as JPEG
-READERS = (
-    JpegImagePlugin.JpegImageFile,
-    PngImagePlugin.PngImageFile,
-    WebPImagePlugin.WebPImageFile,
-    BmpImagePlugin.BmpImageFile,
-    GifImagePlugin.GifImageFile,
-    TiffImagePlugin.TiffImageFile,
-    PpmImagePlugin.PpmImageFile,
-)
-FORMATS = tuple(reader.format for reader in READERS)
-# what begins like this and does not open was a picture once
-SIGNATURE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|II\*\0|MM\0\*", re.S
-)
 EXIF_ORIENTATION = 0x0112
 TURNS = {  # what makes a picture of an EXIF orientation upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,13 +40,13 @@ TURNS = {  # what makes a picture of an EXIF orientation upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-MAX_SEGMENTS = 100  # before a JPEG's pixels; a file that has more goes the slow way
 LEAST = 64  # pixels: every smaller size comes from the decode of this one
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-
-
-class UnreadableImageError(Exception):
-    """A file is not a usable picture; the message is the fault's name."""
+SCALES = (8, 4, 2)  # that a JPEG is decoded at, one in so many
+BITS_PER_SAMPLE, MAX_SAMPLE, S_MAX_SAMPLE = 258, 281, 341  # TIFF tags
+# the largest values of 10 to 16 bits: what cameras and microscopes keep in 16
+DEPTHS = (1023.0, 4095.0, 16383.0, 65535.0)
+OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": "16B"}  # an unpacking of 16 bits: the low byte's
+BLOCK = 2**20  # pixels of more than eight bits that are scaled at once
 
 
 @dataclass(frozen=True)
@@ -81,6 +65,7 @@ class Source:
 
     Raises:
         UnreadableImageError: zero-byte, not-an-image, bomb; the methods: truncated.
+        WeighinError: the methods: there is too little memory.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -92,23 +77,42 @@ class Source:
         if plain is not None:
             self.shape: Size = plain  # as stored, maybe not upright
             return
-        file = _open(data)
+        file = open_image(data)
         self.shape, self.notes = (file.height, file.width), _notes(file)
         self._jpeg = file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L")
         self._turn = TURNS.get(_orientation(file)) if self._jpeg else None
+
+    def scale(self, least: int = MAX_PIXELS) -> int:
+        """Return the scale, one in so many, at which `image` decodes.
+
+        A JPEG's shorter side keeps `least` pixels where it has them; of MAX_PIXELS there are never
+        more.
+        """
+        scale = 1
+        if self._jpeg:
+            scale = next((s for s in SCALES if -(-min(self.shape) // s) >= least), 1)
+        while self.shape[0] * self.shape[1] > MAX_PIXELS * scale * scale:
+            scale *= 2
+        return scale
 
     def image(self, least: int = MAX_PIXELS) -> Image.Image:
         """Return the picture, upright, as RGB, its shorter side `least` pixels if it has them.
 
         A plain JPEG comes out at an eighth, a quarter or a half where that is enough: scaled in
-        its DCT, so that other pixels come in a third less time than decoding whole.
+        its DCT, so that other pixels come in a third less time than decoding whole. So does one
+        of more than MAX_PIXELS where it is not.
         """
-        scales = (8, 4, 2) if self._jpeg else ()
-        scale = next((s for s in scales if -(-min(self.shape) // s) >= least), 1)
+        scale = self.scale(least)
         try:
             if scale not in self._done:
                 self._done[scale] = self._decode(scale)
             return self._done[scale]
+        except MemoryError:
+            height, width = self.shape
+            raise WeighinError(
+                f"there is too little memory for a picture of {width:,} x {height:,} pixels",
+                "free some memory, or set WEIGHIN_WORKERS to a smaller number, then run again",
+            ) from None
         except Exception:  # a damaged stream: whatever the codec says, the user's word is this
             raise UnreadableImageError("truncated") from None
 
@@ -125,7 +129,7 @@ class Source:
 
     def _decode(self, scale: int) -> Image.Image:
         if not self._jpeg:
-            return _decode_any(_open(self._data))
+            return self._decode_by_pillow(scale)
         try:
             pixels = simplejpeg.decode_jpeg(
                 self._data,
@@ -137,13 +141,31 @@ class Source:
             )
         except ValueError:  # where libjpeg warns, Pillow decides whether the picture is complete
             self.notes += ("damaged",)
-            return _decode_any(_open(self._data))
+            return self._decode_by_pillow(scale)
         image = Image.fromarray(pixels)
         return image if self._turn is None else image.transpose(self._turn)
 
+    def _decode_by_pillow(self, scale: int) -> Image.Image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = open_image(self._data)
+            if self.shape[0] * self.shape[1] > MAX_PIXELS:
+                image.draft(image.mode, (image.width // scale, image.height // scale))
+            image.seek(0)
+            image.load()
+            deep = _deep_values(image, self._data) if "16-bit" in self.notes else None
+            upright: Image.Image = image
+            if deep is not None:
+                pixels, guessed = _eight_bits(deep, _largest_value(image))
+                self.notes += ("range-guessed",) * guessed
+                upright = Image.fromarray(pixels)
+            if (turn := TURNS.get(_orientation(image))) is not None:
+                upright = upright.transpose(turn)
+            return _on_white(upright)
+
 
 def decode(data: bytes) -> Picture:
-    """Return the whole picture in `data`, upright, as RGB.
+    """Return the picture in `data`, upright, as RGB: whole, or a JPEG at most MAX_PIXELS of it.
 
     Raises:
         UnreadableImageError: zero-byte, not-an-image, truncated, bomb.
@@ -174,36 +196,15 @@ def _plain_jpeg(data: bytes) -> Size | None:
     Such a file has no EXIF and no XMP (both in APP1), so nothing that would turn it, and needs no
     second reader: opening it takes 5 microseconds instead of 45.
     """
-    at = 2 if data.startswith(b"\xff\xd8") else len(data)
-    for _ in range(MAX_SEGMENTS):
-        if data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] in (b"\xe1", b"\xda"):
-            break
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    if data[at : at + 2] != b"\xff\xda":  # where the pixels begin
+    segments = jpeg_segments(data)
+    if segments is None or 0xE1 in segments:
         return None
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    plain = colours in ("YCbCr", "Gray", "RGB") and height * width <= MAX_PIXELS
+    plain = colors in ("YCbCr", "Gray", "RGB") and height * width <= MAX_PIXELS
     return (height, width) if plain else None
-
-
-def _open(data: bytes) -> "ImageFile":
-    if not data:
-        raise UnreadableImageError("zero-byte")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise UnreadableImageError("bomb") from None
-    except Exception:  # Pillow's readers raise anything from struct.error to SyntaxError
-        fault = "truncated" if SIGNATURE.match(data) else "not-an-image"
-        raise UnreadableImageError(fault) from None
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImageError("bomb")
-    return image
 
 
 def _notes(image: "ImageFile") -> tuple[str, ...]:
@@ -236,32 +237,80 @@ def _orientation(image: "ImageFile") -> Any:
         return 1
 
 
-def _decode_any(image: "ImageFile") -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image.seek(0)
-        image.load()
-        upright = ImageOps.exif_transpose(image) if _orientation(image) in TURNS else image
-        if upright.mode.startswith("I") or upright.mode == "F":
-            return Image.fromarray(_from_deep(np.asarray(upright)))
-        if upright.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-        if upright.mode == "RGBA":
-            paper = Image.new("RGBA", upright.size, (255, 255, 255, 255))
-            upright = Image.alpha_composite(paper, upright)
-        return upright.convert("RGB")
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode as RGB, what is transparent as white."""
+    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode == "RGBA":
+        paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(paper, image)
+    return image.convert("RGB")
 
 
-def _from_deep(values: npt.NDArray[Any]) -> Pixels:
-    """Return a grey picture of more than eight bits as RGB, its 16-bit range scaled to 8 bits.
+def _deep_values(image: "ImageFile", data: bytes) -> npt.NDArray[Any] | None:
+    """Return the values (H, W) or (H, W, 3) of a loaded picture of more than eight bits.
 
-    Values that are no numbers are black. Wider modes do not say their range: up to 1 it is read as
-    0 to 1, up to 255 as 8 bits, else as 16.
+    Of colors Pillow keeps the high bytes. Where these are all under 64, as of 10 to 14 bits in 16,
+    the low bytes are read as well; None: the high bytes are enough, or all that can be had.
     """
-    wide = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    most = wide.max(initial=0)
-    top = 65535.0 if values.dtype == np.uint16 or most > 255 else 255.0
-    if values.dtype.kind == "f" and most <= 1:
-        top = 1.0
-    grey = np.clip(wide * (255.0 / top), 0, 255).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode[0] in "IF":
+        return np.asarray(image)
+    if image.mode != "RGB" or np.asarray(image).max(initial=0) >= 64:
+        return None
+    again = open_image(data)
+    tiles = [tile._replace(args=_of_low_bytes(tile.args)) for tile in again.tile]
+    if tiles == again.tile:
+        return None
+    again.tile = tiles
+    again.load()
+    values: npt.NDArray[Any] = np.asarray(image).astype(np.uint16) * 256 + np.asarray(again)
+    return values
+
+
+def _of_low_bytes(arguments: Any) -> Any:
+    """Return a decoder's arguments with the byte order of 16 bits swapped."""
+    if isinstance(arguments, tuple):
+        return tuple(_of_low_bytes(value) for value in arguments)
+    mode, _, order = arguments.partition(";") if isinstance(arguments, str) else ("", "", "")
+    return f"{mode};{OTHER_BYTE[order]}" if order in OTHER_BYTE else arguments
+
+
+def _largest_value(image: "ImageFile") -> float | None:
+    """Return the largest value that the samples of a TIFF of over eight bits may have, if said."""
+    tags = getattr(image, "tag_v2", {})
+    bits, *said = (tags.get(tag, 0) for tag in (BITS_PER_SAMPLE, S_MAX_SAMPLE, MAX_SAMPLE))
+    try:
+        tops = [float(np.max(value)) for value in (*said, 2.0 ** np.max(bits) - 1)]
+    except (TypeError, ValueError, OverflowError):  # a tag that holds something else
+        return None
+    return next((top for top in tops[:2] if top > 255), tops[2] if 255 < tops[2] < 65535 else None)
+
+
+def _eight_bits(values: npt.NDArray[Any], largest: float | None) -> tuple[Pixels, bool]:
+    """Return values (H, W) or (H, W, 3) scaled to 8 bits as RGB, and whether the range was guessed.
+
+    The range begins at 0 and ends at the `largest` value that the file names. Where it names none,
+    or a smaller one than it holds, it ends at the first that is large enough: 1 for floats, 255 but
+    for 16-bit integers, then those of 10, 12, 14 and 16 bits, then the picture's own. Values that
+    are no numbers are black.
+    """
+    blocks = list(_blocks(values))
+    most = max((float(_finite(values[rows]).max(initial=0)) for rows in blocks), default=0.0)
+    whole = values.dtype.kind == "u" and values.dtype.itemsize == 2
+    usual = () if whole else (255.0,) if values.dtype.kind != "f" else (1.0, 255.0)
+    guess = next((top for top in (*usual, *DEPTHS) if most <= top), most)
+    top = largest if largest is not None and most <= largest else guess
+    pixels = np.empty((*values.shape[:2], 3), np.uint8)
+    for rows in blocks:
+        scaled = np.clip(_finite(values[rows]) * (255.0 / top), 0, 255).astype(np.uint8)
+        pixels[rows] = scaled if scaled.ndim == 3 else scaled[:, :, None]
+    return pixels, top not in (*usual, DEPTHS[-1], largest)
+
+
+def _blocks(values: npt.NDArray[Any]) -> Iterator[slice]:
+    step = max(1, BLOCK // max(1, values.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(values), step))
+
+
+def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)

@@ -96,6 +96,7 @@ def folder_link(path: Path) -> None:
     path.symlink_to(".")
 
 
+EPS = "not-an-image: an EPS file; convert it to PNG"
 FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (truncated, "truncated"),
     (bomb, "bomb"),
@@ -107,7 +108,7 @@ FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (loop, "not-a-file"),
     (folder_link, "not-a-file"),
     (lambda path: path.write_bytes(b""), "zero-byte"),
-    (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "not-an-image"),
+    (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), EPS),
     (lambda path: path.write_text("notes"), "not-an-image"),
 ]
 

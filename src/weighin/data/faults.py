@@ -26,6 +26,7 @@ POLICY_OF = {
     "animated": "animated",
     "cmyk": "cmyk",
     "16-bit": "sixteen_bit",
+    "range-guessed": "sixteen_bit",
     "palette-transparency": "transparent",
     "exif-rotated": "rotated",
     "extreme-aspect": "extreme_aspect",

@@ -27,6 +27,7 @@ UNUSUAL = (
     "animated",
     "cmyk",
     "16-bit",
+    "range-guessed",
     "palette-transparency",
     "exif-rotated",
     "extreme-aspect",
@@ -102,7 +103,7 @@ def _one(
         faults = source.notes
         rows = [source.fitted(size, job.turn_tall) for size in job.sizes]
     except UnreadableImageError as error:
-        return digest, (str(error),), []
+        return digest, (error.fault,), []
     extreme = max(source.shape) > job.max_aspect * min(source.shape)
     return digest, (*faults, "extreme-aspect") if extreme else faults, rows
 
