@@ -85,3 +85,26 @@ def test_the_record_is_read_as_it_was_written(tmp_path: Path, trial) -> None:  #
     assert values["trials"][0]["network"] == SPEC.to_yaml()
     assert "network" not in values["trials"][1]
     assert values["trials"][2]["epochs"] == 4
+
+
+def test_the_choice_says_how_sure_it_is(trial) -> None:  # type: ignore[no-untyped-def]
+    """Two whose mistakes are on other images differ by chance; F1 70 % and 69 %."""
+    aside = trial(1, 69, 10**6)
+    labels = aside.measured.labels
+    aside.measured = replace(aside.measured, labels=labels[99::-1] + labels[:99:-1])
+    close, apart = (
+        choose([trial(0, 70, 10**6), other], WASTE, 0).runner_up
+        for other in (aside, trial(1, 40, 10**6))
+    )
+    assert close.number == apart.number == 1
+    assert close.difference == pytest.approx(0.01 / 0.83656, abs=0.01)
+    assert close.low < 0 < close.high and 0.5 < close.better < 0.9
+    assert apart.low > 0 and apart.better == 1.0
+    assert choose([trial(0, 70, 10**6)], WASTE, 0).runner_up is None
+
+
+def test_equal_answers_differ_by_their_size_alone(trial) -> None:  # type: ignore[no-untyped-def]
+    """A paired bootstrap: what both get wrong cancels out, image by image."""
+    found = choose([trial(0, 70, 10**6), trial(1, 70, 2 * 10**6)], WASTE, 0).runner_up
+    step = pytest.approx(10**6 / WASTE.reference_macs, abs=1e-6)
+    assert (found.difference, found.low, found.high, found.better) == (step, step, step, 1.0)

@@ -59,3 +59,13 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str) -> None:
         explain(tmp_path / "tune")
     assert "trials.json is not what tune writes" in caught.value.problem
     assert caught.value.fix == "run `dvc repro --force tune`"
+
+
+def test_how_sure_the_choice_is(tmp_path: Path) -> None:
+    second = {"number": 0, "difference": 0.03, "low": -0.0123, "high": 0.08, "better": 0.781}
+    study = {"trials": TRIALS, "chosen": 3, "why": "Because.", "runner_up": second}
+    write_json(tmp_path / "trials.json", study)
+    assert explain(tmp_path).splitlines()[1] == (
+        "Against trial 0, on resamples of the same validation images: trial 3 is better in 78.1%, "
+        "its score lower by 0.0300 (95 % between -0.0123 and 0.0800)."
+    )

@@ -2,12 +2,14 @@
 
 from dataclasses import asdict, astuple, dataclass, replace
 
-from weighin.grading.risk import ExpectedScore, expected_score
+import numpy as np
+
+from weighin.grading.risk import ExpectedScore, Labeled, compare, expected_score
 from weighin.grading.score import has_floor, score
 from weighin.params import Contest
 from weighin.search.halving import proxy_score
 from weighin.search.study import Trial
-from weighin.search.trials import StudyRecord, TrialRecord
+from weighin.search.trials import RunnerUp, StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Choice:
     ranked: list[Trial]
     scores: dict[int, ExpectedScore]
     why: str
+    runner_up: RunnerUp | None  # None where one trial alone is complete
 
 
 def choose(trials: list[Trial], contest: Contest, seed: int) -> Choice:
@@ -43,7 +46,21 @@ def choose(trials: list[Trial], contest: Contest, seed: int) -> Choice:
     why += f"({first[1]})."
     if others:
         why += f" The next best is trial {others[0][0]} ({others[0][1]})."
-    return Choice(ranked, scores, why)
+    second = _runner_up(ranked[0], ranked[1], contest, seed) if others else None
+    return Choice(ranked, scores, why, second)
+
+
+def _runner_up(first: Trial, second: Trial, contest: Contest, seed: int) -> RunnerUp:
+    assert first.measured is not None
+    truth = np.array(first.measured.truth)
+    found = compare(contest, truth, _labeled(first), _labeled(second), seed)
+    return RunnerUp(second.number, *(round(number, 6) for number in astuple(found)))
+
+
+def _labeled(trial: Trial) -> Labeled:
+    assert trial.measured is not None
+    cost = trial.proposal.cost
+    return Labeled(np.array(trial.measured.labels), cost.macs, cost.parameters)
 
 
 def _expected(trial: Trial, contest: Contest, seed: int) -> ExpectedScore:
@@ -69,7 +86,8 @@ def _facts(trial: Trial, scores: dict[int, ExpectedScore], contest: Contest) -> 
 def study_record(trials: list[Trial], choice: Choice, contest: Contest) -> StudyRecord:
     """Return what trials.json says: every trial, the chosen one and why."""
     records = (_trial_record(trial, choice, contest) for trial in trials)
-    return StudyRecord(tuple(records), choice.ranked[0].number, choice.why)
+    chosen = choice.ranked[0].number
+    return StudyRecord(tuple(records), chosen, choice.why, choice.runner_up)
 
 
 def _trial_record(trial: Trial, choice: Choice, contest: Contest) -> TrialRecord:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from weighin.search.trials import TrialRecord, read_trials
+from weighin.search.trials import StudyRecord, TrialRecord, read_trials
 
 MOST = 12  # lines of the table
 HEADER = f"{'trial':>7}{'MACs':>13}{'F1':>8}{'score':>9}{'expected':>10}{'risk':>7}"
@@ -19,13 +19,32 @@ def explain(folder: Path) -> str:
     states = [trial.state for trial in study.trials]
     counts = f"{len(states)} trials: {len(done)} trained to the end, "
     counts += f"{states.count('pruned')} stopped early, {states.count('over-budget')} over the gate"
-    lines = [study.why, "", counts, "", HEADER, *(_line(t, study.chosen) for t in done[:MOST])]
+    lines = [
+        study.why,
+        *_certainty(study),
+        "",
+        counts,
+        "",
+        HEADER,
+        *(_line(t, study.chosen) for t in done[:MOST]),
+    ]
     if len(done) > MOST:
         lines.append(f"... and {len(done) - MOST} more")
     (chosen,) = (trial for trial in study.trials if trial.number == study.chosen)
     lines += ["", "The chosen trial's draws:"]
     lines += [f"  {name}: {value}" for name, value in chosen.params.items()]
     return "\n".join(lines) + "\n"
+
+
+def _certainty(study: StudyRecord) -> list[str]:
+    found = study.runner_up
+    if found is None:
+        return []
+    return [
+        f"Against trial {found.number}, on resamples of the same validation images: trial "
+        f"{study.chosen} is better in {found.better:.1%}, its score lower by "
+        f"{found.difference:.4f} (95 % between {found.low:.4f} and {found.high:.4f})."
+    ]
 
 
 def _line(trial: TrialRecord, chosen: int) -> str:

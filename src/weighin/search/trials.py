@@ -44,12 +44,28 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class RunnerUp:
+    """The next best trial, and how sure the choice is: a paired bootstrap (`risk.Comparison`).
+
+    `difference` is the mean of its score minus the chosen trial's, `low` and `high` bound 95 % of
+    the differences, `better` is the probability that the chosen one has the lower score.
+    """
+
+    number: int
+    difference: float
+    low: float
+    high: float
+    better: float
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """A study: its trials in order, the number of the chosen one and the reason."""
 
     trials: tuple[TrialRecord, ...]
     chosen: int
     why: str
+    runner_up: RunnerUp | None = None
 
     def complete(self) -> list[TrialRecord]:
         """Return the trials that were trained to the end and measured."""
@@ -80,7 +96,9 @@ def write_trials(folder: Path, study: StudyRecord) -> None:
         {name: value for name, value in asdict(t).items() if value is not None or name in ALWAYS}
         for t in study.trials
     ]
-    values = {"trials": rows, "chosen": study.chosen, "why": study.why}
+    values: dict[str, Any] = {"trials": rows, "chosen": study.chosen, "why": study.why}
+    if study.runner_up is not None:
+        values["runner_up"] = asdict(study.runner_up)
     write_json(folder / "trials.json", values)
 
 
@@ -113,7 +131,8 @@ def parse_trials(values: Any) -> StudyRecord:
         raise ValueError(f"the chosen trial {chosen} is not among the trials")
     if not isinstance(why, str):
         raise TypeError(f"why is {why}")
-    return StudyRecord(trials, chosen, why)
+    second = values.get("runner_up")
+    return StudyRecord(trials, chosen, why, None if second is None else RunnerUp(**second))
 
 
 def _parse_trial(row: Any) -> TrialRecord:
