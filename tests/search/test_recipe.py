@@ -11,7 +11,7 @@ from weighin.files import read_json, write_json
 from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params, load_recipe
-from weighin.search.recipe import tune, value_of
+from weighin.search.recipe import tune
 from weighin.search.trials import parse_trials
 from weighin.training.weights import module_weights, write_weights
 from weighin.validation import with_values
@@ -30,7 +30,7 @@ SPEC = NetworkSpec(
 
 def test_dotted_names_reach_into_sections(params: Params) -> None:
     changed = with_values(params.recipe, {"lr": 0.5, "loss.smoothing": 0.25})
-    assert (value_of(changed, "lr"), value_of(changed, "loss.smoothing")) == (0.5, 0.25)
+    assert (changed.lr, changed.loss.smoothing) == (0.5, 0.25)
     assert replace(changed, lr=params.recipe.lr, loss=params.recipe.loss) == params.recipe
 
 

@@ -5,8 +5,8 @@ validation than what there was.
 """
 
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -48,6 +48,7 @@ def _tuned(
 ) -> tuple[Recipe, StudyRecord]:
     tuning, contest = params.tune, params.contest
     space = {name: (low, high) for name, (low, high) in sorted(tuning.space.items())}
+    present: dict[str, float] = {name: attrgetter(name)(params.recipe) for name in space}
     classes = len(read_json(packed / "classes.json"))
     price, start = cost(spec, classes), None
     if params.train.weights:
@@ -57,8 +58,7 @@ def _tuned(
         values = {name: _suggest(trial, name, space[name]) for name in space}
         recipe = with_values(params.recipe, values)
         if trial.number == 0:
-            recipe = params.recipe
-            values = {name: value_of(recipe, name) for name in space}
+            recipe, values = params.recipe, present
         return Proposal(values, spec, recipe, price)
 
     early = max(1, round(tuning.epochs * tuning.stop))
@@ -76,7 +76,8 @@ def _tuned(
     with open_workers(tuning.workers, tuning.cluster, tuning.generation) as pool:
         trainer = Trainer(plan, contest, packed, pool, kept, start)
         study = Study(plan, contest, propose, trainer)
-        study.enqueue(_inside(params.recipe, space))
+        inside = {name: min(max(present[name], low), high) for name, (low, high) in space.items()}
+        study.enqueue(inside)
         trials = study.run()
     choice = choose(trials, contest, params.seed)
     say(choice.why)
@@ -90,18 +91,3 @@ def _suggest(trial: optuna.trial.Trial, name: str, bounds: Range) -> float:
         return trial.suggest_int(name, int(low), int(high), log=low > 0)
     # four digits: what is written is what was trained, and a libm's last bit changes nothing
     return float(f"{trial.suggest_float(name, low, high, log=low > 0):.3e}")
-
-
-def _inside(recipe: Recipe, space: dict[str, Range]) -> dict[str, float]:
-    """Return the recipe's own values, moved into the ranges that they may lie outside of."""
-    return {
-        name: min(max(value_of(recipe, name), low), high) for name, (low, high) in space.items()
-    }
-
-
-def value_of(recipe: Recipe, name: str) -> Any:
-    """Return what stands under a dotted name."""
-    value: Any = recipe
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
