@@ -7,6 +7,7 @@ processor, so that a picture gives the same pixels everywhere.
 import io
 import logging
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000  # decoded: 192 MB of RGB; a larger picture is called a bomb
 # of a JPEG, in times MAX_PIXELS: it is decoded at a half, a quarter or an eighth
 MAX_JPEG, MAX_BUFFERED_JPEG = 16, 2
+MAX_HEAD = 2**20  # bytes of a file that tell what it is
 MAX_SEGMENTS = 100  # before a JPEG's pixels; a file that has more goes the slow way
 # none that runs programs; imported, for Pillow opens no format it has not loaded; MPO comes as JPEG
 READERS = (
@@ -134,6 +136,15 @@ def _is_buffered(data: bytes) -> bool:
     if frame is None or 0xDA not in segments:
         return True
     return data[frame + 9 : frame + 10] != data[segments[0xDA] + 4 : segments[0xDA] + 5]
+
+
+def kind_of(path: Path) -> str:
+    """Return what a file that is no image is instead; empty if it is not known."""
+    try:
+        with path.open("rb") as file:
+            return _unopened(file.read(MAX_HEAD)).detail
+    except OSError:
+        return ""
 
 
 def _unopened(data: bytes) -> UnreadableImageError:

@@ -66,6 +66,7 @@ FILES: dict[str, tuple[str, bytes]] = {  # fault: the policy that decides on it,
     "extreme-aspect": ("extreme_aspect", encoded(photo(508, 20, 201))),
 }
 HURT = "a/hurt.jpg"
+DETAILS = {"not-an-image": "a web page, not the file that it was to be"}
 
 
 def with_policy(params: Prepare, **policies: Any) -> Prepare:
@@ -113,10 +114,20 @@ def test_a_fault_is_dropped(source: Path, params: Prepare, fault: str) -> None:
     policy, data = FILES[fault]
     write(source / "train" / HURT, data)
     report, out = run(source, with_policy(params, **{policy: "drop"}))
-    assert table(out) == [(fault, HURT, "dropped", "")]
+    detail = DETAILS.get(fault, "")
+    assert table(out) == [(fault, HURT, "dropped", detail)]
     assert report["fault_counts"] == {fault: 1}
-    assert report["faults"] == [{"fault": fault, "name": HURT, "done": "dropped", "detail": ""}]
+    assert report["faults"] == [{"fault": fault, "name": HURT, "done": "dropped", "detail": detail}]
     assert (report["files"], report["images"]) == (17, 16)
+    assert HURT not in packed(out)
+
+
+def test_a_guessed_range_is_a_matter_of_sixteen_bits(source: Path, params: Prepare) -> None:
+    values = np.asarray(photo(509).convert("L")).astype(np.uint16) * 16
+    write(source / "train" / HURT, encoded(Image.fromarray(values), "PNG"))
+    _, out = run(source, with_policy(params, sixteen_bit="keep"))
+    assert table(out) == [(fault, HURT, "kept", "") for fault in ("16-bit", "range-guessed")]
+    _, out = run(source, with_policy(params, sixteen_bit="drop"))
     assert HURT not in packed(out)
 
 
@@ -134,8 +145,9 @@ def test_a_fault_is_kept(source: Path, params: Prepare, fault: str) -> None:
 def test_a_fault_fails(source: Path, params: Prepare, fault: str) -> None:
     policy, data = FILES[fault]
     write(source / "train" / HURT, data)
+    detail = f" ({DETAILS[fault]})" if fault in DETAILS else ""
     assert fails(source, with_policy(params, **{policy: "fail"})) == (
-        f"1 fault must not pass:\n{fault}: {HURT}\n"
+        f"1 fault must not pass:\n{fault}: {HURT}{detail}\n"
         f"  to fix: fix or remove the files, or change prepare.faults.{policy} in params.yaml"
     )
 

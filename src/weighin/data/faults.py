@@ -14,6 +14,7 @@ from weighin.data.listing import class_of
 from weighin.data.near_duplicates import close_pairs, near_an_earlier
 from weighin.data.scan import MARKS, UNREADABLE, Records
 from weighin.errors import DataError
+from weighin.image_formats import kind_of
 from weighin.params import Faults
 
 Found = tuple[str, str, str]  # fault, name, detail
@@ -49,9 +50,16 @@ class Verdict:
 
 
 def judge(
-    names: list[str], found: Iterable[Found], records: Records, near_bits: int, policy: Faults
+    root: Path,
+    names: list[str],
+    found: Iterable[Found],
+    records: Records,
+    near_bits: int,
+    policy: Faults,
 ) -> Verdict:
     """Return what stays of the sorted `names` after every policy; `found` are the listing's faults.
+
+    `root` is the folder that the names lie in: what is no image is looked at again, to be named.
 
     Duplicates, contradictions and near-duplicates are looked for among what is readable and not
     yet dropped, small classes last of all.
@@ -61,7 +69,7 @@ def judge(
     """
     verdict = Verdict(np.ones(len(names), bool))
     _apply(verdict, found, names, policy)
-    _apply(verdict, _marked(names, records), names, policy)
+    _apply(verdict, _marked(root, names, records), names, policy)
     _apply(verdict, _same_bytes(names, records, verdict.keep), names, policy)
     _apply(verdict, _alike(names, records, verdict.keep, near_bits), names, policy)
     _apply(verdict, _small_classes(names, verdict.keep, policy.min_per_class), names, policy)
@@ -96,12 +104,13 @@ def _fail(failed: list[Row]) -> None:
     )
 
 
-def _marked(names: list[str], records: Records) -> Iterator[Found]:
+def _marked(root: Path, names: list[str], records: Records) -> Iterator[Found]:
     marks = records["marks"]
     for place in np.flatnonzero(marks):
         for bit, fault in enumerate(MARKS):
             if int(marks[place]) >> bit & 1:
-                yield fault, names[place], ""
+                no_image = fault == "not-an-image"
+                yield fault, names[place], kind_of(root / names[place]) if no_image else ""
 
 
 def _same_bytes(names: list[str], records: Records, keep: npt.NDArray[np.bool_]) -> Iterator[Found]:

@@ -51,7 +51,9 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
         job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
         records = scan(listing.names, job, pool, workers)
-        verdict = judge(listing.names, listing.faults, records, params.near_bits, params.faults)
+        verdict = judge(
+            root, listing.names, listing.faults, records, params.near_bits, params.faults
+        )
         images = selected(listing.names, records, verdict, given)
         del records  # 4 MB for 100,000 images
         pairs = close_pairs(images.records["hash"], params.near_bits)
