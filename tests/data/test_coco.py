@@ -11,7 +11,7 @@ import pytest
 from photos import encoded, photo, write
 from PIL import Image, ImageOps
 
-from weighin.data.coco import box_of, read_coco
+from weighin.data.coco import box_of, read_coco, read_json
 from weighin.data.coco_crops import turned_box
 from weighin.data.importing import Options, import_data
 from weighin.errors import DataError
@@ -162,15 +162,12 @@ def test_an_id_of_two_things_is_refused(
 
 
 def test_any_encoding_of_json(tmp_path: Path) -> None:
-    text = json.dumps(
-        sound() | {"categories": [{"id": 0, "name": "고양이"}, {"id": 1, "name": "x"}]}
-    )
+    names = [{"id": 0, "name": "고양이"}, {"id": 1, "name": "x"}]
+    text = json.dumps(sound() | {"categories": names}, ensure_ascii=False)
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         path = write(tmp_path / "a.json", text.encode(encoding))
-        assert {c.label for crops in read_coco(path).crops.values() for c in crops} == {
-            "고양이",
-            "x",
-        }
+        found = read_coco(path, read_json(path)).crops.values()
+        assert {crop.label for crops in found for crop in crops} == {"고양이", "x"}
 
 
 # --- annotations of whole images
@@ -219,9 +216,9 @@ def test_groups_are_images_or_a_key_of_theirs(tmp_path: Path, pictures: Path) ->
             item["location"] = item["id"] // 4
 
     path = changed(tmp_path / "a.json", located)
-    crops = read_coco(path).crops
+    crops = read_coco(path, read_json(path)).crops
     assert {name: crop.group for name, (crop,) in crops.items()} == {name: name for name in crops}
-    crops = read_coco(path, None, "location").crops
+    crops = read_coco(path, read_json(path), None, "location").crops
     assert {crop.group for (crop,) in crops.values()} == {"0", "1", "2"}
 
 

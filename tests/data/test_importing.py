@@ -112,7 +112,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         f"{tmp_path}/none does not exist\n  to fix: name a folder, a CSV file or a COCO file"
     )
     assert fails(tmp_path / "notes.doc", into) == (
-        f"{tmp_path}/notes.doc is no folder, .csv or .json\n  to fix: name one of these"
+        f"{tmp_path}/notes.doc is no folder, .csv, .json or .xml\n  to fix: name one of these"
     )
 
 
@@ -620,7 +620,7 @@ def test_a_mapping_of_other_categories(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2"),
-        ("[]", "is not a COCO file: it holds no object"),
+        ("3", "is not a COCO file: it holds no object"),
         ('{"categories": [], "images": []}', "is not a COCO file: it has no list `annotations`"),
         (
             '{"categories": 3, "images": [], "annotations": []}',

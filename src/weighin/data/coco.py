@@ -52,8 +52,10 @@ class Coco:
         return f"annotations of a class: {labels.total():,}{listed}{left}"
 
 
-def read_coco(path: Path, mapping: Path | None = None, group: str | None = None) -> Coco:
-    """Return the crops of a COCO file; `mapping` is a CSV from category to class.
+def read_coco(
+    path: Path, facts: Any, mapping: Path | None = None, group: str | None = None
+) -> Coco:
+    """Return the crops of a COCO file that holds `facts`; `mapping` is a CSV: category to class.
 
     Without a mapping a category is its own class. With one, a category whose class is empty or
     that is not listed is left out and counted. `group` is the key of an image's group; without it
@@ -63,7 +65,7 @@ def read_coco(path: Path, mapping: Path | None = None, group: str | None = None)
         DataError: not a COCO file, an id of two files or of two categories, or a mapping that
             names no category of it.
     """
-    lists = _load(path)
+    lists = _lists(path, facts)
     coco = Coco()
     names = _categories(path, lists["categories"], coco)
     images = _images(path, lists["images"], group, coco)
@@ -143,19 +145,27 @@ def box_of(item: dict[str, Any], boxed: bool = True) -> tuple[Box | None, str]:
     return None, "no box with an area"
 
 
-def _load(path: Path) -> dict[str, list[Any]]:
+def read_json(path: Path) -> Any:
+    """Return what a JSON file in any encoding holds.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON.
+    """
     try:
-        data = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "name a COCO file") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", FORM) from None
-    if not isinstance(data, dict):
+
+
+def _lists(path: Path, facts: Any) -> dict[str, list[Any]]:
+    if not isinstance(facts, dict):
         raise DataError(f"{path} is not a COCO file: it holds no object", FORM)
     for name in ("images", "annotations", "categories"):
-        if not isinstance(data.get(name), list):
+        if not isinstance(facts.get(name), list):
             raise DataError(f"{path} is not a COCO file: it has no list `{name}`", FORM)
-    return data
+    return facts
 
 
 def _key(value: Any) -> str:

@@ -6,7 +6,8 @@
     data/test_truth.csv         filename, class (when their truth is known)
     data/import.json            what came in and what did not, and the hashes of the rest
 
-The source is a tree with one folder a class, a CSV of file names and classes, or a COCO file.
+The source is a tree with one folder a class, a CSV of file names and classes, or the annotations of
+a tool: a COCO file, an export of Label Studio or of CVAT.
 """
 
 import os
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weighin.data import versioning
-from weighin.data.coco import read_coco
+from weighin.data.coco import read_coco, read_json
 from weighin.data.coco_crops import stored_pixels, write_crops
 from weighin.data.import_index import ImportIndex, checked_class
 from weighin.data.import_test import write_test
 from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, read_test, split_word
 from weighin.data.listing import list_files
 from weighin.data.marks import DRAWN, IMPORTED, changes, write_mark
+from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.errors import DataError
 from weighin.file_names import Matches, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder
@@ -157,11 +159,10 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
     elif suffix in (".csv", ".tsv", ".txt"):
         _table(source, into, index, options)
         kind = "csv"
-    elif suffix == ".json":
-        _coco(source, into, index, options)
-        kind = "coco"
+    elif suffix in (".json", ".xml"):
+        kind = _annotations(source, into, index, options)
     else:
-        raise DataError(f"{source} is no folder, .csv or .json", "name one of these")
+        raise DataError(f"{source} is no folder, .csv, .json or .xml", "name one of these")
     if options.validation is not None:
         _validation(options.validation, index)
     return kind
@@ -268,8 +269,14 @@ def _matched(
     return folder, matches
 
 
-def _coco(source: Path, into: Path, index: ImportIndex, options: Options) -> None:
-    coco = read_coco(source, options.mapping, options.columns.group)
+def _annotations(source: Path, into: Path, index: ImportIndex, options: Options) -> str:
+    facts = read_json(source) if source.suffix.lower() == ".json" else None
+    if facts is None:
+        kind, coco = "cvat", read_cvat(source, options.mapping)
+    elif isinstance(facts, list):
+        kind, coco = "label-studio", read_label_studio(source, facts, options.mapping)
+    else:
+        kind, coco = "coco", read_coco(source, facts, options.mapping, options.columns.group)
     for reason, many in coco.skipped.items():
         index.skip(reason, coco.such_as[reason], many)
     folder, matches = _matched(source, list(coco.crops), into, index, options)
@@ -289,6 +296,7 @@ def _coco(source: Path, into: Path, index: ImportIndex, options: Options) -> Non
             f"{next(iter(coco.crops), '')} in {folder}; {coco.words()}",
             "name the folder of the images with --images",
         )
+    return kind
 
 
 # --- the test

@@ -1,0 +1,179 @@
+"""What annotation tools export: Label Studio's JSON and JSON-MIN, CVAT's XML "for images".
+
+Formats: https://labelstud.io/guide/export and https://docs.cvat.ai/docs/manual/advanced/xml_format.
+Both are read as a COCO file is: classes of whole images, boxes, and polygons as their boxes.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from weighin.data.coco import Box, Coco, Crop, read_mapping
+from weighin.errors import DataError
+from weighin.file_names import IMAGE_SUFFIXES
+from weighin.images import Size
+
+# (class, box or None for the whole image, annotated size) or why an annotation is left out
+Found = tuple[str, Box | None, Size] | str
+
+
+def read_label_studio(path: Path, tasks: list[Any], mapping: Path | None = None) -> Coco:
+    """Return what a Label Studio export asks for; of several annotators the first is taken.
+
+    Raises:
+        DataError: no task of it names an image.
+    """
+    coco = Coco()
+    named = 0
+    for number, task in enumerate(tasks):
+        entry = f"task {task.get('id', number) if isinstance(task, dict) else number}"
+        data = task.get("data", task) if isinstance(task, dict) else {}
+        image = _image_of(data) if isinstance(data, dict) else ""
+        if not image:
+            coco.skip("a task without an image", entry)
+            continue
+        named += 1
+        for result in _results(task):
+            _add(coco, image, entry, _label_studio(result))
+    if not named:
+        fix = "export it from Label Studio as JSON, or give a COCO file"
+        raise DataError(f"{path} is a list of which no entry names an image", fix)
+    return _mapped(coco, mapping)
+
+
+def read_cvat(path: Path, mapping: Path | None = None) -> Coco:
+    """Return what a CVAT export "for images" asks for.
+
+    Raises:
+        DataError: it is not XML, or holds no image.
+    """
+    fix = 'export it from CVAT as "CVAT for images 1.1" or as COCO'
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError, LookupError) as error:
+        raise DataError(f"{path} is not XML: {error}", fix) from None
+    images = root.findall("image")
+    if not images:
+        raise DataError(f"{path} holds no image of CVAT", fix)
+    coco = Coco()
+    for image in images:
+        name, size = image.get("name", ""), (_side(image, "height"), _side(image, "width"))
+        for number, shape in enumerate(image):
+            _add(coco, name, f"{shape.tag} {number} of {name}", _cvat(shape, size))
+    return _mapped(coco, mapping)
+
+
+def _add(coco: Coco, image: str, entry: str, found: Found) -> None:
+    if isinstance(found, str):
+        coco.skip(found, entry)
+        return
+    crops = coco.crops.setdefault(image, [])
+    label, box, size = found
+    if box or not any(crop.box is None and crop.label == label for crop in crops):
+        crops.append(Crop(str(len(crops)), label, box, size, image if box else ""))
+
+
+def _mapped(coco: Coco, mapping: Path | None) -> Coco:
+    labels = {crop.label for crops in coco.crops.values() for crop in crops}
+    words = read_mapping(mapping, {label: label for label in labels}) if mapping else None
+    crops, coco.crops = coco.crops, {}
+    for name in sorted(crops):
+        for crop in crops[name]:
+            label = crop.label if words is None else words.get(crop.label, "")
+            entry = f"annotation {crop.annotation} of {name}"
+            own = (label, crop.box, crop.size) if label else "its category has no class"
+            _add(coco, name, entry, own)
+    return coco
+
+
+def _image_of(data: dict[str, Any]) -> str:
+    texts = {key: value for key, value in data.items() if isinstance(value, str) and value}
+    named = [texts[key] for key in ("image", "img", "photo", "picture") if key in texts]
+    named += [text for text in texts.values() if text.lower().endswith(IMAGE_SUFFIXES)]
+    return named[0] if named else ""
+
+
+def _results(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a task's results, each with its kind under `type` and its facts under `value`."""
+    if "data" in task:
+        given = [a for a in task.get("annotations") or task.get("completions") or [] if a]
+        given = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
+        results = given[0].get("result", []) if given else []
+        yield from (result for result in results if isinstance(result, dict))
+        return
+    for value in task.values():  # JSON-MIN: a choice by itself, shapes in a list
+        for shape in value if isinstance(value, list) else ():
+            if not isinstance(shape, dict):
+                continue
+            kind = next((key for key in shape if str(key).endswith("labels")), "")
+            yield {**shape, "type": kind, "value": shape}
+    if isinstance(choice := task.get("choice"), str | dict):
+        choices = [choice] if isinstance(choice, str) else choice.get("choices")
+        yield {"type": "choices", "value": {"choices": choices}}
+
+
+def _label_studio(result: dict[str, Any]) -> Found:
+    kind, value = str(result.get("type")), result.get("value")
+    labels = value.get(kind) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(labels, list) or not labels:
+        return "no class"
+    if len(labels) > 1:
+        return "several classes"
+    if kind == "choices":
+        return str(labels[0]), None, (0, 0)
+
+    def corners() -> tuple[Box, Size]:
+        tall, wide = (int(result[f"original_{side}"]) for side in ("height", "width"))
+        if kind == "polygonlabels":
+            xs, ys = zip(*((float(x), float(y)) for x, y in value["points"]), strict=True)
+            box = min(xs), min(ys), max(xs), max(ys)
+        else:
+            x, y, w, h = (float(value[side]) for side in ("x", "y", "width", "height"))
+            box = x, y, x + w, y + h
+        across, down = wide / 100, tall / 100  # from percent
+        left, top, right, bottom = box
+        return (left * across, top * down, right * across, bottom * down), (tall, wide)
+
+    if kind not in ("rectanglelabels", "polygonlabels"):
+        return "no box or polygon"
+    return _placed(str(labels[0]), value.get("rotation"), corners)
+
+
+def _cvat(shape: ElementTree.Element, size: Size) -> Found:
+    label = shape.get("label", "")
+    if not label:
+        return "no class"
+    if shape.tag == "tag":
+        return label, None, (0, 0)
+
+    def corners() -> tuple[Box, Size]:
+        if shape.tag == "box":
+            left, top, right, bottom = (
+                float(shape.attrib[s]) for s in ("xtl", "ytl", "xbr", "ybr")
+            )
+            return (left, top, right, bottom), size
+        points = [tuple(map(float, pair.split(","))) for pair in shape.attrib["points"].split(";")]
+        xs, ys = zip(*points, strict=True)
+        return (min(xs), min(ys), max(xs), max(ys)), size
+
+    if shape.tag not in ("box", "polygon"):
+        return "no box or polygon"
+    return _placed(label, shape.get("rotation"), corners)
+
+
+def _placed(label: str, rotation: Any, corners: Callable[[], tuple[Box, Size]]) -> Found:
+    try:
+        if float(rotation or 0) % 360:
+            return "a box that is turned"
+        box, size = corners()
+    except (KeyError, TypeError, ValueError):
+        return "its box is not four numbers"
+    area = all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]
+    return (label, box, size) if area else "no box with an area"
+
+
+def _side(image: ElementTree.Element, name: str) -> int:
+    text = image.get(name, "")
+    return int(text) if text.isdecimal() else 0
