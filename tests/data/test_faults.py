@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from photos import encoded, photo, tree, write
 from PIL import Image
 
+from weighin.data.importing import import_data
 from weighin.data.pack import read_table
 from weighin.data.prepare import prepare
 from weighin.errors import DataError
@@ -463,6 +465,29 @@ def test_nothing_usable(tmp_path: Path, params: Prepare) -> None:
         "  to fix: convert or replace these files, or relax prepare.faults in params.yaml, and "
         "bring in at least two classes with `weighin import`"
     )
+
+
+HEIC = b"\0\0\0\x28ftypheic\0\0\0\0mif1heic" + bytes(40)
+
+
+def test_a_set_of_nothing_but_heic_is_told_twice(
+    tmp_path: Path, params: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("Cat", "Dog"):
+        for number in range(6):
+            data = HEIC + f"{label}{number}".encode()
+            write(tmp_path / f"set/{label}/IMG_{number}.HEIC", data)
+    line = "12 not-an-image: such as Cat/IMG_0.HEIC, a HEIC file; convert it to JPEG"
+    assert import_data(tmp_path / "set", tmp_path / "data")["notes"] == [line]
+    shutil.rmtree(tmp_path / "set")
+    message = fails(tmp_path / "data", params)
+    assert f"\n{line}\n" in message
+    assert "0 images can be used" in message
+    tree(tmp_path / "data", {"Cat": 8, "Dog": 8})  # beside others they are left out, and said
+    prepare(tmp_path / "data", tmp_path / "work", replace(params, group="none"), 0, 1)
+    told = "12 dropped, not-an-image: such as Cat/IMG_0.HEIC (a HEIC file; convert it to JPEG)"
+    assert f"prepare: {told}" in capsys.readouterr().err.splitlines()
+    assert table(tmp_path / "work")[0][3] == "a HEIC file; convert it to JPEG"
 
 
 def test_faults_beyond_two_hundred_are_in_the_table_alone(source: Path, params: Prepare) -> None:

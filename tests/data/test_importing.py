@@ -302,7 +302,7 @@ def test_a_test_folder_without_files(tmp_path: Path) -> None:
 def test_a_test_with_a_folder_a_class(tmp_path: Path) -> None:
     source = tree(tmp_path, {"Cat": 2, "Dog": 2}) / "train"
     for name in ("cat/0.jpg", "Dog/0.jpg", "Bird/1.jpg", "Thumbs.db", "notes.txt"):
-        write(tmp_path / "Test" / name, name.encode())
+        write(tmp_path / "Test" / name, encoded(photo(len(name))))
     report = import_data(source, tmp_path / "data", Options(test=tmp_path / "Test"))
     assert names(tmp_path / "data/test") == ["Bird/1.jpg", "Dog/0.jpg", "cat/0.jpg"]
     assert (tmp_path / "data/test_truth.csv").read_text() == (

@@ -11,7 +11,8 @@ from PIL import Image
 
 from weighin.data.coco import Box, Coco, Crop
 from weighin.data.import_index import ImportIndex
-from weighin.images import FORMATS, Pixels, Size, UnreadableImageError, decode
+from weighin.image_formats import FORMATS, UnreadableImageError
+from weighin.images import Pixels, Size, decode
 
 Turned = tuple[Size, int]  # a picture's stored size and its EXIF orientation
 ORIENTATION = 0x0112  # the EXIF tag

@@ -10,6 +10,7 @@ from typing import Any
 from weighin.data.layout import VALIDATION
 from weighin.errors import DataError
 from weighin.files import write_csv
+from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row
 
 WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tells nothing apart
@@ -27,6 +28,7 @@ class ImportIndex:
     such_as: dict[str, str] = field(default_factory=dict)  # reason: the first one
     notes: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
+    strange: dict[str, list[str]] = field(default_factory=dict)  # what it is: files
 
     def skip(self, reason: str, name: str, count: int = 1) -> None:
         """Count what is left out."""
@@ -37,12 +39,23 @@ class ImportIndex:
         """Copy the file `name` of `folder` in as `row` says; what cannot be read is left out."""
         try:
             file = (folder / name).open("rb")
-            file.peek(1)
+            head = file.peek(4096)
         except OSError as error:
             self.skip(f"it cannot be read: {error.strerror}", name)
             return
+        self.look(head, name)
         with file, self.add(row).open("wb") as copied:
             shutil.copyfileobj(file, copied, 2**20)
+
+    def look(self, head: bytes, name: str) -> None:
+        """Count a file that does not begin as an image does; `prepare` decides on it."""
+        if SIGNATURE.match(head):
+            return
+        try:
+            open_image(head)
+        except UnreadableImageError as error:
+            if error.fault in ("not-an-image", "zero-byte"):
+                self.strange.setdefault(str(error), []).append(name)
 
     def add(self, row: Row) -> Path:
         """Return where the image of a new row is to be written."""
@@ -78,6 +91,11 @@ class ImportIndex:
     def report(self) -> dict[str, Any]:
         """Return the facts of import.json."""
         splits = Counter(row.split for row in self.rows)
+        strange = [
+            f"{len(names):,} {fault}: such as {names[0]}{', ' * bool(what)}{what}"
+            for key, names in sorted(self.strange.items())
+            for fault, _, what in (key.partition(": "),)
+        ]
         return {
             "images": len(self.rows),
             "classes": dict(sorted(Counter(row.label for row in self.rows).items())),
@@ -85,7 +103,7 @@ class ImportIndex:
             "missing": sorted(self.missing),
             "skipped": dict(sorted(self.skipped.items())),
             "such_as": dict(sorted(self.such_as.items())),
-            "notes": self.notes,
+            "notes": self.notes + strange,
             "wide_groups": wide_groups(self.rows),
         }
 

@@ -17,7 +17,7 @@ def write_test(index: ImportIndex, truth: Path | None, new: Path) -> dict[str, A
     for path, name, _ in index.test:
         target = new / "test" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy_readable(path, target)
+        _copy_readable(path, target, index)
     facts: dict[str, Any] = {"images": len(index.test)}
     known = {name: label for _, name, label in index.test if label}
     if truth is not None:
@@ -30,10 +30,10 @@ def write_test(index: ImportIndex, truth: Path | None, new: Path) -> dict[str, A
     return facts
 
 
-def _copy_readable(source: Path, target: Path) -> None:
+def _copy_readable(source: Path, target: Path, index: ImportIndex) -> None:
     try:
         with source.open("rb") as file:
-            file.peek(1)
+            index.look(file.peek(4096), f"{source.name} of the test")
     except OSError as error:
         fix = "make it readable or remove it from the test, then run the same command again"
         raise DataError(f"the test image {source} cannot be read: {error.strerror}", fix) from None
