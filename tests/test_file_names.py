@@ -195,6 +195,7 @@ def test_a_link_to_a_store_of_hashed_files_is_a_file(tmp_path: Path) -> None:
     digest = "0123456789abcdef0123456789abcdef"
     stored = {
         "dvc.jpg": write(tmp_path / f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}"),
+        "dvc2.jpg": write(tmp_path / f".dvc/cache/{digest[:2]}/{digest[2:]}"),
         "hub.jpg": write(tmp_path / f"hub/blobs/{digest}{digest}"),
         "git.jpg": write(tmp_path / f"hub/blobs/{digest}01234567"),
         "within.jpg": write(tmp_path / "set/deep/1.jpg"),
@@ -208,7 +209,7 @@ def test_a_link_to_a_store_of_hashed_files_is_a_file(tmp_path: Path) -> None:
     outside = {name for name in stored if escapes(tmp_path / "set" / name, tmp_path / "set")}
     assert outside == {"secret.jpg", "blob.jpg", "again.jpg"}
     matches = match_folder([*stored, "nothing.jpg"], tmp_path / "set")
-    assert set(matches.found) == {"dvc.jpg", "hub.jpg", "git.jpg", "within.jpg"}
+    assert set(matches.found) == {"dvc.jpg", "dvc2.jpg", "hub.jpg", "git.jpg", "within.jpg"}
     assert escapes(tmp_path / "set/../secret", tmp_path / "set")
     assert not escapes(tmp_path / "set/deep/../deep/1.jpg", tmp_path / "set")
 

@@ -36,7 +36,7 @@ DROPPINGS = re.compile(
 )
 # a file that is kept under the hash of its bytes: by DVC, by the Hugging Face hub, by git-annex
 STORED = re.compile(
-    r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$|/blobs/([0-9a-f]{40}|[0-9a-f]{64})$"
+    r"/(files/md5|cache)/[0-9a-f]{2}/[0-9a-f]{30}$|/blobs/([0-9a-f]{40}|[0-9a-f]{64})$"
     r"|/\.git/annex/objects/.+/[A-Z0-9]+-.+$"
 )
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file

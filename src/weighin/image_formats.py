@@ -23,6 +23,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from weighin.errors import WeighinError
+
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
@@ -88,11 +90,20 @@ class UnreadableImageError(Exception):
         return f"{self.fault}: {self.detail}" if self.detail else self.fault
 
 
+def too_little_memory(size: str) -> WeighinError:
+    """Return the error for a picture of that size, which may well be whole."""
+    return WeighinError(
+        f"there is too little memory for a picture of {size}",
+        "free some memory, or set WEIGHIN_WORKERS to a smaller number, then run again",
+    )
+
+
 def open_image(data: bytes) -> "ImageFile":
     """Return a picture whose pixels are not read yet, and are few enough to be.
 
     Raises:
         UnreadableImageError: zero-byte, not-an-image, truncated (at its beginning), bomb.
+        WeighinError: there is too little memory.
     """
     if not data:
         raise UnreadableImageError("zero-byte")
@@ -101,7 +112,7 @@ def open_image(data: bytes) -> "ImageFile":
         file = io.BytesIO(data)
         image = JpegImagePlugin.jpeg_factory(file) if jpeg else Image.open(file, formats=FORMATS)
     except MemoryError:
-        raise
+        raise too_little_memory(f"{len(data):,} bytes") from None
     except Image.DecompressionBombError:
         raise UnreadableImageError("bomb") from None
     except Exception:  # Pillow's readers raise anything from struct.error to SyntaxError

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from weighin.errors import WeighinError
 from weighin.image_formats import (
     FORMATS,
     MAX_PIXELS,
     UnreadableImageError,
     jpeg_segments,
     open_image,
+    too_little_memory,
 )
 
 if TYPE_CHECKING:
@@ -109,10 +109,7 @@ class Source:
             return self._done[scale]
         except MemoryError:
             height, width = self.shape
-            raise WeighinError(
-                f"there is too little memory for a picture of {width:,} x {height:,} pixels",
-                "free some memory, or set WEIGHIN_WORKERS to a smaller number, then run again",
-            ) from None
+            raise too_little_memory(f"{width:,} x {height:,} pixels") from None
         except Exception:  # a damaged stream: whatever the codec says, the user's word is this
             raise UnreadableImageError("truncated") from None
 

@@ -63,6 +63,7 @@ def test_writes_the_submission_and_the_grade(build: Build, pictures: Path, tmp_p
         "7 images labelled, 1 of them unreadable",
         "204 MACs and 12 parameters, counted from the graph",
         "closest call 2 (below/blue.jpg); 0 images under 0.0001",
+        "truth: it leaves out 1 of the 7 files of the folder, which are not scored",
         "macro F1 0.8222, score 0.0172",
     ]
     written = sorted(path.name for path in (tmp_path / "out").iterdir())

@@ -3,6 +3,7 @@
 F1 is computed where the truth and the labels speak of the same files and classes, or not at all.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ def read_truth(
     words, notes = _same_classes(table, classes)
     if matches.tolerances:
         notes += (f"truth: {matches.words()}",)
+    if len(matches.found) < len(names):
+        without = f"{len(names) - len(matches.found):,} of the {len(names):,} files of {where}"
+        notes += (f"truth: it leaves out {without}, which are not scored",)
     notes += tuple(f"truth: {note}" for note in table.notes)
     notes += tuple(f"truth: {many:,} rows left out: {why}" for why, many in table.left_out.items())
     return Truth({matches.found[name]: words[label] for name, label in labels.items()}, notes)
@@ -103,7 +107,9 @@ def _same_classes(
 
 
 def _form(name: str) -> str:
-    return " ".join(fold(name).replace("_", " ").replace("-", " ").split())
+    """Return a class without regard to case and blanks; 7.0 is how spreadsheets write class 7."""
+    words = fold(name).replace("_", " ").replace("-", " ").split()
+    return re.sub(r"^(\d+)\.0+$", r"\1", " ".join(words))
 
 
 def _listed(names: Collection[str]) -> str:
