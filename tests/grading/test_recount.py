@@ -46,16 +46,17 @@ def test_convolution_with_groups_stride_padding_and_bias(build: Build) -> None:
 def test_batch_norm_pools_and_elementwise(build: Build) -> None:
     path = build(
         before=[
-            node("BatchNormalization", ["images", "v", "v", "v", "v"], ["a"]),
+            node("Conv", ["images", "k"], ["c"]),
+            node("BatchNormalization", ["c", "v", "v", "v", "v"], ["a"]),
             node("MaxPool", ["a"], ["p"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
             node("HardSwish", ["p"], ["h"]),
             node("Add", ["h", "p"], ["x"]),
         ],
-        weights={"v": np.ones(3)},
+        weights={"v": np.ones(3), "k": np.ones((3, 3, 1, 1))},
     )
-    # 2 x 192, then 192 into the pooling, which leaves 3 x 4 x 4
+    # 9 x 64 and 2 x 192, then 192 into the pooling, which leaves 3 x 4 x 4
     count = count_file(path)
-    assert count.macs == 2 * 192 + 192 + 48 + 12
+    assert count.macs == 9 * 64 + 2 * 192 + 192 + 48 + 12
     # h-swish and the sum, and the 3 x 3 windows of the pooling beyond its input
     assert count.unpriced == 48 + 48 + (9 * 48 - 192)
 

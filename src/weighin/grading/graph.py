@@ -8,6 +8,7 @@ whatever folding gives is what runs. runtime.py compares the shapes with those t
 produced.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -25,7 +26,7 @@ BATCH = 32  # images at once
 MAX_VALUES = 2**24  # of one activation of a batch: 64 MB
 MAX_ELEMENTS = 2**25  # of one activation of one image: 128 MB
 MAX_FOLDED = 2**22  # elements of one stored tensor that folding makes
-MAX_ROUNDS = 200  # of folding
+MAX_ROUNDS = 50  # of folding
 LARGE = 1024  # elements: shape inference needs no values of larger stored tensors
 OTHER_BATCH = 61  # a prime: a graph that reads the size of the batch must not act on it
 FOLDED = {
@@ -173,12 +174,14 @@ def _fold(model: Any) -> None:
     graph = model.graph
     known: Known = {tensor.name: tensor for tensor in graph.initializer}
     for _ in range(MAX_ROUNDS):
-        ready = [node for node in graph.node if _is_stored(node, known)]
-        if not ready and not any(node.op_type == "Shape" for node in graph.node):
+        if not any(node.op_type == "Shape" or _is_stored(node, known) for node in graph.node):
             break
         shapes = {name: shape for name, (_, shape) in _inferred(model).items() if shape is not None}
         shapes |= {name: tuple(tensor.dims) for name, tensor in known.items()}
-        found = _evaluated(model, ready, shapes, known) if ready else _sizes(graph, shapes)
+        found = _sizes(graph, shapes)
+        known |= found
+        if ready := _ready(graph, shapes, known):
+            found |= _evaluated(model, ready, known)
         if not found:
             break
         known |= found
@@ -193,8 +196,8 @@ def _keep(field: Any, kept: list[Any]) -> None:
     field.extend(kept)
 
 
-def _is_stored(node: Any, known: Known) -> bool:
-    return node.op_type in FOLDED and all(not name or name in known for name in node.input)
+def _is_stored(node: Any, names: Container[str]) -> bool:
+    return node.op_type in FOLDED and all(not name or name in names for name in node.input)
 
 
 def _sizes(graph: Any, shapes: dict[str, Shape]) -> Known:
@@ -204,22 +207,41 @@ def _sizes(graph: Any, shapes: dict[str, Shape]) -> Known:
         if node.op_type == "Shape" and node.input[0] in shapes:
             limits = {entry.name: entry.i for entry in node.attribute}
             sides = shapes[node.input[0]][limits.get("start", 0) : limits.get("end")]
-            found[node.output[0]] = numpy_helper.from_array(
-                np.array(sides, np.int64), node.output[0]
-            )
+            values, name = np.array(sides, np.int64), node.output[0]
+            found[name] = numpy_helper.from_array(values, name)
     return found
 
 
-def _evaluated(model: Any, nodes: list[Any], shapes: dict[str, Shape], known: Known) -> Known:
+def _ready(graph: Any, shapes: dict[str, Shape], known: Known) -> list[Any]:
+    """Return the operators whose value can be computed, each after those that it needs."""
+    nodes, names = [], set(known)
+    for node in graph.node:
+        if not _is_stored(node, names):
+            continue
+        if prod(shapes.get(node.output[0], (0,))) > MAX_FOLDED:
+            raise refused(node.op_type, node.name, "it makes a stored tensor of absurd size")
+        if node.output[0] not in shapes or not _divides(node, known):
+            continue  # its inputs are not known yet
+        nodes.append(node)
+        names.add(node.output[0])
+    return nodes
+
+
+def _divides(node: Any, known: Known) -> bool:
+    """Return whether a quotient's divisor is known; one of 0 or -1 would end the process."""
+    if node.op_type not in ("Div", "Mod"):
+        return True
+    if node.input[1] not in known:
+        return False
+    divisor = array(known[node.input[1]])
+    if divisor.dtype.kind != "f" and np.isin(divisor, (0, -1)).any():
+        raise refused(node.op_type, node.name, "it divides whole numbers by 0 or -1")
+    return True
+
+
+def _evaluated(model: Any, nodes: list[Any], known: Known) -> Known:
     """Return the values of operators on stored numbers, as ONNX Runtime computes them."""
-    for node in nodes:
-        if prod(shapes.get(node.output[0], (MAX_FOLDED + 1,))) > MAX_FOLDED:
-            raise refused(node.op_type, node.name, "its result is of absurd or unknown size")
-        if node.op_type in ("Div", "Mod"):
-            divisor = array(known[node.input[1]])  # the processor would end the process
-            if divisor.dtype.kind != "f" and np.isin(divisor, (0, -1)).any():
-                raise refused(node.op_type, node.name, "it divides whole numbers by 0 or -1")
-    needed = dict.fromkeys(name for node in nodes for name in node.input if name)
+    needed = dict.fromkeys(name for node in nodes for name in node.input if name in known)
     outputs = [node.output[0] for node in nodes]
     graph = helper.make_graph(
         nodes, "folded", [], [onnx.ValueInfoProto(name=name) for name in outputs]

@@ -1,9 +1,9 @@
 """Counts MACs and parameters from the graph that will run, by the rule of operators.py.
 
 Work that the rule does not see (elementwise functions, reductions, the sums of a pooling beyond its
-input) is counted as `unpriced`, and may be at most `CEILING` times the counted MACs. Networks of
-ordinary blocks are far under that (docs/GRADING.md has a table); what is above it does its work
-where the rule gives 0.
+input) is counted as `unpriced`, and may be at most `CEILING` times the counted MACs. Thirteen
+networks of torchvision and the shipped ones have 0.002 to 0.08 of it (docs/GRADING.md); what is
+above the ceiling does its work where the rule gives 0.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from weighin.grading.graph import StaticGraph
 from weighin.grading.model import Model, open_model
 from weighin.grading.operators import OPERATORS, Shape
 
-CEILING = 1.0  # operations that the rule gives 0, for each MAC that it counts
+CEILING = 0.5  # operations that the rule gives 0, for each MAC that it counts
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def recount(model: Model) -> Count:
 
     Raises:
         ModelError: its work is not what its metadata claims.
-        HiddenWorkError: it does more work that the rule does not see than work that it counts.
+        HiddenWorkError: it does too much work that the rule does not see.
     """
     found = count(model.graph)
     if found.unpriced > CEILING * found.macs:
