@@ -59,7 +59,7 @@ def count(
             raise ParamsError("a module is counted on an image", "pass size=(height, width)")
         reject_hidden_work(network, size)
         return Count(count_macs(network, size), count_parameters(network))
-    if Path(network).suffix == ".onnx":
+    if Path(network).suffix.lower() == ".onnx":
         from weighin.grading.recount import count_file
 
         counted = count_file(Path(network))

@@ -3,6 +3,7 @@
 A `Size` is (H, W) in pixels. Pixels are uint8 RGB, (H, W, 3).
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,16 +114,22 @@ class Source:
         except Exception:  # a damaged stream: whatever the codec says, the user's word is this
             raise UnreadableImageError("truncated") from None
 
-    def fitted(self, size: Size, turn: bool = False) -> Pixels:
+    def fitted(self, size: Size, turn: bool = False, crop: float | None = None) -> Pixels:
         """Return the picture resized to `size`; `turn` first lays a tall one on its side.
 
         Pillow's bilinear filter with antialiasing, in integer arithmetic: the same on every
-        processor.
+        processor. The whole picture is stretched, or, with `crop`, that share (0 to 1) of the
+        largest part in its middle that has the proportions of `size`.
         """
-        image = self.image(max(*size, LEAST))
+        image = self.image(max(*size, LEAST) if crop is None else math.ceil(max(size) / crop))
         if turn and image.height > image.width:
             image = image.transpose(Image.Transpose.ROTATE_90)
-        return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+        box = None
+        if crop is not None:
+            part = crop * min(image.height / size[0], image.width / size[1])
+            left, top = (image.width - part * size[1]) / 2, (image.height - part * size[0]) / 2
+            box = (left, top, left + part * size[1], top + part * size[0])
+        return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
 
     def _decode(self, scale: int) -> Image.Image:
         if not self._jpeg:

@@ -110,7 +110,8 @@ def _faults(
     if error["type"] == "unexpected_keyword_argument":
         return [_unknown(name, known, renamed or {})]
     if error["type"] == "value_error":
-        return [f"{name}: {fault}" for fault in str(error["ctx"]["error"]).splitlines()]
+        start = f"{name}: " if name else ""
+        return [start + fault for fault in str(error["ctx"]["error"]).splitlines()]
     if name in known:
         return [_wrong_part(name, values, known[name], parts[name.count(".") + 1 :])]
     return [f"{name or 'the file'} must be {SECTION}"]

@@ -81,6 +81,7 @@ for command in (
     proof.doctor,
     data.fetch,
     model.predict,
+    model.wrap,
     model.score,
     model.count,
     study.explain,

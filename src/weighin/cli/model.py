@@ -1,6 +1,7 @@
-"""The commands about a model: predict, score, count."""
+"""The commands about a model: predict, wrap, score, count."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,23 +13,54 @@ from weighin.cli.paths import ANY, EXISTING
 @click.argument("folder", type=EXISTING)
 @click.argument("out", type=ANY, default="submission.csv")
 @click.option("--strict", is_flag=True, help="Fail on an unreadable image.")
-def predict(model: Path, folder: Path, out: Path, strict: bool) -> None:
+@click.option("--contract", type=EXISTING, help="A JSON file that says what a foreign model means.")
+def predict(model: Path, folder: Path, out: Path, strict: bool, contract: Path | None) -> None:
     """Label a folder of images with an ONNX file.
 
     \b
     weighin predict submission/model.onnx photos labels.csv
     """
     from weighin.files import write_text
+    from weighin.grading.contract import from_file
     from weighin.grading.grade import submission_text
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
 
-    found = predict(open_model(model), folder, strict)
+    opened = open_model(model, from_file(contract) if contract else None)
+    found = predict(opened, folder, strict)
     found.check_readable(folder)
     write_text(out, submission_text(found))
     click.echo(f"{len(found.names):,} labels in {out}; unreadable: {len(found.unreadable):,}")
     if found.faults_summary:
         click.echo(f"{found.faults_summary}; these get the fallback class", err=True)
+
+
+@click.command()
+@click.argument("model", type=EXISTING)
+@click.argument("out", type=ANY, required=False)
+@click.option("--contract", type=EXISTING, help="A JSON file of what the options below say.")
+@click.option("--classes", help="Names in the order of the outputs, a,b,c; or a file of lines.")
+@click.option("--fallback", help="The class of an unreadable picture; else the first one.")
+@click.option("--mean", help="Taken off each channel, r,g,b; else 0.5 each.")
+@click.option("--std", help="Divides each channel, r,g,b; else 0.5 each.")
+@click.option("--scale", type=float, help="White before mean and std, 1 or 255; else 1.")
+@click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Else NCHW.")
+@click.option("--channels", type=click.Choice(["RGB", "BGR"]), help="Else RGB.")
+@click.option("--crop", type=float, help="Share kept in the middle, 0.1 to 1; else stretched.")
+@click.option("--turn-tall", is_flag=True, default=None, help="Lay tall pictures on their side.")
+def wrap(model: Path, out: Path | None, contract: Path | None, **given: Any) -> None:
+    """Write into an ONNX file from elsewhere what it means, so that it can be graded.
+
+    \b
+    weighin wrap resnet.onnx entry.onnx --classes cat,dog \\
+        --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
+    """
+    from weighin.grading.wrapping import wrapped
+
+    target = out or model.with_suffix(".wrapped.onnx")
+    values = {name: value for name, value in given.items() if value is not None}
+    found = wrapped(model, target, contract, values)
+    click.echo(f"{target}: {found.macs:,} MACs, {found.parameters:,} parameters, gradable")
 
 
 @click.command()
@@ -60,14 +92,18 @@ def count(network: Path, classes: int, layers: bool) -> None:
     \b
     weighin count work/search/network.yaml --layers
     weighin count submission/model.onnx
+
+    Any ONNX file with fixed sides is counted; docs/GRADING.md says what else grading needs.
     """
-    if network.suffix == ".onnx":
+    if network.suffix.lower() == ".onnx":
         from weighin.grading.recount import count_file
 
         found = count_file(network)
         for layer in found.layers if layers else ():
             click.echo(f"{layer.macs:>12,}  {layer.op:<18} {layer.name}")
         click.echo(f"{found.macs:,} MACs, {found.parameters:,} parameters")
+        if found.unknown:
+            click.echo(f"the rule gives 0 MACs to: {', '.join(found.unknown)}")
         return
     from weighin.network.cost import cost_table
 

@@ -67,6 +67,7 @@ def summary(facts: dict[str, Any]) -> list[str]:
 
 
 def _grade(options: argparse.Namespace, limits: Limits) -> dict[str, Any]:
+    from weighin.grading.contract import from_file
     from weighin.grading.grade import grade, read_contest
     from weighin.grading.score import WASTE
 
@@ -79,6 +80,7 @@ def _grade(options: argparse.Namespace, limits: Limits) -> dict[str, Any]:
         contest=contest,
         strict=options.strict,
         limits=limits,
+        contract=from_file(options.contract) if options.contract else None,
     )
     return result.facts
 
@@ -97,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         "--contest",
         type=Path,
         help="a params.yaml whose `contest` section holds the rules (default: the waste contest)",
+    )
+    parser.add_argument(
+        "--contract", type=Path, help="a JSON file in place of the contract in the model's metadata"
     )
     parser.add_argument(
         "--seconds", type=float, help="time that it may take (default: 60, and 0.5 an image)"

@@ -15,6 +15,7 @@ from typing import Any
 from weighin.errors import OutputError, ParamsError
 from weighin.file_names import printable
 from weighin.files import canonical_json, csv_text, replacing, sha256, sweep
+from weighin.grading.contract import Contract
 from weighin.grading.f1 import Confusion
 from weighin.grading.folder import list_files
 from weighin.grading.labels import HEADER, Truth, compared, read_truth
@@ -53,6 +54,7 @@ def grade(
     strict: bool = False,
     done: Callable[[int], None] | None = None,
     limits: Limits = UNLIMITED,
+    contract: Contract | None = None,
 ) -> Grade:
     """Label `folder` with a model, count its work, score it if `truth` is given, write to `out`.
 
@@ -62,7 +64,7 @@ def grade(
     """
     out = Path(out)
     check_writable(out)
-    model = open_model(Path(model_path))
+    model = open_model(Path(model_path), contract)
     count = counted(model, Path(model_path))
     check_limits(model, count, len(list_files(Path(folder))), limits)
     answers = _answers(truth, Path(folder), model) if truth else None
@@ -183,6 +185,7 @@ def _facts(model: Model, count: Count, found: Predictions) -> dict[str, Any]:
             "input": list(model.size),
             "classes": list(model.classes),
             "fallback": model.fallback,
+            "preprocessing": model.contract.preprocessing(),
             "macs": count.macs,
             "parameters": count.parameters,
             "unpriced": {"operations": count.unpriced, "at_most": CEILING * count.macs},

@@ -96,8 +96,17 @@ def independent_graph(proto: Any, fixed: int) -> StaticGraph:
     return graph
 
 
-def static_graph(proto: Any, batch: int) -> StaticGraph:
+def inputs_of(graph: Any) -> list[Any]:
+    """Return the inputs of a graph that it stores no value for."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def static_graph(proto: Any, batch: int, strict: bool = True) -> StaticGraph:
     """Return the graph of `proto` for batches of `batch` images.
+
+    Without `strict` it is for counting alone: operators that OPERATORS does not list, and results
+    that are no float32, are let through.
 
     Raises:
         ModelError: an operator is unknown, a shape stays unknown, or something is damaged.
@@ -105,23 +114,22 @@ def static_graph(proto: Any, batch: int) -> StaticGraph:
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     graph = model.graph
-    stored = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in stored]
-    del graph.value_info[:], graph.input[:]  # claims; and stored tensors cannot be overridden
-    for value in inputs:
-        side = value.type.tensor_type.shape.dim[0]
-        side.dim_value = side.dim_value or batch
-    graph.input.extend(inputs)
+    del graph.value_info[:]  # claims
+    _keep(graph.input, inputs_of(graph))  # so that no stored tensor can be overridden
+    for value in graph.input:
+        for side in value.type.tensor_type.shape.dim[:1]:
+            side.dim_value = side.dim_value or batch
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     _fold(model)
-    shapes = _complete(model)
+    shapes = _complete(model, strict)
     for value in graph.output:
         for size in shapes.get(value.name, ()):
             value.type.tensor_type.shape.dim.add().dim_value = size
     known = {name: Tensor(shape) for name, shape in shapes.items()}
     known |= {t.name: Tensor(tuple(t.dims), array(t)) for t in graph.initializer}
-    return StaticGraph(model, batch, tuple(_node(n, known) for n in graph.node), shapes)
+    nodes = tuple(_node(node, known, batch, strict) for node in graph.node)
+    return StaticGraph(model, batch, nodes, shapes)
 
 
 def array(tensor: Any) -> Any:
@@ -136,21 +144,22 @@ def array(tensor: Any) -> Any:
         raise refuse(f"tensor {printable(tensor.name[:80])} is damaged") from None
 
 
-def _node(proto: Any, known: dict[str, Tensor]) -> Node:
+def _node(proto: Any, known: dict[str, Tensor], batch: int, strict: bool) -> Node:
     name = proto.name or proto.output[0]
-    if proto.op_type not in OPERATORS:
+    if strict and proto.op_type not in OPERATORS:
         raise refused(proto.op_type, name, "its work cannot be counted")
     for source in proto.input:
         if source and source not in known:
             raise refused(proto.op_type, name, f"{printable(source[:80])} comes from nowhere")
-    if len(proto.output) > 1 and proto.op_type != "Split":
+    if strict and len(proto.output) > 1 and proto.op_type != "Split":
         raise refused(proto.op_type, name, "only its first output is allowed")
     return Node(
         proto.op_type,
         name,
         {entry.name: helper.get_attribute_value(entry) for entry in proto.attribute},
         tuple(known[source] if source else None for source in proto.input),
-        tuple(known[result].shape for result in proto.output),
+        tuple(known[result].shape for result in proto.output if result),
+        batch,
     )
 
 
@@ -191,9 +200,9 @@ def _fold(model: Any) -> None:
     _keep(graph.initializer, [tensor for name, tensor in known.items() if name in used])
 
 
-def _keep(field: Any, kept: list[Any]) -> None:
-    del field[:]
-    field.extend(kept)
+def _keep(repeated: Any, kept: list[Any]) -> None:
+    del repeated[:]
+    repeated.extend(kept)
 
 
 def _is_stored(node: Any, names: Container[str]) -> bool:
@@ -253,17 +262,17 @@ def _evaluated(model: Any, nodes: list[Any], known: Known) -> Known:
     return {name: numpy_helper.from_array(values, name) for name, values in arrays}
 
 
-def _complete(model: Any) -> dict[str, Shape]:
-    """Return the shape of each input and of each result, all of them known and float32."""
+def _complete(model: Any, strict: bool) -> dict[str, Shape]:
+    """Return the shape of each input and result, all of them known and, if `strict`, float32."""
     values, shapes = _inferred(model), {}
     names = [value.name for value in model.graph.input]
     for node in model.graph.node:
         names += filter(None, node.output)
         for name in filter(None, node.output):
             kind, sides = values.get(name, (0, None))
-            if kind != TensorProto.FLOAT or not sides:
+            if sides is None or (strict and (kind != TensorProto.FLOAT or not sides)):
                 raise refused(node.op_type, node.name or name, "its work cannot be counted")
-            if not 0 < prod(sides[1:]) <= MAX_ELEMENTS:
+            if strict and not 0 < prod(sides[1:]) <= MAX_ELEMENTS:
                 raise refused(node.op_type, node.name or name, f"{sides} is empty or too large")
     for name in names:
         sides = values[name][1]

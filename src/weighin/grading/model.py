@@ -1,17 +1,13 @@
 """Opens an ONNX file that nobody vouches for: what it may hold is listed here, all else is refused.
 
 A gradable model is one self-contained file of at most `MAX_BYTES`, of default-domain operators
-from operators.py, with one input `images` (batch, 3, H, W) and one output `logits` (batch, K), both
-float32. Its metadata says what labels mean:
-
-    classes     JSON list of the K class names, in the order of the logits
-    fallback    the class of a picture that cannot be read (the commonest of the training data)
-    turn_tall   "true" if tall pictures were laid on their side in training, else "false"
-    macs        optional claim; recount.py compares it with what the graph does
+from operators.py, with one input of images and one output of a number a class, both float32. A
+contract (contract.py) in its metadata or beside it says what they mean; `macs` in its metadata is
+a claim, which recount.py compares with what the graph does.
 """
 
-import json
-import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +16,20 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from weighin.errors import ModelError
+from weighin.errors import HiddenWorkError, ModelError
 from weighin.file_names import printable
 from weighin.files import sha256
-from weighin.grading.graph import StaticGraph, array, independent_graph, refuse
+from weighin.grading.contract import MAX_TEXT, Contract, from_metadata
+from weighin.grading.graph import StaticGraph, array, independent_graph, inputs_of, refuse
 from weighin.grading.operators import FIX, refused
 from weighin.grading.runtime import one_line
 
 MAX_BYTES = 256 * 2**20
 MAX_NODES = 10_000
 MAX_SIDE = 1024  # pixels
-MAX_CLASSES = 100_000
-MAX_NAME = 200  # characters of a class name
-MAX_METADATA = 2**24  # characters
+MAX_BATCH = 1024  # images, of a file that fixes it
 OPSETS = range(13, 24)
 TENSOR_TYPES = {TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
-JOINERS = "\u200c\u200d"  # characters of format that names of some languages need
 
 
 @dataclass(frozen=True)
@@ -45,24 +39,49 @@ class Model:
     graph: StaticGraph
     sha256: str
     size: tuple[int, int]  # (H, W) in pixels
-    classes: tuple[str, ...]
-    fallback: str
-    turn_tall: bool
+    contract: Contract
     claimed_macs: str | None
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the outputs."""
+        return self.contract.classes
 
-def open_model(path: Path) -> Model:
+    @property
+    def fallback(self) -> str:
+        """The class of a picture that cannot be read."""
+        return self.contract.fallback
+
+    @property
+    def turn_tall(self) -> bool:
+        """Whether tall pictures are laid on their side."""
+        return self.contract.turn_tall
+
+
+def open_model(path: Path, contract: Contract | None = None) -> Model:
     """Return the model in an ONNX file, checked before anything of it runs.
+
+    `contract` takes the place of the one in the file's metadata.
 
     Raises:
         ModelError: names the file and the first thing in it that is not allowed.
     """
     data = read(Path(path))
+    with damage_told(path):
+        proto = parse(data)
+        check_plain(proto)
+        check_valid(proto)
+        return _gradable(proto, sha256(data), contract)
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Name the file in every error, and turn what libraries raise on damage into one."""
     try:
-        return _gradable(parse(data), sha256(data))
+        yield
     except ModelError as error:
         raise ModelError(f"{path}: {error.problem}", error.fix) from None
-    except MemoryError:
+    except (MemoryError, HiddenWorkError):
         raise
     except Exception as error:  # protobuf, onnx and NumPy raise anything on a file made to harm
         kind = type(error).__name__
@@ -91,10 +110,10 @@ def read(path: Path) -> bytes:
 
 
 def parse(data: bytes) -> Any:
-    """Return the onnx.ModelProto in `data`, a plain graph of known tensors.
+    """Return the onnx.ModelProto in `data`, all in one file.
 
     Raises:
-        ModelError: names the first thing in it that is not allowed.
+        ModelError: names the first thing in it that is not.
     """
     proto = onnx.ModelProto()
     try:
@@ -103,18 +122,42 @@ def parse(data: bytes) -> Any:
         raise refuse("not an ONNX file") from None
     if not proto.graph.node:
         raise refuse("not an ONNX file, or one without a graph")
-    _check_parts(proto)
+    if len(proto.graph.node) > MAX_NODES:
+        raise refuse(f"{len(proto.graph.node):,} operators, over {MAX_NODES:,}")
     for node in proto.graph.node:
-        _check_operator(node)
-    _check_tensors(proto.graph)
+        words = (node.name, node.op_type, node.domain, *node.input, *node.output)
+        if not all(isinstance(word, str) for word in words):
+            raise refuse("the name of an operator or of a tensor is not valid text")
+    for tensor in stored_tensors(proto.graph):
+        if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
+            raise refuse(f"tensor {printable(str(tensor.name)[:80])} is kept in another file")
+    return proto
+
+
+def check_valid(proto: Any) -> None:
+    """Check a model by ONNX's own checker: attributes, names, order, the sizes of tensors.
+
+    Raises:
+        ModelError: says what is not valid.
+    """
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # ValidationError, and what C++ raises
         raise refuse(f"not valid ONNX: {one_line(error)}") from None
-    return proto
 
 
-def _check_parts(proto: Any) -> None:
+def stored_tensors(graph: Any) -> list[Any]:
+    """Return the tensors that a graph holds, those of Constant operators included."""
+    constants = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))
+    return [*graph.initializer, *constants]
+
+
+def check_plain(proto: Any) -> None:
+    """Check that a model is a plain graph of ONNX's own operators on known kinds of tensors.
+
+    Raises:
+        ModelError: names the first thing that is not.
+    """
     imports = [(entry.domain or "ai.onnx", entry.version) for entry in proto.opset_import]
     foreign = sorted(domain for domain, _ in imports if domain != "ai.onnx")
     if foreign:
@@ -122,68 +165,51 @@ def _check_parts(proto: Any) -> None:
     if len(imports) != 1 or imports[0][1] not in OPSETS:
         versions = " and ".join(str(version) for _, version in imports)
         raise refuse(f"opset {versions}; one of {OPSETS.start} to {OPSETS.stop - 1} is known")
-    for what in ("functions", "training_info"):
-        if len(getattr(proto, what)):
-            raise refuse(f"it holds {what}; only a plain graph is allowed")
-    if len(proto.graph.node) > MAX_NODES:
-        raise refuse(f"{len(proto.graph.node):,} operators, over {MAX_NODES:,}")
-    for what in ("sparse_initializer", "quantization_annotation"):
-        if len(getattr(proto.graph, what)):
-            raise refuse(f"it holds a {what}; only dense tensors are allowed")
+    holders = (proto, "functions"), (proto, "training_info"), (proto.graph, "sparse_initializer")
+    for holder, what in (*holders, (proto.graph, "quantization_annotation")):
+        if len(getattr(holder, what)):
+            raise refuse(f"it holds {what}; only a plain graph of dense tensors is allowed")
+    for node in proto.graph.node:
+        _check_operator(node)
+    for tensor in stored_tensors(proto.graph):
+        _check_tensor(tensor)
 
 
 def _check_operator(node: Any) -> None:
-    if not all(
-        isinstance(name, str) for name in (node.name, node.op_type, *node.input, *node.output)
-    ):
-        raise refuse("the name of an operator or of a tensor is not valid text")
     if node.domain not in ("", "ai.onnx"):
         raise refused(node.op_type, node.name, f'it is of the domain "{printable(node.domain)}"')
     if any(entry.HasField("g") or len(entry.graphs) for entry in node.attribute):
         raise refused(node.op_type, node.name, "it holds a graph of its own")
-    names = {entry.name: entry for entry in node.attribute}
-    if names.keys() >= {"auto_pad", "pads"} and names["auto_pad"].s not in (b"", b"NOTSET"):
+    given = {entry.name: entry for entry in node.attribute}
+    if given.keys() >= {"auto_pad", "pads"} and given["auto_pad"].s not in (b"", b"NOTSET"):
         raise refused(node.op_type, node.name, "it gives pads and auto_pad")
 
 
-def _check_tensors(graph: Any) -> None:
-    seen = set()
-    constants = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))
-    for tensor in [*graph.initializer, *constants]:
-        name = printable(str(tensor.name)[:80])
-        if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
-            raise refuse(f"tensor {name} is kept in another file")
-        if tensor.data_type not in TENSOR_TYPES:
-            kinds = {number: kind for kind, number in TensorProto.DataType.items()}
-            kind = kinds.get(tensor.data_type, "of no known type")
-            raise refuse(f"tensor {name} is {kind}; only FLOAT and whole numbers are counted")
-        if any(side < 0 for side in tensor.dims):
-            raise refuse(f"tensor {name} has a negative side")
-        array(tensor)
-    for tensor in graph.initializer:
-        if tensor.name in seen:
-            raise refuse(f"two tensors are called {printable(str(tensor.name)[:80])}")
-        seen.add(tensor.name)
+def _check_tensor(tensor: Any) -> None:
+    name = printable(str(tensor.name)[:80])
+    if tensor.data_type not in TENSOR_TYPES:
+        kinds = {number: kind for kind, number in TensorProto.DataType.items()}
+        kind = kinds.get(tensor.data_type, "of no known type")
+        raise refuse(f"tensor {name} is {kind}; only FLOAT and whole numbers are counted")
+    if any(side < 0 for side in tensor.dims):
+        raise refuse(f"tensor {name} has a negative side")
+    array(tensor)
 
 
-def _gradable(proto: Any, digest: str) -> Model:
+def _gradable(proto: Any, digest: str, given: Contract | None) -> Model:
     facts = _metadata(proto)
-    classes = _classes(facts)
-    size, batch = _input(proto.graph)
-    _check_output(proto.graph, len(classes))
+    contract = given or from_metadata(facts)
+    size, batch = _input(proto.graph, contract.layout)
+    if len(proto.graph.output) != 1:
+        raise refuse("it has not one output")
     graph = independent_graph(proto, batch)
-    if graph.shapes.get("logits") != (graph.batch, len(classes)):
-        shape = graph.shapes.get("logits")
-        raise refuse(f"`logits` comes out as {shape}, not one number a class for each image")
-    return Model(
-        graph=graph,
-        sha256=digest,
-        size=size,
-        classes=classes,
-        fallback=_fallback(facts, classes),
-        turn_tall=_flag(facts, "turn_tall"),
-        claimed_macs=facts.get("macs"),
-    )
+    name = proto.graph.output[0].name
+    if graph.shapes.get(name) != (graph.batch, len(contract.classes)):
+        raise refuse(
+            f"its output {printable(name[:80])} comes out as {graph.shapes.get(name)}, "
+            f"not one number for each of {len(contract.classes)} classes"
+        )
+    return Model(graph, digest, size, contract, facts.get("macs"))
 
 
 def _metadata(proto: Any) -> dict[str, str]:
@@ -192,74 +218,26 @@ def _metadata(proto: Any) -> dict[str, str]:
         if not isinstance(entry.key, str) or not isinstance(entry.value, str):
             raise refuse("its metadata is not valid UTF-8")
         facts[entry.key] = entry.value
-    if sum(len(key) + len(value) for key, value in facts.items()) > MAX_METADATA:
-        raise refuse(f"its metadata is over {MAX_METADATA:,} characters")
+    if sum(len(key) + len(value) for key, value in facts.items()) > MAX_TEXT:
+        raise refuse(f"its metadata is over {MAX_TEXT:,} characters")
     return facts
 
 
-def _classes(facts: dict[str, str]) -> tuple[str, ...]:
-    if "classes" not in facts:
-        raise refuse("its metadata has no `classes`")
-    try:
-        names = json.loads(facts["classes"])
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise refuse("its metadata `classes` is not a JSON list of names")
-    if len(set(names)) < len(names):
-        raise refuse("its metadata `classes` names a class twice")
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise refuse(f"its metadata names {len(names)} classes; 2 to {MAX_CLASSES:,} are allowed")
-    for name in names:
-        if len(name) > MAX_NAME or any(_unprintable(character) for character in name):
-            shown = printable(name[:40])
-            raise refuse(f"the class name {shown} is no printable text of at most {MAX_NAME}")
-    return tuple(names)
-
-
-def _unprintable(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category in ("Cc", "Cs", "Cf", "Zl", "Zp") and character not in JOINERS
-
-
-def _fallback(facts: dict[str, str], classes: tuple[str, ...]) -> str:
-    fallback = facts.get("fallback")
-    if fallback not in classes:
-        raise refuse("its metadata has no `fallback` that is one of its classes")
-    return fallback
-
-
-def _flag(facts: dict[str, str], name: str) -> bool:
-    if facts.get(name) not in ("true", "false"):
-        raise refuse(f'its metadata `{name}` is not "true" or "false"')
-    return facts[name] == "true"
-
-
-def _input(graph: Any) -> tuple[tuple[int, int], int]:
+def _input(graph: Any, layout: str) -> tuple[tuple[int, int], int]:
     """Return the (H, W) of the images, and the batch that the file fixes, 0 if it is free."""
-    stored = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in stored]
-    if [value.name for value in inputs] != ["images"]:
-        raise refuse("its input is not one tensor called `images`")
-    sides = _float_sides(inputs[0])
-    if len(sides) != 4 or sides[1] != 3 or not all(1 <= side <= MAX_SIDE for side in sides[2:]):
-        raise refuse(f"`images` is {sides}, not float32 (batch, 3, H, W) up to {MAX_SIDE} pixels")
-    if not 0 <= sides[0] <= 1024:
-        raise refuse(f"its batch is fixed at {sides[0]:,}; 1 to 1,024 or none is allowed")
-    return (sides[2], sides[3]), sides[0]
-
-
-def _check_output(graph: Any, classes: int) -> None:
-    if [value.name for value in graph.output] != ["logits"]:
-        raise refuse("its output is not one tensor called `logits`")
-    sides = _float_sides(graph.output[0])
-    if len(sides) != 2 or sides[1] != classes:
-        raise refuse(f"`logits` is {sides}, not float32 (batch, {classes}): one a class")
-
-
-def _float_sides(value: Any) -> list[int]:
-    """Return a value's sides, 0 for one without a fixed length; empty if it is not float32."""
-    tensor = value.type.tensor_type
-    if tensor.elem_type != TensorProto.FLOAT:
-        return []
-    return [side.dim_value for side in tensor.shape.dim]
+    inputs = inputs_of(graph)
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise refuse("it has not one input of float32 images")
+    sides = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim]
+    at = slice(2, 4) if layout == "NCHW" else slice(1, 3)
+    channel = layout.index("C")
+    if len(sides) != 4 or sides[channel] != 3 or not all(1 <= s <= MAX_SIDE for s in sides[at]):
+        name = printable(inputs[0].name[:80])
+        raise refuse(
+            f"its input {name} is {sides}: not {layout} of 3 colors and fixed sides of "
+            f"1 to {MAX_SIDE} pixels"
+        )
+    if not 0 <= sides[0] <= MAX_BATCH:
+        raise refuse(f"its batch is fixed at {sides[0]:,}; up to {MAX_BATCH} or none is allowed")
+    height, width = sides[at]
+    return (height, width), sides[0]

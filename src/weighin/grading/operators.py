@@ -47,6 +47,7 @@ class Node:
     attributes: dict[str, Any]
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Shape, ...]  # with the batch
+    batch: int
 
     @property
     def data(self) -> Shape:
@@ -58,7 +59,7 @@ class Node:
     @property
     def elements(self) -> int:
         """How many numbers it writes for one image."""
-        return sum(prod(shape[1:]) for shape in self.outputs)
+        return sum(map(prod, self.outputs)) // self.batch
 
     def has(self, index: int) -> bool:
         """Whether an optional input is given."""
@@ -213,7 +214,7 @@ def _gemm_macs(node: Node) -> int:
 
 
 def _input_elements(node: Node) -> int:
-    return prod(node.data[1:])
+    return prod(node.data) // node.batch
 
 
 # ---- and what it does not ---------------------------------------------------------------------

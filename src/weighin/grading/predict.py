@@ -172,10 +172,10 @@ def _label(model: Model, runner: Runner, folder: Path, names: list[str], check: 
 
 def _fitted(data: bytes, model: Model) -> Pixels:
     """Return the pixels of a file, as `images.load` does."""
-    source = Source(data)
+    source, turn, crop = Source(data), model.turn_tall, model.contract.crop
     if prod(source.shape) > LARGE:
-        return _large.submit(source.fitted, model.size, model.turn_tall).result()
-    return source.fitted(model.size, model.turn_tall)
+        return _large.submit(source.fitted, model.size, turn, crop).result()
+    return source.fitted(model.size, turn, crop)
 
 
 def top_two_margin(logits: Logits) -> npt.NDArray[np.float32]:

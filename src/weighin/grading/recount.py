@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from weighin.errors import HiddenWorkError, ModelError, WeighinError
 from weighin.file_names import printable
-from weighin.grading.graph import StaticGraph
-from weighin.grading.model import Model, open_model
+from weighin.grading.graph import StaticGraph, inputs_of, static_graph
+from weighin.grading.model import Model, check_valid, damage_told, open_model, parse, read
 from weighin.grading.operators import OPERATORS, Shape
+from weighin.grading.runtime import Runner
 
 CEILING = 0.5  # operations that the rule gives 0, for each MAC that it counts
 
@@ -38,6 +41,7 @@ class Count:
     parameters: int
     unpriced: int
     layers: tuple[Layer, ...]
+    unknown: tuple[str, ...] = ()  # operators that are not listed in operators.py
 
 
 def recount(model: Model) -> Count:
@@ -65,6 +69,7 @@ def recount(model: Model) -> Count:
 
 def count(graph: StaticGraph) -> Count:
     """Return the work of a graph on one image."""
+    listed = [node for node in graph.nodes if node.op in OPERATORS]
     layers = tuple(
         Layer(
             printable(node.name),
@@ -73,19 +78,39 @@ def count(graph: StaticGraph) -> Count:
             OPERATORS[node.op].macs(node),
             OPERATORS[node.op].unpriced(node),
         )
-        for node in graph.nodes
+        for node in listed
     )
     return Count(
         macs=sum(layer.macs for layer in layers),
         parameters=parameters(graph),
         unpriced=sum(layer.unpriced for layer in layers),
         layers=layers,
+        unknown=tuple(sorted({node.op for node in graph.nodes} - OPERATORS.keys())),
     )
 
 
 def count_file(path: Path) -> Count:
-    """Return what the model in an ONNX file does on one image."""
-    return counted(open_model(path), path)
+    """Return what the graph in an ONNX file does on one image.
+
+    A file with a contract is checked as for grading, and its shapes are compared with those of a
+    run. Of any other the graph and its shapes are all that is needed: it may have other inputs, a
+    fixed batch, and operators that the rule gives 0 (`Count.unknown` names them).
+
+    Raises:
+        ModelError: a shape stays unknown; or the file has a contract and is not gradable.
+        HiddenWorkError: as `recount`.
+    """
+    path = Path(path)
+    with damage_told(path):
+        proto = parse(read(path))
+        if not any(entry.key == "classes" for entry in proto.metadata_props):
+            check_valid(proto)
+            sides = [v.type.tensor_type.shape.dim[:1] for v in inputs_of(proto.graph)]
+            fixed = [side.dim_value for first in sides for side in first if side.dim_value > 0]
+            return count(static_graph(proto, max(fixed, default=1), strict=False))
+    model = open_model(path)
+    Runner(model).check(np.zeros((1, *model.size, 3), np.uint8))
+    return counted(model, path)
 
 
 def counted(model: Model, path: Path) -> Count:

@@ -14,7 +14,7 @@ import onnx
 
 from weighin.errors import ModelError
 from weighin.file_names import printable
-from weighin.images import Pixels, normalize
+from weighin.images import Pixels
 
 if TYPE_CHECKING:
     from weighin.grading.model import Model
@@ -78,7 +78,7 @@ class Runner:
     """A model ready to run on one thread of the CPU; several threads may share it."""
 
     def __init__(self, model: "Model") -> None:
-        self._graph = model.graph
+        self._graph, self._contract = model.graph, model.contract
         self._session = session(model.graph.proto)
 
     def logits(self, pixels: Pixels) -> Logits:
@@ -119,7 +119,7 @@ class Runner:
         return out  # type: ignore[no-any-return]
 
     def _feeds(self, pixels: Pixels) -> dict[str, Any]:
-        return {self._graph.proto.graph.input[0].name: normalize(pixels)}
+        return {self._graph.proto.graph.input[0].name: self._contract.tensor(pixels)}
 
     def _check_shapes(self, pixels: Pixels) -> None:
         """Ask the runtime for the shape of every tensor that it computes."""

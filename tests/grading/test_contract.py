@@ -1,0 +1,122 @@
+"""Models from elsewhere: what they mean is told beside them, or written into them."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from PIL import Image
+
+from weighin.errors import ModelError
+from weighin.grading.contract import Contract, from_file
+from weighin.grading.model import open_model
+from weighin.grading.predict import predict
+from weighin.grading.recount import count_file
+from weighin.grading.wrapping import wrapped
+from weighin.images import Source, normalize
+
+Build = Callable[..., Path]
+BARE = {"classes": None, "fallback": None, "turn_tall": None}
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), np.uint8)
+ENTRY = {"classes": ["cat", "dog", "elk"], "fallback": "dog"}
+
+
+def contract(**fields: Any) -> Contract:
+    return Contract(("a", "b"), "a", **fields)
+
+
+def test_the_default_is_how_this_project_trains() -> None:
+    assert np.array_equal(contract().tensor(PIXELS), normalize(PIXELS))
+
+
+def test_mean_and_std_are_torchvisions() -> None:
+    """torchvision: ToTensor, then Normalize."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    want = (PIXELS / 255 - mean) / std
+    found = contract(mean=mean, std=std).tensor(PIXELS)
+    assert found.dtype == np.float32
+    assert np.allclose(found, want.transpose(0, 3, 1, 2), atol=1e-6)
+    scaled = contract(scale=255.0, mean=(127.0,) * 3, std=(128.0,) * 3, layout="NHWC")
+    assert np.allclose(scaled.tensor(PIXELS), (PIXELS - 127.0) / 128, atol=1e-6)
+    plain = contract(mean=(0.0,) * 3, std=(1.0,) * 3, channels="BGR")
+    assert np.allclose(plain.tensor(PIXELS)[:, 0], PIXELS[..., 2] / 255, atol=1e-6)
+
+
+def test_a_crop_keeps_the_middle() -> None:
+    """Of 40 x 20 pixels the middle half of the largest square is columns 15 to 25, rows 5 to 15."""
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[5:15, 15:25] = 255
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    data = out.getvalue()
+    assert (Source(data).fitted((10, 10), crop=0.5) == 255).all()
+    assert Source(data).fitted((10, 10)).mean() < 40
+
+
+def test_a_model_from_elsewhere_is_counted_and_graded(
+    build: Build, pictures: Path, tmp_path: Path
+) -> None:
+    def foreign(model: Any) -> None:
+        graph = model.graph
+        graph.input[0].name = graph.node[0].input[0] = "input.1"
+        graph.output[0].name = graph.node[-1].output[0] = "495"
+        graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+    path = build(foreign, metadata=BARE)
+    assert count_file(path).macs == 204
+    with pytest.raises(ModelError) as caught:
+        open_model(path)
+    assert "its metadata has no `classes`" in caught.value.problem
+    assert "weighin wrap" in caught.value.fix
+    beside = tmp_path / "contract.json"
+    beside.write_text(json.dumps(ENTRY))
+    first = predict(open_model(path, from_file(beside)), pictures)
+    assert first.labels == ("cat", "dog", "elk") * 2
+    target = tmp_path / "wrapped.onnx"
+    count = wrapped(path, target, None, {"classes": "cat,dog,elk", "mean": "0,0,0"})
+    assert count.macs == 204
+    model = open_model(target)
+    assert (model.contract.mean, model.fallback) == ((0.0, 0.0, 0.0), "cat")
+    assert predict(model, pictures).labels == first.labels
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "nobody says what its outputs mean"),
+        ({"classes": "a,b"}, "not one number for each of 2 classes"),
+        ({"classes": "a,b,c", "mean": "1,2"}, "mean is [1.0, 2.0]; it must be a list of 3"),
+        ({"classes": "a,b,c", "std": "x"}, "std is ['x']; it must be a list of 3"),
+    ],
+)
+def test_what_cannot_be_graded_is_not_wrapped(
+    build: Build, tmp_path: Path, given: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, given)
+    assert words in caught.value.problem
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_classes_of_a_file_of_lines(build: Build, tmp_path: Path) -> None:
+    lines = tmp_path / "classes.txt"
+    lines.write_text("cat\r\ndog, wild\nelk\n", newline="")
+    wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, {"classes": str(lines)})
+    assert open_model(tmp_path / "out.onnx").classes == ("cat", "dog, wild", "elk")
+
+
+def test_counting_needs_neither_metadata_nor_known_operators(build: Build, tmp_path: Path) -> None:
+    unknown = [helper.make_node("Sin", ["images"], ["x"], name="sin")]
+    path = build(metadata=BARE, before=unknown)
+    capitals = path.rename(path.with_suffix(".ONNX"))
+    assert count_file(capitals).unknown == ("Sin",)
+    said = subprocess.run(
+        [sys.executable, "-m", "weighin", "count", capitals], capture_output=True, text=True
+    ).stdout
+    assert said.splitlines() == ["204 MACs, 12 parameters", "the rule gives 0 MACs to: Sin"]
