@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from photos import encoded, photo, tree, write
 
+from weighin.cli import cli
 from weighin.data.importing import Options, import_data
 from weighin.data.marks import write_mark
 from weighin.errors import DataError, OutputError
@@ -479,6 +481,52 @@ def test_droppings_of_other_systems(tmp_path: Path) -> None:
     report = import_data(source, tmp_path / "data")
     assert (report["classes"], report["skipped"]) == ({"A": 1, "B": 1}, {})
     assert names(tmp_path / "data/train") == ["A/000.jpg", "B/000.jpg"]
+
+
+def test_the_command_says_what_came_in_and_what_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("Cat", "Dog"):
+        for number in range(2):
+            write(tmp_path / f"photos/{label}/{number}.jpg", encoded(photo(number)))
+    write(tmp_path / "photos/Cat/page.jpg", b"<html>404")
+    write(tmp_path / "photos/notes.txt", b"x")
+    write(tmp_path / "public/7.jpg", encoded(photo(7)))
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    found = CliRunner().invoke(
+        cli, ["import", "../photos", "--test", "../public", "--no-record"], catch_exceptions=False
+    )
+    assert found.output.splitlines() == [
+        "5 images of 2 classes: Cat 3, Dog 2",
+        "1 left out: a .txt file, no image, such as notes.txt",
+        "1 test images; 1 have no known class",
+        "1 not-an-image: such as Cat/page.jpg, a web page, not the file that it was to be",
+        "all of it in data/import.json",
+    ]
+
+
+def test_links_to_a_hubs_blobs_are_files(tmp_path: Path) -> None:
+    """The Hugging Face hub keeps files under their hashes and links to them from a snapshot."""
+    snapshot = tmp_path / "hub/snapshots/0123"
+    lines = ["file_name,label\n"]
+    for number in range(4):
+        blob = write(tmp_path / f"hub/blobs/{number:064x}", encoded(photo(number)))
+        link = snapshot / f"train/{'AB'[number % 2]}/{number}.jpg"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+        lines.append(f"train/{'AB'[number % 2]}/{number}.jpg,{'AB'[number % 2]}\n")
+    write(tmp_path / "hub/blobs/secret", b"x")
+    (snapshot / "train/A/out.jpg").symlink_to(tmp_path / "hub/blobs/secret")
+    report = import_data(snapshot, tmp_path / "data")
+    assert (report["classes"], report["skipped"]) == (
+        {"A": 2, "B": 2},
+        {"a link out of the folder": 1},
+    )
+    source = write(snapshot / "metadata.csv", "".join(lines).encode())
+    assert import_data(source, tmp_path / "data")["images"] == 4
+    held = list((tmp_path / "data/train").rglob("*.jpg"))
+    assert [path.is_symlink() for path in held] == [False] * 4
 
 
 # --- a COCO file
