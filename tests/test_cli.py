@@ -58,7 +58,10 @@ def photos(tmp_path: Path) -> Path:
 
 def test_every_command_says_what_it_does_with_an_example():
     for name, command in cli.commands.items():
-        assert f"weighin {name}" in (command.help or ""), name
+        group = getattr(command, "commands", {})
+        every = {f"{name} {part}": inner for part, inner in group.items()} or {name: command}
+        for path, one in every.items():
+            assert f"weighin {path}" in (one.help or ""), path
         assert command.help.splitlines()[0].endswith((".", ":"))
 
 
@@ -96,6 +99,22 @@ def test_predict_and_score(tmp_path, model, photos):
     )
 
 
+def test_predict_of_one_image_and_probabilities(tmp_path, model, photos):
+    done = weighin(tmp_path, "predict", "model.onnx", "photos/2.png")
+    assert (done.returncode, done.stdout) == (0, "filename,class\n2.png,b\n")
+    done = weighin(tmp_path, "predict", "model.onnx", "photos/2.png", "--probabilities")
+    header, row = done.stdout.splitlines()
+    assert header == "filename,class,a,b,c"
+    shares = [float(part) for part in row.split(",")[2:]]
+    assert sum(shares) == pytest.approx(1, abs=2e-4)
+    assert max(shares) == shares[1]
+    done = weighin(tmp_path, "predict", "model.onnx", "photos", "all.csv", "--probabilities")
+    assert (tmp_path / "all.csv").read_text().splitlines()[-1] == "4.png,b,nan,nan,nan"
+    done = weighin(tmp_path, "predict", "model.onnx", "photos/4.png")
+    assert done.returncode == 5
+    assert "4.png" in done.stderr
+
+
 def test_score_of_labels_that_lack_a_file(tmp_path, model):
     (tmp_path / "labels.csv").write_text("filename,class\n1.png,a\n")
     (tmp_path / "truth.csv").write_text("filename,class\n1.png,a\n2.png,b\n")
@@ -111,6 +130,104 @@ def test_strict_fails_and_writes_nothing(tmp_path, model, photos):
     done = weighin(tmp_path, "predict", "model.onnx", "photos", "labels.csv", "--strict")
     assert done.returncode == 5
     assert not (tmp_path / "labels.csv").exists()
+
+
+def test_blocks_lists_every_block_with_a_row_that_counts(tmp_path):
+    from weighin.network.blocks import BLOCKS
+
+    done = weighin(tmp_path, "blocks")
+    assert (done.returncode, done.stderr) == (0, "")
+    parts = done.stdout.split("\n\n")[1:]
+    assert [part.partition(":")[0] for part in parts] == list(BLOCKS)
+    # 16 x 3 x 3 products and no bias for each of 24 x 16 x 16 outputs; 2 for the batch norm
+    assert "[1, Conv, [24, 3, 2]]  # 897,024 MACs" in parts[0]
+    assert (16 * 9 + 2) * 24 * 16 * 16 == 897_024
+    assert "k=1                  # pixels, 1 to 31: side of the kernel" in parts[0]
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+def change(project, *pairs):
+    text = (project / "params.yaml").read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (project / "params.yaml").write_text(text)
+
+
+ROWS = """\
+input: [48, 48]
+width: 1.0
+rows:
+- [1, Conv, [8, 3, 2, null, 1, ReLU]]
+- [1, GlobalAvgPool, []]
+- [1, Flatten, []]
+- [1, Linear, [classes]]
+"""
+OWN_ROWS = (("enabled: true     # false takes", "enabled: false    # false takes"),)
+OWN_ROWS += (("network: null", "network: net.yaml"),)
+
+
+def test_check_opens_the_files_that_parameters_name(project):
+    change(project, *OWN_ROWS, ("score: waste", "score: my_score.py"))
+    (project / "net.yaml").write_text(ROWS)
+    (project / "my_score.py").write_text("def score(contest, metrics): return metrics.f1\n")
+    done = weighin(project, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "contest.score: my_score.py gives 0.5000" in done.stdout
+    macs = re.search(r"search.network: net.yaml has ([0-9,]+) MACs", done.stdout)
+    counted = weighin(project, "count", "net.yaml").stdout
+    assert f"{macs[1]} MACs with its batch norms folded" in counted
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (None, "search.network is net.yaml"),
+        (ROWS.replace("Conv", "Convv"), "did you mean Conv?"),
+        (ROWS.replace("[48, 48]", "[40, 40]"), "net.yaml takes [40, 40] pixels"),
+    ],
+)
+def test_check_names_a_file_that_is_no_network(project, rows, said):
+    change(project, *OWN_ROWS)
+    if rows is not None:
+        (project / "net.yaml").write_text(rows)
+    done = weighin(project, "check")
+    assert done.returncode in (4, 6)
+    assert said in done.stderr
+    assert "to fix: " in done.stderr
+
+
+def test_check_opens_a_space(project):
+    change(project, ("space: small", "space: mine.yaml"))
+    (project / "mine.yaml").write_text("rows: 3\n")
+    done = weighin(project, "check")
+    assert done.returncode == 4
+    assert "mine.yaml: " in done.stderr
+
+
+def test_reset_takes_back_what_an_experiment_changed_and_keeps_it(project):
+    committed = (project / "params.yaml").read_bytes()
+    alone = weighin(project, "reset")
+    assert alone.returncode == 5
+    assert "no params.yaml" in alone.stderr
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *command], cwd=project, check=True)
+    assert "already" in weighin(project, "reset").stdout
+    change(project, ("seed: 0", "seed: 7"))
+    mine = (project / "params.yaml").read_bytes()
+    done = weighin(project, "reset")
+    assert (done.returncode, (project / "params.yaml").read_bytes()) == (0, committed)
+    assert "- seed: 7" in done.stdout
+    assert "+ seed: 0" in done.stdout
+    (kept,) = (project / ".weighin/reset").iterdir()
+    assert kept.read_bytes() == mine
+    assert str(kept.relative_to(project)) in done.stdout
 
 
 def test_count_of_an_onnx_file(tmp_path, model):

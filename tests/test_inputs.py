@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import ParamsError
-from weighin.files import read_json, sha256, sha256_tree
+from weighin.files import read_json, sha256, sha256_file, sha256_tree
 from weighin.inputs import SHIPPED, named_files, record
 from weighin.network.spec import shipped
 from weighin.params import Params, load
@@ -16,6 +16,7 @@ from weighin.search.space import shipped_spaces
 
 ROOT = Path(__file__).parents[1]
 OUT = Path("work/inputs")
+FILES = ["contest.json", "search.json", "train.json"]
 
 
 @pytest.fixture
@@ -31,12 +32,13 @@ def searching(params: Params, **changes: object) -> Params:
 
 def test_what_comes_with_the_package_is_known_by_name(params: Params) -> None:
     record(params, OUT)
-    assert sorted(path.name for path in OUT.iterdir()) == ["search.json", "train.json"]
+    assert sorted(path.name for path in OUT.iterdir()) == FILES
+    assert read_json(OUT / "contest.json") == {"score": {"name": "waste"}}
     assert read_json(OUT / "search.json") == {"space": {"name": "small"}}
     for name in shipped_spaces():
-        assert named_files(searching(params, space=name))[0].path is None
+        assert named_files(searching(params, space=name))[1].path is None
     assert shipped("seed").parent.as_posix().endswith(SHIPPED["search.network"])
-    assert named_files(searching(params, enabled=False, network="seed"))[0].path is None
+    assert named_files(searching(params, enabled=False, network="seed"))[1].path is None
 
 
 def test_a_file_of_ones_own_is_copied_and_hashed(params: Params) -> None:
@@ -53,7 +55,17 @@ def test_a_file_of_ones_own_is_copied_and_hashed(params: Params) -> None:
     record(own, OUT)
     assert sha256_tree(OUT) != before
     record(params, OUT)
-    assert sorted(path.name for path in OUT.iterdir()) == ["search.json", "train.json"]
+    assert not (OUT / "search.network.yaml").exists()
+
+
+def test_a_score_of_ones_own_is_recorded(params: Params) -> None:
+    own = replace(params, contest=replace(params.contest, score="my_score.py"))
+    with pytest.raises(ParamsError, match=r"contest\.score is my_score\.py"):
+        record(own, OUT)
+    Path("my_score.py").write_text("def score(contest, metrics): return 1.0\n")
+    record(own, OUT)
+    assert read_json(OUT / "contest.json")["score"]["sha256"] == sha256_file(Path("my_score.py"))
+    assert (OUT / "contest.score.py").read_bytes() == Path("my_score.py").read_bytes()
 
 
 def test_a_file_that_is_not_in_use_changes_nothing(params: Params) -> None:

@@ -72,11 +72,16 @@ def count(
 
 
 def score(
-    submission: str | Path, truth: str | Path, model: str | Path, contest: str | Path | None = None
+    submission: str | Path,
+    truth: str | Path,
+    model: str | Path,
+    contest: str | Path | None = None,
+    own_score: bool = False,
 ) -> SubmissionScore:
     """Score a submission.csv against the truth, with the MACs of its ONNX file.
 
-    `contest` is a params.yaml with other rules than the waste contest's.
+    `contest` is a params.yaml with other rules than the waste contest's; `own_score` allows it to
+    name a Python file, which is run.
 
     Raises:
         DataError: the tables cannot be read, or the truth names files that have no label.
@@ -95,7 +100,7 @@ def score(
     answers = read_truth(Path(truth), labels, graded.classes, str(submission), fix)
     table = compared(labels, answers)
     work = counted(graded, Path(model))
-    rules = read_contest(Path(contest)) if contest else WASTE
+    rules = read_contest(Path(contest), own_score) if contest else WASTE
     metrics = Metrics(table.f1, table.accuracy, work.macs, work.parameters)
     return SubmissionScore(
         contest_score(rules, metrics).value,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 SHIPPED = {"search.network": "network/rows", "search.space": "search/spaces"}
-NAMED = (*SHIPPED, "train.weights")
+NAMED = ("contest.score", *SHIPPED, "train.weights")
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,19 @@ def named_files(params: "Params") -> list[NamedFile]:
         ParamsError: a named file is not there.
     """
     search = params.search
-    used: dict[str, str | None]
-    used = {"search.space": search.space} if search.enabled else {"search.network": search.network}
-    used["train.weights"] = params.train.weights
+    used = {
+        "contest.score": params.contest.score,
+        "search.network": None if search.enabled else search.network,
+        "search.space": search.space if search.enabled else None,
+        "train.weights": params.train.weights,
+    }
     return [_found(parameter, name) for parameter, name in used.items() if name is not None]
 
 
 def _found(parameter: str, name: str) -> NamedFile:
     folder = SHIPPED.get(parameter)
     shipped = sorted(path.stem for path in (PACKAGE / folder).glob("*.yaml")) if folder else []
-    if name in shipped:
+    if name in shipped or (parameter == "contest.score" and not name.endswith(".py")):
         return NamedFile(parameter, name, None)
     if not Path(name).is_file():
         others = f"neither a file here nor one of {', '.join(shipped)}" if shipped else "no file"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from weighin.errors import did_you_mean
 from weighin.validation import Schema, Section, parameter, parameters, read, wrong
@@ -32,7 +32,9 @@ class Contest(Section):
     """The rules: what a submission is scored on."""
 
     score: Annotated[
-        Literal["waste", "f1", "accuracy", "micronet"], parameter("the contest's formula")
+        Literal["waste", "f1", "accuracy", "micronet"]
+        | Annotated[str, Field(pattern=r"\.py$", description="a Python file of your own")],
+        parameter("the contest's formula, or a Python file with one of your own"),
     ]
     max_macs: Annotated[int, parameter("networks above it are never trained", "MACs", 1000, 10**12)]
     reference_macs: Annotated[int, parameter("MACs that cost one point", "MACs", 1, 10**12)]

@@ -164,6 +164,8 @@ def _noun(schema: Schema) -> str:
         return f"one of {', '.join(schema['enum'])}"
     if "const" in schema:
         return str(schema["const"])
+    if "pattern" in schema:
+        return str(schema["description"])
     if "prefixItems" in schema:
         parts = schema["prefixItems"]
         return f"a list of {len(parts)}, each {_noun(parts[0])}"
@@ -252,12 +254,21 @@ def commented(section: type, values: Mapping[str, Any]) -> str:
 
 
 def _entry(name: str, schema: Schema, value: Any, indent: str) -> list[Line]:
-    head = ", ".join(filter(None, (schema.get("unit"), span(schema))))
-    comment = ": ".join(filter(None, (head, schema.get("description"))))
     if isinstance(value, Mapping) and value:
         inner = [(f"{indent}  {scalar(key)}: {flow(part)}", "") for key, part in value.items()]
-        return [(f"{indent}{name}:", comment), *inner]
-    return [(f"{indent}{name}: {flow(value)}", comment)]
+        return [(f"{indent}{name}:", comment(schema)), *inner]
+    return [(f"{indent}{name}: {flow(value)}", comment(schema))]
+
+
+def comment(schema: Schema) -> str:
+    """Return `unit, range: reason` of a value."""
+    head = ", ".join(filter(None, (schema.get("unit"), span(schema))))
+    return ": ".join(filter(None, (head, schema.get("description"))))
+
+
+def comment_of(kind: Any) -> str:
+    """Return the comment of an annotated type."""
+    return comment(_adapter(kind).json_schema())
 
 
 def with_values(values: T, changes: Mapping[str, Any]) -> T:

@@ -1,13 +1,25 @@
 """The contests' formulas against published rows and worked examples."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from weighin.grading.score import FORMULAS, OUT_OF_CONTEST, WASTE, Metrics, score
+from weighin.errors import ParamsError
+from weighin.grading.grade import read_contest
+from weighin.grading.score import (
+    FORMULAS,
+    OUT_OF_CONTEST,
+    WASTE,
+    Metrics,
+    has_floor,
+    own_formula,
+    score,
+)
 from weighin.params import Contest
 from weighin.validation import parameters
 
+ROOT = Path(__file__).parents[2]
 # f1, MACs, published score
 LEADERBOARD = [
     (0.5176, 1_862_490, 0.5156),
@@ -59,4 +71,66 @@ def test_micronet_is_two_ratios_once_good_enough() -> None:
 
 
 def test_every_contest_that_can_be_named_has_a_formula() -> None:
-    assert set(parameters(Contest)["score"]["enum"]) == set(FORMULAS)
+    assert set(parameters(Contest)["score"]["anyOf"][0]["enum"]) == set(FORMULAS)
+
+
+OWN = '''
+def score(contest, metrics):
+    """Parameters in millions, and the error rate."""
+    return {"size": metrics.parameters / 1e6, "error": 1 - metrics.accuracy}
+'''
+MADE = Metrics(0.5, 0.75, 1_000_000, 500_000)
+
+
+def own(path: Path, text: str) -> Contest:
+    path.write_text(text)
+    own_formula.cache_clear()
+    return dataclasses.replace(WASTE, score=str(path))
+
+
+def test_a_score_of_ones_own(tmp_path):
+    found = score(own(tmp_path / "s.py", OWN), MADE)
+    assert found.parts == {"size": 0.5, "error": 0.25}
+    assert found.value == 0.75
+    number = own(tmp_path / "s.py", "def score(contest, metrics): return contest.floor_f1\n")
+    assert score(number, MADE).parts == {"score": WASTE.floor_f1}
+    assert has_floor(number)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def scor(c, m): return 1\n", "has no function `score`"),
+        ("score = 1\n", "has no function `score`"),
+        ("import nothing_of_that_name\n", "ModuleNotFoundError"),
+        ("def score(c, m): return 1 / 0\n", "ZeroDivisionError"),
+        ("def score(c, m): return None\n", "returns None"),
+        ("def score(c, m): return {'a': 'b'}\n", "returns {'a': 'b'}"),
+        ("def score(c, m): return float('nan')\n", "returns nan"),
+        ("def score(c, m:\n", "SyntaxError"),
+    ],
+)
+def test_faults_of_a_score_of_ones_own(tmp_path, text, said):
+    with pytest.raises(ParamsError) as caught:
+        score(own(tmp_path / "s.py", text), MADE)
+    assert caught.value.problem.startswith(str(tmp_path / "s.py"))
+    assert said in caught.value.problem
+    assert f"edit {tmp_path / 's.py'}" in caught.value.fix
+
+
+def test_grading_runs_a_score_of_ones_own_only_when_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("score: waste", "score: s.py"))
+    own(
+        tmp_path / "s.py",
+        "from pathlib import Path\nPath('ran').touch()\ndef score(c, m): return 1.5\n",
+    )
+    with pytest.raises(ParamsError) as caught:
+        read_contest(tmp_path / "params.yaml")
+    assert "s.py" in caught.value.problem
+    assert "--own-score" in caught.value.fix
+    contest = read_contest(tmp_path / "params.yaml", own_score=True)
+    assert not Path("ran").exists()
+    assert score(contest, MADE).value == 1.5
+    assert Path("ran").exists()

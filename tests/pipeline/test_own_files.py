@@ -18,7 +18,17 @@ rows:
 - [1, Flatten, []]
 - [1, Linear, [classes]]
 """
-OWN = {**TINY, "search.enabled": False, "search.network": "net.yaml"}
+SCORE = """\
+def score(contest, metrics):
+    '''Parameters in thousands, and the error rate.'''
+    return {"size": metrics.parameters / 1000, "error": 1 - metrics.accuracy}
+"""
+OWN = {
+    **TINY,
+    "search.enabled": False,
+    "search.network": "net.yaml",
+    "contest.score": "my_score.py",
+}
 
 
 @pytest.fixture
@@ -27,6 +37,7 @@ def project(built, tmp_path):
     root = copied(built, tmp_path)
     set_params(root, OWN)
     (root / "net.yaml").write_text(ROWS)
+    (root / "my_score.py").write_text(SCORE)
     commit(root)
     run(root, "dvc", "repro", "search")
     commit(root)
@@ -49,6 +60,10 @@ def test_an_edited_network_is_built_and_recorded(project):
     provenance = json.loads((project / "submission/provenance.json").read_text())
     made_from = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert {"name": "net.yaml", "digest": {"sha256": digest}} in made_from
+    assert "my_score.py" in {one["name"] for one in made_from}
+    found = json.loads((project / "submission/metrics.json").read_text())
+    assert found["score"] == pytest.approx(found["parameters"] / 1000 + 1 - found["accuracy"])
+    assert "Parameters in thousands" in (project / "submission/report.html").read_text()
     commit(project)
     done = run(project, "weighin", "verify", "--stage", "search")
     assert "every output is what dvc.lock records" in done.stdout

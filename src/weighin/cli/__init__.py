@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from weighin.cli import contest, data, model, proof, study
+from weighin.cli import contest, data, model, project, proof, study
 from weighin.stage import exit_code, leave
 
 QUICK = {"--help", "-h", "--version"}
@@ -77,13 +77,15 @@ def cli() -> None:
 for command in (
     data.import_command,
     data.demo_data,
-    proof.check,
-    proof.doctor,
+    project.check,
+    project.doctor,
+    project.reset,
     data.fetch,
     model.predict,
     model.wrap,
     model.score,
     model.count,
+    model.blocks,
     study.explain,
     study.scheduler,
     study.worker,

@@ -1,4 +1,4 @@
-"""The commands about a model: predict, wrap, score, count."""
+"""The commands about a model: predict, wrap, score, count, blocks."""
 
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,47 @@ from weighin.cli.paths import ANY, EXISTING
 
 @click.command()
 @click.argument("model", type=EXISTING)
-@click.argument("folder", type=EXISTING)
-@click.argument("out", type=ANY, default="submission.csv")
+@click.argument("images", type=EXISTING)
+@click.argument("out", type=ANY, default=None, required=False)
 @click.option("--strict", is_flag=True, help="Fail on an unreadable image.")
+@click.option("--probabilities", is_flag=True, help="Give every class's probability too.")
 @click.option("--contract", type=EXISTING, help="A JSON file that says what a foreign model means.")
-def predict(model: Path, folder: Path, out: Path, strict: bool, contract: Path | None) -> None:
-    """Label a folder of images with an ONNX file.
+def predict(
+    model: Path,
+    images: Path,
+    out: Path | None,
+    strict: bool,
+    probabilities: bool,
+    contract: Path | None,
+) -> None:
+    """Label a folder of images, or one image, with an ONNX file.
+
+    A folder's labels go into OUT, submission.csv by default; one image's are printed.
 
     \b
     weighin predict submission/model.onnx photos labels.csv
+    weighin predict submission/model.onnx photo.jpg --probabilities
     """
-    from weighin.files import write_text
+    from weighin.files import csv_text, write_text
     from weighin.grading.contract import from_file
     from weighin.grading.grade import submission_text
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
 
-    opened = open_model(model, from_file(contract) if contract else None)
-    found = predict(opened, folder, strict)
-    found.check_readable(folder)
-    write_text(out, submission_text(found))
+    graded = open_model(model, from_file(contract) if contract else None)
+    found = predict(graded, images, strict)
+    found.check_readable(images)
+    text = submission_text(found)
+    if probabilities:
+        shares = ([f"{p:.4f}" for p in row] for row in found.probabilities.tolist())
+        rows = zip(found.names, found.labels, shares, strict=True)
+        header = ("filename", "class", *graded.classes)
+        text = csv_text(header, ((name, label, *parts) for name, label, parts in rows))
+    if out is None and images.is_file():
+        click.echo(text, nl=False)
+        return
+    out = out or Path("submission.csv")
+    write_text(out, text)
     click.echo(f"{len(found.names):,} labels in {out}; unreadable: {len(found.unreadable):,}")
     if found.faults_summary:
         click.echo(f"{found.faults_summary}; these get the fallback class", err=True)
@@ -68,7 +89,10 @@ def wrap(model: Path, out: Path | None, contract: Path | None, **given: Any) -> 
 @click.argument("truth", type=EXISTING)
 @click.argument("model", type=EXISTING)
 @click.option("--contest", type=EXISTING, help="A params.yaml with other rules.")
-def score(submission: Path, truth: Path, model: Path, contest: Path | None) -> None:
+@click.option("--own-score", is_flag=True, help="Run the Python file that its score names.")
+def score(
+    submission: Path, truth: Path, model: Path, contest: Path | None, own_score: bool
+) -> None:
     """Score a submission.csv against the truth, with the MACs of the model.
 
     \b
@@ -76,7 +100,7 @@ def score(submission: Path, truth: Path, model: Path, contest: Path | None) -> N
     """
     from weighin import api
 
-    found = api.score(submission, truth, model, contest)
+    found = api.score(submission, truth, model, contest, own_score)
     for note in found.notes:
         click.echo(note)
     click.echo(f"macro F1 {found.f1:.4f}, {found.macs:,} MACs, score {found.score:.4f}")
@@ -109,3 +133,29 @@ def count(network: Path, classes: int, layers: bool) -> None:
 
     for line in cost_table(network, classes, layers):
         click.echo(line)
+
+
+@click.command()
+def blocks() -> None:
+    """List what a row can name: each block, its arguments, an example row and its MACs.
+
+    \b
+    weighin blocks
+    """
+    from inspect import Parameter
+
+    from weighin.network.blocks import BLOCKS
+    from weighin.network.build import arguments
+    from weighin.network.cost import EXAMPLE_INPUT, block_examples
+    from weighin.validation import comment_of
+    from weighin.yaml_files import flow, with_comments
+
+    shape = " x ".join(map(str, EXAMPLE_INPUT))
+    click.echo(f"A row is [repeats, Block, [arguments]]; the MACs are those of {shape} inputs.")
+    for example in block_examples():
+        click.echo(f"\n{example.name}: {example.summary}")
+        lines = [(f"  {example.row}", f"{example.macs:,} MACs")]
+        for name, (hint, default) in arguments(BLOCKS[example.name]).items():
+            given = "" if default is Parameter.empty else f"={flow(default)}"
+            lines.append((f"    {name}{given}", comment_of(hint)))
+        click.echo(with_comments(lines), nl=False)

@@ -1,4 +1,4 @@
-"""The commands about proof: check, sign, verify."""
+"""The commands about proof: sign, verify."""
 
 import os
 from pathlib import Path
@@ -6,42 +6,6 @@ from pathlib import Path
 import click
 
 from weighin.cli.paths import ANY, EXISTING
-
-
-@click.command()
-def check() -> None:
-    """Check params.yaml before any work: types, ranges, names.
-
-    \b
-    weighin check
-    """
-    from weighin.params import load
-
-    load()
-    click.echo("params.yaml is well")
-
-
-@click.command()
-def doctor() -> None:
-    """Say whether this machine will rebuild the same bytes, and what it lacks.
-
-    \b
-    weighin doctor
-    """
-    from weighin.doctor import examine
-    from weighin.errors import MachineError
-
-    findings = []
-    for finding in examine(Path()):
-        findings.append(finding)
-        click.echo(str(finding))
-    faults = ", ".join(dict.fromkeys(one.topic for one in findings if one.level == "FAULT"))
-    if faults:
-        raise MachineError(
-            f"this machine may compute other bytes than the promised ones: {faults}",
-            "do what the lines above say, or rebuild elsewhere; grading needs no promised bytes",
-        )
-    click.echo("this machine will rebuild the same bytes")
 
 
 @click.command()

@@ -71,7 +71,7 @@ def _grade(options: argparse.Namespace, limits: Limits) -> dict[str, Any]:
     from weighin.grading.grade import grade, read_contest
     from weighin.grading.score import WASTE
 
-    contest = read_contest(options.contest) if options.contest else WASTE
+    contest = read_contest(options.contest, options.own_score) if options.contest else WASTE
     result = grade(
         options.model,
         options.folder,
@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--contract", type=Path, help="a JSON file in place of the contract in the model's metadata"
+    )
+    parser.add_argument(
+        "--own-score",
+        action="store_true",
+        help="run the Python file that the contest's `score` names, if it names one",
     )
     parser.add_argument(
         "--seconds", type=float, help="time that it may take (default: 60, and 0.5 an image)"

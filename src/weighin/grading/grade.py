@@ -24,9 +24,9 @@ from weighin.grading.model import Model, open_model
 from weighin.grading.predict import CLOSE, Predictions, predict
 from weighin.grading.recount import CEILING, Count, counted
 from weighin.grading.risk import risk
-from weighin.grading.score import WASTE, Metrics, score
+from weighin.grading.score import WASTE, Metrics, is_own, score
 from weighin.parallel import cores
-from weighin.params import Contest
+from weighin.params import Contest, renamed_in
 from weighin.validation import read
 from weighin.yaml_files import read_yaml
 
@@ -135,16 +135,24 @@ def check_writable(out: Path) -> None:
         ) from None
 
 
-def read_contest(path: Path) -> Contest:
+def read_contest(path: Path, own_score: bool = False) -> Contest:
     """Return the `contest` section of a parameter file.
 
+    Its score may be a Python file beside it only where `own_score` allows that to be run.
+
     Raises:
-        ParamsError: the file is missing, or a value in it is wrong.
+        ParamsError: the file is missing, a value in it is wrong, or its score would run code.
     """
     values = read_yaml(path)
     if not isinstance(values, dict) or "contest" not in values:
         raise ParamsError(f"{path} has no section `contest`", "name a params.yaml")
-    return read(Contest, values["contest"], f"{path} (contest)")
+    contest = read(Contest, values["contest"], f"{path} (contest)", renamed_in("contest"))
+    if not is_own(contest.score):
+        return contest
+    if not own_score:
+        problem = f"{path}: contest.score is {contest.score}, a Python file that scoring would run"
+        raise ParamsError(problem, "pass --own-score if you trust that file")
+    return dataclasses.replace(contest, score=str(path.parent / contest.score))
 
 
 def _answers(truth: Path, folder: Path, model: Model) -> Truth:

@@ -37,6 +37,7 @@ class Predictions:
     labels: tuple[str, ...]
     margins: npt.NDArray[np.float32]  # (N,), top logit less the second; NaN where unreadable
     unreadable: dict[str, str]  # name: fault
+    probabilities: npt.NDArray[np.float32]  # (N, K) of each class; NaN where unreadable
 
     @property
     def close(self) -> int:
@@ -84,11 +85,11 @@ def predict(
     workers: int | None = None,
     done: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """Label every file of a folder.
+    """Label every file of a folder, or one image.
 
     Args:
         model: A checked model.
-        folder: The images, at any depth (folder.py says which files count).
+        folder: The images, at any depth (folder.py says which files count), or one image's file.
         strict: Fail where an image cannot be read, instead of giving it the fallback class.
         workers: Threads; one a core by default, at most `MAX_WORKERS`. The labels are the same for
             any number.
@@ -99,14 +100,18 @@ def predict(
         ModelError: ONNX Runtime refuses it, produces other shapes than were counted, mixes images,
             or its logits are not finite.
     """
-    names, runner, size = list_files(folder), Runner(model), model.graph.batch
+    folder, names = Path(folder), []
+    if folder.is_file():
+        folder, names = folder.parent, [folder.name]
+    names, runner, size = names or list_files(folder), Runner(model), model.graph.batch
     chunks = [names[start : start + size] for start in range(0, len(names), size)]
     labels: list[int] = []
     margins: list[npt.NDArray[np.float32]] = []
+    probabilities: list[npt.NDArray[np.float32]] = []
     unreadable: dict[str, str] = {}
 
     def task(chunk: list[str]) -> "Batch":
-        return _label(model, runner, Path(folder), chunk, check=chunk is chunks[0])
+        return _label(model, runner, folder, chunk, check=chunk is chunks[0])
 
     for batch in ordered(task, chunks, workers or min(cores(), MAX_WORKERS)):
         if strict and batch.faults:
@@ -114,6 +119,7 @@ def predict(
             raise DataError(f"{name}: {fault}", "fix or remove the file, or leave out --strict")
         labels += batch.labels
         margins.append(batch.margins)
+        probabilities.append(batch.probabilities)
         unreadable |= batch.faults
         if done:
             done(len(batch.labels))
@@ -122,15 +128,17 @@ def predict(
         labels=tuple(model.classes[label] for label in labels),
         margins=np.concatenate(margins),
         unreadable=unreadable,
+        probabilities=np.concatenate(probabilities),
     )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch's labels (class indices), margins and unreadable files."""
+    """One batch's labels (class indices), margins, probabilities and unreadable files."""
 
     labels: list[int]
     margins: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32]
     faults: dict[str, str]
 
 
@@ -165,9 +173,10 @@ def _label(model: Model, runner: Runner, folder: Path, names: list[str], check: 
     if check:
         runner.check(pixels)
     logits = runner.logits(pixels)
-    labels, margins = logits.argmax(axis=1), top_two_margin(logits)
+    labels, margins, probabilities = logits.argmax(axis=1), top_two_margin(logits), softmax(logits)
     labels[bad], margins[bad] = model.classes.index(model.fallback), np.nan
-    return Batch(labels.tolist(), margins, faults)
+    probabilities[bad] = np.nan
+    return Batch(labels.tolist(), margins, probabilities, faults)
 
 
 def _fitted(data: bytes, model: Model) -> Pixels:
@@ -176,6 +185,13 @@ def _fitted(data: bytes, model: Model) -> Pixels:
     if prod(source.shape) > LARGE:
         return _large.submit(source.fitted, model.size, turn, crop).result()
     return source.fitted(model.size, turn, crop)
+
+
+def softmax(logits: Logits) -> npt.NDArray[np.float32]:
+    """Return (B, K) probabilities of (B, K) logits."""
+    powers: Logits = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def top_two_margin(logits: Logits) -> npt.NDArray[np.float32]:

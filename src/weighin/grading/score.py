@@ -1,11 +1,24 @@
 """The contests' formulas, by name: from a model's figures to one number, lower is better.
 
-Another contest is another function in `FORMULAS` and another name in `params.Contest.score`.
+`contest.score` may also name a Python file of one's own with a function `score`:
+
+    def score(contest, metrics):
+        "Parameters in millions, and the error rate."  # what the report says of it
+        return {"size": metrics.parameters / 1e6, "error": 1 - metrics.accuracy}
+
+`contest` holds the values of that section of params.yaml, `metrics` is a `Metrics`; what is
+returned are the named terms that add up to the score, or the score itself. Lower is better.
 """
 
+import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from weighin.errors import ParamsError
 from weighin.params import Contest
 
 OUT_OF_CONTEST = 1000.0  # added when a hard rule is broken: more than any entry that keeps them
@@ -84,7 +97,8 @@ def micronet(contest: Contest, metrics: Metrics) -> dict[str, float]:
     }
 
 
-FORMULAS: dict[str, Callable[[Contest, Metrics], dict[str, float]]] = {
+Formula = Callable[[Contest, Metrics], dict[str, float]]
+FORMULAS: dict[str, Formula] = {
     "waste": waste,
     "f1": f1,
     "accuracy": accuracy,
@@ -93,9 +107,61 @@ FORMULAS: dict[str, Callable[[Contest, Metrics], dict[str, float]]] = {
 
 
 def score(contest: Contest, metrics: Metrics) -> Score:
-    """Return the contest's score of a model and its terms, whose sum it is."""
-    parts = FORMULAS[contest.score](contest, metrics)
+    """Return the contest's score of a model and its terms, whose sum it is.
+
+    Raises:
+        ParamsError: a score of one's own cannot be loaded, fails, or returns no number.
+    """
+    if contest.score in FORMULAS:
+        parts = FORMULAS[contest.score](contest, metrics)
+    else:
+        parts = _own_parts(contest, metrics)
     return Score(value=sum(parts.values()), parts=parts)
+
+
+def is_own(name: str) -> bool:
+    """Whether a score's name is that of a Python file."""
+    return name not in FORMULAS
+
+
+@cache
+def own_formula(path: str) -> Callable[[Contest, Metrics], Any]:
+    """Return the function `score` of a Python file, which is run for it.
+
+    Raises:
+        ParamsError: there is no such file or function, or the file fails.
+    """
+    name, fix = "weighin_own_score", f"edit {path}; weighin/grading/score.py shows what goes in it"
+    if not Path(path).is_file():
+        raise ParamsError(f"contest.score is {path}, which is not here", f"write {path}")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ParamsError(f"contest.score is {path}, which is no Python file", fix)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ParamsError(f"{path} fails: {type(error).__name__}: {error}", fix) from error
+    formula: Callable[[Contest, Metrics], Any] | None = getattr(module, "score", None)
+    if not callable(formula):
+        raise ParamsError(f"{path} has no function `score`", fix)
+    return formula
+
+
+def _own_parts(contest: Contest, metrics: Metrics) -> dict[str, float]:
+    path = contest.score
+    fix = f"edit {path}: `score` returns a number, or {{name: number}} whose sum is the score"
+    try:
+        found = own_formula(path)(contest, metrics)
+    except ParamsError:
+        raise
+    except Exception as error:
+        problem = f"{path}: score({metrics}) fails: {type(error).__name__}: {error}"
+        raise ParamsError(problem, fix) from error
+    parts = found if isinstance(found, dict) else {"score": found}
+    if not all(isinstance(p, int | float) and math.isfinite(p) for p in parts.values()):
+        raise ParamsError(f"{path}: score({metrics}) returns {found}", fix)
+    return {str(name): float(part) for name, part in parts.items()}
 
 
 def has_floor(contest: Contest) -> bool:

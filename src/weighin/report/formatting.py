@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from weighin.grading.score import OUT_OF_CONTEST
+from weighin.grading.score import OUT_OF_CONTEST, own_formula
 from weighin.params import Contest
 from weighin.report.evaluation import Evaluation
 from weighin.report.inputs import ReportData
@@ -115,7 +115,7 @@ def export_reason(data: ReportData) -> str:
 
 def rules(contest: Contest) -> Rules:
     """Return the rules of the contest whose formula is `contest.score`."""
-    return RULES[contest.score](contest)
+    return RULES.get(contest.score, _own)(contest)
 
 
 def _waste(contest: Contest) -> Rules:
@@ -147,6 +147,11 @@ def _micronet(contest: Contest) -> Rules:
         "added."
     )
     return Rules(formula, contest.floor_f1, (contest.reference_macs, "the reference's"))
+
+
+def _own(contest: Contest) -> Rules:
+    summary = (own_formula(contest.score).__doc__ or "").strip().partition("\n")[0]
+    return Rules(f"the function `score` of {contest.score}{summary and f': {summary}'}")
 
 
 # one for each formula of weighin.grading.score.FORMULAS

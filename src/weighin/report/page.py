@@ -189,7 +189,7 @@ def _score_parts(evaluations: Mapping[str, Evaluation]) -> Rows:
     scores = [found.score for found in evaluations.values()]
     parts = [*scores[0].parts] if scores else []
     rows = [
-        [formatting.SCORE_PARTS[part], *(measured(score.parts[part]) for score in scores)]
+        [formatting.SCORE_PARTS.get(part, part), *(measured(score.parts[part]) for score in scores)]
         for part in parts
     ]
     return [*rows, ["score", *(measured(score.value) for score in scores)]]

@@ -1,5 +1,6 @@
 """The search stage: a network for the contest, chosen from a space, or taken as it is."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import optuna
 from weighin.data.pack import packed_sizes
 from weighin.errors import NetworkError, ParamsError
 from weighin.files import read_json, write_text
+from weighin.images import Size
 from weighin.network.build import build
 from weighin.network.cost import Cost, cost
 from weighin.network.mac_check import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
-from weighin.params import Params, Recipe
+from weighin.params import Contest, Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, study_record
 from weighin.search.sampling import sample_network
@@ -120,17 +122,29 @@ def _brought(packed: Path, params: Params) -> NetworkSpec:
     if name is None:
         problem = "search.enabled is false and search.network is null"
         raise ParamsError(problem, "name a rows file, such as network: small")
+    classes = len(read_json(packed / "classes.json"))
+    spec, macs = check_network(name, packed_sizes(packed), classes, params.contest)
+    say(f"{name} as it is: {macs:,} MACs")
+    return spec
+
+
+def check_network(
+    name: str, sizes: Sequence[Size], classes: int, contest: Contest
+) -> tuple[NetworkSpec, int]:
+    """Return a network that is to be taken as it is, and its MACs.
+
+    Raises:
+        ParamsError: it takes no size that is packed, or is over `contest.max_macs`.
+        NetworkError, HiddenWorkError: its rows make no network, or one that hides work.
+    """
     spec = read_spec(shipped(name) if shipped(name).exists() else Path(name))
-    sizes = packed_sizes(packed)
     if spec.input not in sizes:
         shown = ", ".join(str(list(size)) for size in sizes)
         problem = f"{name} takes {list(spec.input)} pixels; prepare.sizes has {shown}"
         raise ParamsError(problem, f"add {list(spec.input)} to prepare.sizes in params.yaml")
-    classes = len(read_json(packed / "classes.json"))
     macs = cost(spec, classes).macs
-    if macs > params.contest.max_macs:
-        problem = f"{name} has {macs:,} MACs, contest.max_macs is {params.contest.max_macs:,}"
+    if macs > contest.max_macs:
+        problem = f"{name} has {macs:,} MACs, contest.max_macs is {contest.max_macs:,}"
         raise ParamsError(problem, "raise contest.max_macs, or name a smaller network")
     reject_hidden_work(build(spec, classes), spec.input)
-    say(f"{name} as it is: {macs:,} MACs")
-    return spec
+    return spec, macs

@@ -1,0 +1,115 @@
+"""The commands about a project and its machine: check, doctor, reset."""
+
+import difflib
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from weighin.inputs import NamedFile
+    from weighin.params import Params
+
+PARAMS = Path("params.yaml")
+
+
+@click.command()
+def check() -> None:
+    """Check params.yaml before any work: types, ranges, names, and the files that it names.
+
+    \b
+    weighin check
+    """
+    from weighin.inputs import named_files
+    from weighin.params import load
+
+    params = load(PARAMS)
+    for file in named_files(params):
+        if file.path is not None:
+            click.echo(f"{file.parameter}: {_checked(file, params)}")
+    click.echo(f"{PARAMS} is well")
+
+
+def _checked(file: "NamedFile", params: "Params") -> str:
+    """Return what is said of a file of one's own that a stage could read."""
+    if file.parameter == "contest.score":
+        from weighin.grading.score import Metrics, score
+
+        half = Metrics(0.5, 0.5, params.contest.reference_macs, params.contest.reference_params)
+        return f"{file.name} gives {score(params.contest, half).value:.4f} for {half}"
+    if file.parameter == "search.space":
+        from weighin.search.space import read_space
+
+        space = read_space(file.name, list(params.prepare.sizes))
+        return f"{file.name} holds {space.count():,} networks"
+    if file.parameter == "train.weights":
+        from weighin.training.weights import read_weights
+
+        return f"{file.name} holds {len(read_weights(Path(file.name))):,} arrays"
+    from weighin.search.architecture import check_network
+
+    _, macs = check_network(file.name, params.prepare.sizes, _classes(), params.contest)
+    return f"{file.name} has {macs:,} MACs"
+
+
+def _classes() -> int:
+    """Return how many classes the data have; of data that are not here, those of the contest."""
+    from weighin.files import read_json
+
+    packed, folders = Path("work/prepare/classes.json"), Path("data/train")
+    if packed.is_file():
+        return len(read_json(packed))
+    found = [path for path in folders.iterdir() if path.is_dir()] if folders.is_dir() else []
+    return len(found) or 9
+
+
+@click.command()
+def doctor() -> None:
+    """Say whether this machine will rebuild the same bytes, and what it lacks.
+
+    \b
+    weighin doctor
+    """
+    from weighin.doctor import examine
+    from weighin.errors import MachineError
+
+    findings = []
+    for finding in examine(Path()):
+        findings.append(finding)
+        click.echo(str(finding))
+    faults = ", ".join(dict.fromkeys(one.topic for one in findings if one.level == "FAULT"))
+    if faults:
+        raise MachineError(
+            f"this machine may compute other bytes than the promised ones: {faults}",
+            "do what the lines above say, or rebuild elsewhere; grading needs no promised bytes",
+        )
+    click.echo("this machine will rebuild the same bytes")
+
+
+@click.command()
+def reset() -> None:
+    """Put params.yaml back to the committed one, as after `dvc exp run -S`; yours is kept.
+
+    \b
+    weighin reset
+    """
+    from weighin.errors import DataError
+    from weighin.files import sha256, write_bytes
+
+    done = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
+    if done.returncode:
+        problem = f"the last commit has no {PARAMS}"
+        raise DataError(problem, f"git add {PARAMS} && git commit; then a change can be taken back")
+    now, committed = PARAMS.read_bytes() if PARAMS.is_file() else b"", done.stdout
+    if now == committed:
+        click.echo(f"{PARAMS} is the committed one already")
+        return
+    kept = Path(f".weighin/reset/params-{sha256(now)[:8]}.yaml")  # no other content has this name
+    write_bytes(kept, now)
+    write_bytes(PARAMS, committed)
+    before, after = (text.decode(errors="replace").splitlines() for text in (now, committed))
+    for line in difflib.ndiff(before, after):
+        if line.startswith(("+ ", "- ")):
+            click.echo(line)
+    click.echo(f"{PARAMS} is the committed one again; yours is kept as {kept}")
