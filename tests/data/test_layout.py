@@ -105,21 +105,36 @@ def test_splits_within_each_class() -> None:
     assert layout.notes == ["each class folder holds the splits Train, test, val"]
 
 
-def test_a_class_may_be_called_train() -> None:
-    flat = [f"{label}/{n}.jpg" for label in ("car", "plane", "train") for n in range(3)]
-    assert {f.label for f in read_layout(flat, "s").files} == {"car", "plane", "train"}
-    deep = [f"{label}/s{label}/{n}.jpg" for label in ("car", "plane", "train") for n in range(3)]
-    layout = read_layout(deep, "s")
-    assert {(f.split, f.label) for f in layout.files} == {
-        ("", n) for n in ("car", "plane", "train")
+def test_splits_within_some_classes() -> None:
+    names = ["Cat/train/1.jpg", "Cat/test/2.jpg", "Dog/3.jpg", "Dog/s1/4.jpg"]
+    assert placed(read_layout(names, "s")) == {
+        "Cat/train/1.jpg": ("train", "Cat", "", "1.jpg"),
+        "Cat/test/2.jpg": ("test", "Cat", "", "2.jpg"),
+        "Dog/3.jpg": ("train", "Dog", "", "3.jpg"),
+        "Dog/s1/4.jpg": ("train", "Dog", "s1", "s1/4.jpg"),
     }
+
+
+@pytest.mark.parametrize("name", ["train", "TEST", "val", "Training set"])
+@pytest.mark.parametrize("below", ["", "s1/"])
+def test_a_folder_that_is_called_as_a_split_among_classes(name: str, below: str) -> None:
+    """It may be a test, or a class: among cars and planes a train is no split."""
+    names = [f"{label}/{below}{n}.jpg" for label in ("car", "plane", name) for n in range(3)]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    assert caught.value.problem == (
+        f"photos: its folders {name} are called as splits are, and lie beside classes"
+    )
+    assert "--classes outer" in caught.value.fix
+    layout = read_layout(names, "photos", "outer")
+    assert {(f.split, f.label) for f in layout.files} == {("", n) for n in ("car", "plane", name)}
 
 
 def test_splits_without_class_folders_are_refused() -> None:
     with pytest.raises(DataError) as caught:
-        read_layout(["train/1.jpg", "test/2.jpg"], "photos")
+        read_layout(["train/1.jpg", "test/2.jpg", "train/_annotations.coco.json"], "photos")
     assert "photos: its folders test, train hold images" in caught.value.problem
-    assert "CSV" in caught.value.fix
+    assert "such as photos/train/_annotations.coco.json" in caught.value.fix
 
 
 def test_two_levels_that_may_be_the_classes() -> None:

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,10 +124,10 @@ def _aside(into: Path, force: bool) -> Path | None:
     changed = [changes(into, mark) for mark in (IMPORTED, DRAWN) if (into / mark).exists()]
     if [] in changed or versioning.kept(into):
         return None
+    beside = (into.with_name(f"{into.name}.before-{number}") for number in count(1))
+    aside = next(path for path in beside if not path.exists())
     if force:
-        numbers = range(1, 10_000)
-        beside = (into.with_name(f"{into.name}.before-{number}") for number in numbers)
-        return next(path for path in beside if not path.exists())
+        return aside
     names = min(changed, key=len, default=sorted(path.name for path in into.iterdir()))
     files = sum(path.is_file() for path in into.rglob("*"))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -135,7 +136,7 @@ def _aside(into: Path, force: bool) -> Path | None:
         f"{into} {what}, and is not kept by DVC as it is: {', '.join(names[:3])}{more}. "
         f"The import would have replaced its {files:,} files",
         f"move {into} away, or keep it with `dvc add {into}`; "
-        f"or run again with --force, which moves it to {into}.before-1",
+        f"or run again with --force, which moves it to {aside}",
     )
 
 

@@ -34,6 +34,9 @@ NO_IMAGE = re.compile(
 )
 
 
+TABLE = re.compile(r"\.(csv|tsv|json|xml)$", re.I)
+
+
 @dataclass(frozen=True)
 class Placed:
     """One file: the split it is of, its class (empty: unlabelled) and what lies below that."""
@@ -80,9 +83,18 @@ def read_layout(
     if splits and _deep(names, skip, splits):
         _of_splits(names, skip, splits, layout)
     elif splits and len(splits) == len(tops) > 1:
+        tables = [name for _, name in layout.left_out if TABLE.search(name)]
+        told = f", such as {source}/{tables[0]}" if tables else ""
         raise DataError(
             f"{source}: its folders {_listed(tops)} hold images, not one folder a class",
-            "give a CSV of their file names and classes, or sort them into a folder a class",
+            f"name the CSV or COCO file of their classes{told}, or sort them into class folders",
+        )
+    elif splits and level is None:
+        raise DataError(
+            f"{source}: its folders {_listed(sorted(splits))} are called as splits are, and lie "
+            "beside classes",
+            "move them out and name them with --validation or --test; or run again with "
+            "--classes outer, if they are classes",
         )
     else:
         _of_classes(names, skip, source, level, layout)
@@ -177,9 +189,11 @@ def _of_classes(
         if len(parts) > 1:
             below[parts[0]][parts[1] if len(parts) > 2 else ""] += 1
     inner = {name: split_word(name) for folders in below.values() for name in folders}
-    within = not split and bool(inner) and all(inner.values()) and TRAIN in inner.values()
+    words = sorted(name for name, word in inner.items() if word)
+    kinds = {inner[name] for name in words}
+    within = not split and level is None and TRAIN in kinds and len(kinds) > 1
     if within:
-        layout.notes.append("each class folder holds the splits " + _listed(sorted(inner)))
+        layout.notes.append("each class folder holds the splits " + _listed(words))
     elif level is None:
         _refuse_two_levels(below, source)
     spelled = {placed.label.casefold(): placed.label for placed in layout.files}
@@ -188,12 +202,12 @@ def _of_classes(
         if len(parts) < 2:
             layout.left_out.append(("not in a class folder", name))
             continue
-        if within:
+        if within and len(parts) > 2 and inner[parts[1]]:
             own, (label, _, *rest) = inner[parts[1]], parts
         elif level == "inner" and len(parts) > 2:
             own, (_, label, *rest) = split, parts
         else:
-            own, (label, *rest) = split, parts
+            own, (label, *rest) = TRAIN if within else split, parts
         label = spelled.get(label.casefold(), label) if own == VALIDATION else label
         group = parts[0] if level == "inner" else rest[0] if len(rest) > 1 else ""
         layout.files.append(Placed(name, own, label, group, "/".join(rest)))
