@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from weighin.errors import DataError
@@ -176,7 +177,7 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        foreign = re.sub(r"[\x00-\x7f]", "", text)
+        foreign = "" if text.isascii() else re.sub(r"[\x00-\x7f]", "", text)
         if encoding == "cp949" and not re.fullmatch(r"[가-힣ㄱ-ㆎ]+", foreign):
             continue  # another encoding's letters
         plain = encoding == "utf-8-sig" or not foreign
@@ -200,9 +201,10 @@ def _encodings(data: bytes) -> tuple[str, ...]:
 def _delimiter(text: str) -> str:
     """Return the delimiter that gives most rows the same number of values, over one."""
 
+    lines = list(islice((line for line in io.StringIO(text, newline=None) if line.strip()), SAMPLE))
+
     def fit(delimiter: str) -> tuple[float, int]:
-        sample = "".join(io.StringIO(text, newline=None).readlines()[:SAMPLE])
-        reader = csv.reader(io.StringIO(sample), delimiter=delimiter, skipinitialspace=True)
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
         try:
             widths = Counter(len(row) for row in reader if any(value.strip() for value in row))
         except csv.Error:
@@ -211,8 +213,7 @@ def _delimiter(text: str) -> str:
         best = max(wide, key=lambda width: (wide[width], width), default=1)
         return wide.get(best, 0) / max(1, widths.total()), best
 
-    head = next((line for line in text.splitlines() if line.strip()), "")
-    usual = [delimiter for delimiter in DELIMITERS[:-1] if delimiter in head]
+    usual = [delimiter for delimiter in DELIMITERS[:-1] if lines and delimiter in lines[0]]
     return max(usual or DELIMITERS, key=fit)
 
 
