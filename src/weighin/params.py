@@ -213,7 +213,7 @@ class Search(Section):
     workers: Annotated[
         Count | Literal["auto"], parameter("processes; auto: one a core", "processes")
     ]
-    cluster: Annotated[str | None, parameter("a Dask scheduler's tcp://host:port instead")]
+    cluster: Annotated[str | None, parameter("a Dask scheduler's tls://host:port instead")]
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class Tune(Section):
     workers: Annotated[
         Count | Literal["auto"], parameter("processes; auto: one a core", "processes")
     ]
-    cluster: Annotated[str | None, parameter("a Dask scheduler's tcp://host:port instead")]
+    cluster: Annotated[str | None, parameter("a Dask scheduler's tls://host:port instead")]
 
 
 @dataclass(frozen=True)
