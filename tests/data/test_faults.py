@@ -441,6 +441,20 @@ def test_small_classes(source: Path, params: Prepare) -> None:
     assert report["splits"]["validation"]["c"] >= 1
 
 
+def test_a_class_of_which_nothing_is_left(source: Path, params: Prepare) -> None:
+    for number in range(6):
+        write(source / f"train/c/{number}.jpg", b"" if number else b"x")
+    why = "none of its 6 files can be used: 1 not-an-image, 5 zero-byte"
+    assert fails(source, params) == (
+        f"1 fault must not pass:\nsmall-class: c ({why})\n"
+        "  to fix: fix or remove the files, or change prepare.faults.small_class in params.yaml"
+    )
+    for policy in ("drop", "keep"):
+        report, out = run(source, with_policy(params, small_class=policy))
+        assert report["classes"] == {"a": 8, "b": 8}
+        assert ("small-class", "c", "dropped", why) in table(out)
+
+
 @pytest.mark.parametrize(
     ("counts", "problem"),
     [

@@ -89,6 +89,17 @@ def test_a_tree(tmp_path: Path) -> None:
         assert (tmp_path / "data/train" / name).read_bytes() == (source / name).read_bytes()
 
 
+def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"Cat": 1, "Dog": 1}) / "train"
+    (source / "Bird/deeper").mkdir(parents=True)
+    write(source / "Fish/.DS_Store", b"x")
+    write(source / "@eaDir/1.jpg", b"x")
+    (source / ".git").mkdir()
+    report = import_data(source, tmp_path / "data")
+    assert report["classes"] == {"Cat": 1, "Dog": 1}
+    assert report["notes"] == [f"the folder {name} holds no image" for name in ("Bird", "Fish")]
+
+
 def test_a_folder_that_is_in_every_class_is_no_group(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for number in range(40):

@@ -72,7 +72,7 @@ def judge(
     _apply(verdict, _marked(root, names, records), names, policy)
     _apply(verdict, _same_bytes(names, records, verdict.keep), names, policy)
     _apply(verdict, _alike(names, records, verdict.keep, near_bits), names, policy)
-    _apply(verdict, _small_classes(names, verdict.keep, policy.min_per_class), names, policy)
+    _apply(verdict, list(_small_classes(names, verdict, policy.min_per_class)), names, policy)
     verdict.rows.sort()
     failed = [row for row in verdict.rows if row[2] == "failed"]
     if failed:
@@ -141,13 +141,21 @@ def _alike(
         yield "near-duplicate", names[places[place]], names[places[other]]
 
 
-def _small_classes(names: list[str], keep: npt.NDArray[np.bool_], least: int) -> Iterator[Found]:
-    counts = Counter(class_of(names[place]) for place in np.flatnonzero(keep))
+def _small_classes(names: list[str], verdict: Verdict, least: int) -> Iterator[Found]:
+    """Yield the images of small classes; a class of which nothing is left by its name alone."""
+    counts = Counter(class_of(names[place]) for place in np.flatnonzero(verdict.keep))
     small = {label for label, count in counts.items() if count < least}
-    for place in np.flatnonzero(keep) if small else ():
+    for place in np.flatnonzero(verdict.keep) if small else ():
         label = class_of(names[place])
         if label in small:
             yield "small-class", names[place], f"{counts[label]} images in its class"
+    if len(counts) < 2:  # then there is no data set, which is told in full
+        return
+    gone = Counter(label for label in map(class_of, names) if label not in counts)
+    for label, files in sorted(gone.items()):
+        dropped = (row for row in verdict.rows if row[2] == "dropped" and class_of(row[1]) == label)
+        why = ", ".join(f"{n:,} {f}" for f, n in sorted(Counter(r[0] for r in dropped).items()))
+        yield "small-class", label, f"none of its {files:,} files can be used: {why}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ a tool: a COCO file, an export of Label Studio or of CVAT.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -28,7 +28,7 @@ from weighin.data.listing import list_files
 from weighin.data.marks import DRAWN, IMPORTED, changes, write_mark
 from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.errors import DataError
-from weighin.file_names import Matches, find_folder, match_folder
+from weighin.file_names import DROPPINGS, Matches, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder
 from weighin.label_csv import Columns, Row, read_labels
 
@@ -186,6 +186,7 @@ def _tree(source: Path, index: ImportIndex, options: Options) -> None:
             f"{source} holds no image in a class folder{left}",
             "name a folder that holds one folder a class, or a CSV of file names and classes",
         )
+    index.notes += [f"the folder {name} holds no image" for name in _empty(source, layout.files)]
     beside = source.resolve().parent
     own = split_word(source.resolve().name)
     for path in sorted(beside.iterdir()) if own == TRAIN else ():
@@ -193,6 +194,29 @@ def _tree(source: Path, index: ImportIndex, options: Options) -> None:
         option = {VALIDATION: "--validation", TEST: "--test"}.get(word)
         if option and path.is_dir() and getattr(options, word) is None and not given:
             index.notes.append(f"{path.name}/ lies beside it and is not taken; {option} names it")
+
+
+def _empty(source: Path, files: Sequence[Placed]) -> list[str]:
+    """Return the folders beside those of classes in which no file was found."""
+    labelled = [placed for placed in files if placed.label]
+    tops = {placed.name.removesuffix(placed.rest).rstrip("/") for placed in labelled}
+    parents = {top.rpartition("/")[0] for top in tops}
+    beside = {
+        path.relative_to(source).as_posix()
+        for parent in parents
+        for path in (source / parent).iterdir()
+        if path.is_dir()
+        and not path.is_symlink()
+        and path.name[0] != "."
+        and not DROPPINGS.fullmatch(path.name.lower())
+    }
+    held = {top for placed in files for top in _folders(placed.name)}
+    return sorted(beside - held)
+
+
+def _folders(name: str) -> Iterator[str]:
+    parts = name.split("/")
+    return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
 def _files(folder: Path, index: ImportIndex) -> list[str]:
