@@ -1,4 +1,4 @@
-"""work/decompose, work/train -> work/finetune, submission/model.onnx: recovered and exported."""
+"""work/decompose, work/train -> work/finetune: the better network, recovered and exported."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ def finetune(stage: Stage) -> None:
     from weighin.compress.network_files import read_network
 
     context = read_context(Path("work"), stage.params, stage.scratch)
-    given, out = read_network(Path("work/decompose")), Path("work/finetune")
-    finetune(context, given, out, Path("submission/model.onnx"))
+    given = read_network(Path("work/decompose"))
+    finetune(context, given, Path("work/finetune"))
 
 
 if __name__ == "__main__":

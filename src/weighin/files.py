@@ -134,6 +134,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, canonical_json(value))
 
 
+def write_npy(path: Path, array: Any) -> None:
+    """Write a NumPy array as a plain .npy file."""
+    import numpy as np
+
+    data = io.BytesIO()
+    np.save(data, array, allow_pickle=False)
+    write_bytes(path, data.getvalue())
+
+
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds."""
     return json.loads(Path(path).read_text(encoding="utf-8"))

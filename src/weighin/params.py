@@ -309,6 +309,23 @@ class Finetune(Section):
 
 
 @dataclass(frozen=True)
+class Quantize(Section):
+    """Whole numbers of 8 bits instead of floats, the same on every processor."""
+
+    enabled: Annotated[bool, parameter("false submits the float network as it is")]
+    calibration: Annotated[
+        Literal["minmax", "percentile", "entropy"], parameter("how ranges of activations are found")
+    ]
+    percentile: Annotated[
+        float, parameter("of the magnitudes that a range covers (percentile)", "%", 90, 100)
+    ]
+    images: Annotated[int, parameter("training images that give the ranges", "images", 1, 100_000)]
+    max_loss: Annotated[
+        float, parameter("F1 lost at most; layers that cost most stay float", "F1", 0, 1)
+    ]
+
+
+@dataclass(frozen=True)
 class Report(Section):
     """The page and the figures."""
 
@@ -335,6 +352,7 @@ class Params(Section):
     train: Train
     decompose: Decompose
     finetune: Finetune
+    quantize: Quantize
     report: Report
 
 

@@ -83,6 +83,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "prune_channels": 0.0,
         "prune_epochs": 1,
     },
+    "quantize": {
+        "enabled": False,
+        "calibration": "percentile",
+        "percentile": 99.99,
+        "images": 64,
+        "max_loss": 0.01,
+    },
     "finetune": {
         "enabled": True,
         "epochs": 3,

@@ -51,8 +51,8 @@ def run(
     packed: Path, given: Trained, teacher: Trained, folder: Path, price: int = DEAR, **knobs
 ) -> dict[str, bytes]:
     params = make_params(finetune=knobs, contest={"reference_macs": price})
-    out, model, scratch = folder / "out", folder / "submission/model.onnx", folder / "scratch"
-    finetune(CompressionContext(packed, teacher, RECIPE, params, scratch), given, out, model)
+    out, model, scratch = folder / "out", folder / "out/model.onnx", folder / "scratch"
+    finetune(CompressionContext(packed, teacher, RECIPE, params, scratch), given, out)
     return {name: (out / name).read_bytes() for name in FILES} | {"model": model.read_bytes()}
 
 
@@ -62,7 +62,7 @@ def test_the_exported_file_is_what_the_files_say(packed, network, small, tmp_pat
     assert choice["exported"] == "finetuned"
     assert [row.epoch for row in HISTORY.validate_json(files["history.json"])] == [1, 2]
     model, held = (
-        open_model(tmp_path / "submission/model.onnx"),
+        open_model(tmp_path / "out/model.onnx"),
         read_packed(packed, "validation", SPEC.input),
     )
     assert (model.classes, model.fallback, model.turn_tall) == (CLASSES, "cup", True)
@@ -168,7 +168,7 @@ packed, given, teacher, folder = map(Path, sys.argv[2:6])
 one, other = read_network(given), read_network(teacher)
 params = make_params(finetune={"epochs": int(sys.argv[6])}, contest={"reference_macs": 200_000})
 context = CompressionContext(packed, other, RECIPE, params, folder / "scratch")
-finetune(context, one, folder / "out", folder / "submission/model.onnx")
+finetune(context, one, folder / "out")
 """
 
 
@@ -184,7 +184,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(packed, network, small, 
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed/submission/model.onnx").exists()
+    assert not (tmp_path / "killed/out/model.onnx").exists()
     again = run(packed, small, network, tmp_path / "killed", epochs=16)
     whole = run(packed, small, network, tmp_path / "whole", epochs=16)
     assert again == whole
@@ -204,7 +204,7 @@ def test_a_network_at_the_floor_is_not_exported_for_its_size(packed, network, tm
         contest={"score": "micronet", "floor_f1": round(f1 - 0.005, 6), "reference_macs": DEAR},
     )
     out, context = tmp_path / "b", CompressionContext(packed, network, RECIPE, params, tmp_path)
-    finetune(context, tiny, out, tmp_path / "model.onnx")
+    finetune(context, tiny, out)
     choice = json.loads((out / "choice.json").read_text())
     small, whole = choice["candidates"]["finetuned"], choice["candidates"]["as trained"]
     assert small["score"] < whole["score"] == pytest.approx(whole["expected"], abs=1e-9)

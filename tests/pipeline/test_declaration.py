@@ -11,7 +11,18 @@ from weighin.validation import parameters
 from weighin.yaml_files import read_yaml
 
 STAGES = [
-    *("inputs", "prepare", "search", "tune", "train", "decompose", "finetune", "infer", "report")
+    *(
+        "inputs",
+        "prepare",
+        "search",
+        "tune",
+        "train",
+        "decompose",
+        "finetune",
+        "quantize",
+        "infer",
+        "report",
+    )
 ]
 HANDS = {f"{section}.{name}" for section in STAGES for name in ("workers", "cluster")}
 PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]

@@ -32,7 +32,7 @@ def failure(report: Write, kind: type[WeighinError]) -> str:
         ("work/prepare/classes.json", "prepare"),
         ("work/prepare/report.json", "prepare"),
         ("work/prepare/images.csv", "prepare"),
-        ("submission/model.onnx", "finetune"),
+        ("submission/model.onnx", "quantize"),
         ("submission/submission.csv", "infer"),
     ],
 )

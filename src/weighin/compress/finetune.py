@@ -5,7 +5,6 @@ networks are measured, the finetuned one and the one that train left, both from 
 the validation split, by the code that grades; the lower expected score is exported (grading/risk).
 """
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,9 +16,8 @@ from weighin.compress.context import CompressionContext
 from weighin.compress.factorize import follow_ranks
 from weighin.compress.network_files import check_finite, write_network
 from weighin.data.pack import Packed, read_packed
-from weighin.files import write_bytes, write_json
+from weighin.files import write_bytes, write_json, write_npy
 from weighin.grading.f1 import agreement
-from weighin.grading.graph import BATCH
 from weighin.grading.model import open_model
 from weighin.grading.recount import counted
 from weighin.grading.risk import expected_score
@@ -46,14 +44,14 @@ class Exported:
     expected: float  # the score's mean over resamples of the validation images
 
 
-def finetune(context: CompressionContext, given: Trained, out: Path, model_path: Path) -> None:
+def finetune(context: CompressionContext, given: Trained, out: Path) -> None:
     """Train the factorized network `given` on, and export the better of it and the trained one.
 
     Into the folder `out` go history.json (of the finetuning), the exported network (network.yaml,
-    ranks.yaml, weights.safetensors), its logits on the validation split as ONNX Runtime gives them
-    (validation_logits.npy) and choice.json (both networks' figures, and why one was taken);
-    `model_path` becomes the ONNX file. Where the ranks of `given` were edited, so that its weights
-    no longer fit them, the trained network is factorized by them anew.
+    ranks.yaml, weights.safetensors, model.onnx), its logits on the validation split as ONNX Runtime
+    gives them (validation_logits.npy) and choice.json (both networks' figures, and why one was
+    taken). Where the ranks of `given` were edited, so that its weights no longer fit them, the
+    trained network is factorized by them anew.
 
     Raises:
         NetworkError: rows, ranks and weights do not belong together.
@@ -71,13 +69,11 @@ def finetune(context: CompressionContext, given: Trained, out: Path, model_path:
     }
     name = min(exports, key=lambda name: exports[name].expected)  # the finetuned one where they tie
     chosen, choice = exports[name], _choice(name, exports)
-    logits = io.BytesIO()
-    np.save(logits, chosen.logits, allow_pickle=False)
     write_json(out / "history.json", history)
     write_network(out, chosen.network)
-    write_bytes(out / "validation_logits.npy", logits.getvalue())
+    write_npy(out / "validation_logits.npy", chosen.logits)
     write_json(out / "choice.json", choice)
-    write_bytes(model_path, chosen.path.read_bytes())
+    write_bytes(out / "model.onnx", chosen.path.read_bytes())
     say(f"finetune  {choice['why']}")
 
 
@@ -120,9 +116,7 @@ def export(context: CompressionContext, network: Trained, path: Path) -> Exporte
     }
     export_onnx(network.module(len(held.classes)), network.spec.input, path, metadata)
     model = open_model(path)
-    runner = Runner(model)
-    starts = range(0, len(held.labels), BATCH)
-    logits = np.concatenate([runner.logits(np.asarray(held.images[k : k + BATCH])) for k in starts])
+    logits = Runner(model).logits(np.asarray(held.images))
     found, count = agreement(held.labels, logits.argmax(1), held.classes), counted(model, path)
     metrics = Metrics(found.f1, found.accuracy, count.macs, count.parameters)
     contest, seed = context.params.contest, context.params.seed

@@ -8,7 +8,7 @@ whatever folding gives is what runs. runtime.py compares the shapes with those t
 produced.
 """
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -46,6 +46,8 @@ FOLDED = {
         "ReduceSum",
     ),
 }
+QUANTIZATION = {"QuantizeLinear", "DequantizeLinear"}
+EIGHT_BITS = (TensorProto.UINT8, TensorProto.INT8)
 Known = dict[str, Any]  # stored tensors (TensorProto) by name
 Value = tuple[int, Shape | None]  # type and shape; None if a side is unknown
 
@@ -122,14 +124,37 @@ def static_graph(proto: Any, batch: int, strict: bool = True) -> StaticGraph:
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     _fold(model)
-    shapes = _complete(model, strict)
+    weights = _stored_weights(model)
+    shapes = _complete(model, weights, strict)
     for value in graph.output:
         for size in shapes.get(value.name, ()):
             value.type.tensor_type.shape.dim.add().dim_value = size
-    known = {name: Tensor(shape) for name, shape in shapes.items()}
-    known |= {t.name: Tensor(tuple(t.dims), array(t)) for t in graph.initializer}
-    nodes = tuple(_node(node, known, batch, strict) for node in graph.node)
-    return StaticGraph(model, batch, nodes, shapes)
+    eight = {node.output[0] for node in graph.node if node.op_type in QUANTIZATION}
+    known = {name: Tensor(shape, bits=8 if name in eight else 32) for name, shape in shapes.items()}
+    known |= {t.name: Tensor(tuple(t.dims), array(t)) for t in graph.initializer} | weights
+    nodes = (node for node in graph.node if node.output[0] not in weights)
+    return StaticGraph(model, batch, tuple(_node(n, known, batch, strict) for n in nodes), shapes)
+
+
+def _stored_weights(model: Any) -> dict[str, Tensor]:
+    """Return the dequantized stored numbers by name.
+
+    Their operators stay in the graph: the runtime chooses its integer kernels by them.
+    """
+    known: Known = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = [
+        node
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and all(not n or n in known for n in node.input)
+    ]
+    if not nodes:
+        return {}
+    found = _evaluated(model, nodes, known)
+    sources = {node.output[0]: array(known[node.input[0]]) for node in nodes}
+    return {
+        name: Tensor(tuple(tensor.dims), array(tensor), 8 * sources[name].dtype.itemsize)
+        for name, tensor in found.items()
+    }
 
 
 def array(tensor: Any) -> Any:
@@ -262,15 +287,20 @@ def _evaluated(model: Any, nodes: list[Any], known: Known) -> Known:
     return {name: numpy_helper.from_array(values, name) for name, values in arrays}
 
 
-def _complete(model: Any, strict: bool) -> dict[str, Shape]:
-    """Return the shape of each input and result, all of them known and, if `strict`, float32."""
+def _complete(model: Any, weights: Collection[str], strict: bool) -> dict[str, Shape]:
+    """Return the shape of each input and of each result but `weights`, all of them known.
+
+    If `strict`, results are float32, and those of QuantizeLinear have 8 bits.
+    """
     values, shapes = _inferred(model), {}
     names = [value.name for value in model.graph.input]
     for node in model.graph.node:
-        names += filter(None, node.output)
-        for name in filter(None, node.output):
+        results = [name for name in node.output if name and name not in weights]
+        kinds = EIGHT_BITS if node.op_type == "QuantizeLinear" else (TensorProto.FLOAT,)
+        names += results
+        for name in results:
             kind, sides = values.get(name, (0, None))
-            if sides is None or (strict and (kind != TensorProto.FLOAT or not sides)):
+            if sides is None or (strict and (kind not in kinds or not sides)):
                 raise refused(node.op_type, node.name or name, "its work cannot be counted")
             if strict and not 0 < prod(sides[1:]) <= MAX_ELEMENTS:
                 raise refused(node.op_type, node.name or name, f"{sides} is empty or too large")

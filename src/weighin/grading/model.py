@@ -29,7 +29,10 @@ MAX_NODES = 10_000
 MAX_SIDE = 1024  # pixels
 MAX_BATCH = 1024  # images, of a file that fixes it
 OPSETS = range(13, 24)
-TENSOR_TYPES = {TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
+TENSOR_TYPES = {
+    *(TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL),
+    *(TensorProto.INT8, TensorProto.UINT8),  # of quantized graphs
+}
 
 
 @dataclass(frozen=True)

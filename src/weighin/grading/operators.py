@@ -36,6 +36,7 @@ class Tensor:
 
     shape: Shape
     stored: npt.NDArray[Any] | None = None
+    bits: int = 32  # of a number of it: 8 for what is quantized, or comes from DequantizeLinear
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Node:
     def elements(self) -> int:
         """How many numbers it writes for one image."""
         return sum(map(prod, self.outputs)) // self.batch
+
+    @property
+    def bits(self) -> int:
+        """The width of its multiplications: that of the wider factor."""
+        return max((tensor.bits for tensor in self.inputs[:2] if tensor), default=32)
 
     def has(self, index: int) -> bool:
         """Whether an optional input is given."""
@@ -157,6 +163,15 @@ def _concat(node: Node) -> None:
     for tensor in filter(None, node.inputs):
         if tensor.stored is not None:
             _same_for_all(node, tensor.stored)
+
+
+def _quantization(node: Node) -> None:
+    """One stored scale and zero point serve the whole tensor: others would be products."""
+    _one_activation(node)
+    for number in filter(None, node.inputs[1:]):
+        if prod(number.shape) != 1:
+            problem = "its scale differs along the tensor: products that the rule does not see"
+            raise node.refusal(f"{problem}; only weights may be quantized by channel")
 
 
 def _along(index: int, attribute: str, default: list[int] | None = None) -> "Check":
@@ -274,6 +289,8 @@ OPERATORS: dict[str, Operator] = dict(
         *_kinds("Softmax LogSoftmax", _along(99, "axis", [-1]), unpriced=_thrice),
         *_kinds("LayerNormalization", _layer_norm, unpriced=_thrice),
         *_kinds("ReduceMean ReduceMax ReduceSum", _along(1, "axes"), unpriced=_input_elements),
+        *_kinds("QuantizeLinear", _quantization, unpriced=lambda node: node.elements),
+        *_kinds("DequantizeLinear", _quantization),  # its scale joins the next one's
         *_kinds("Identity Dropout", _frozen),
         *_kinds("Reshape Flatten Squeeze Unsqueeze", _rows_stay),
         *_kinds("Transpose", _transpose),

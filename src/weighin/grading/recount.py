@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto
 
 from weighin.errors import HiddenWorkError, ModelError, WeighinError
 from weighin.file_names import printable
@@ -31,6 +32,7 @@ class Layer:
     shape: Shape
     macs: int
     unpriced: int
+    bits: int = 32  # of the wider factor of its multiplications
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def count(graph: StaticGraph) -> Count:
             node.outputs[0],
             OPERATORS[node.op].macs(node),
             OPERATORS[node.op].unpriced(node),
+            node.bits,
         )
         for node in listed
     )
@@ -122,6 +125,12 @@ def counted(model: Model, path: Path) -> Count:
 
 
 def parameters(graph: StaticGraph) -> int:
-    """Return the number of stored float32 values, single numbers (a clip's limits) apart."""
-    tensors = graph.proto.graph.initializer
-    return sum(prod(t.dims) for t in tensors if t.data_type == 1 and len(t.dims))
+    """Return the number of stored values, single numbers (a clip's limits) apart.
+
+    Values are float32, or the whole numbers of DequantizeLinear: quantized weights and biases, to
+    which their scales by channel are added. Zero points of zeros are none.
+    """
+    nodes, tensors = graph.proto.graph.node, graph.proto.graph.initializer
+    whole = {node.input[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    counted = (t for t in tensors if t.data_type == TensorProto.FLOAT or t.name in whole)
+    return sum(prod(t.dims) for t in counted if len(t.dims))

@@ -125,7 +125,7 @@ class Runner:
         """Ask the runtime for the shape of every tensor that it computes."""
         probe = onnx.ModelProto()
         probe.CopyFrom(self._graph.proto)
-        names = [name for node in probe.graph.node for name in node.output if name]
+        names = [n for node in probe.graph.node for n in node.output if n in self._graph.shapes]
         taken = {*self._graph.shapes}
         del probe.graph.output[:]
         for i, name in enumerate(names):

@@ -95,7 +95,23 @@ def study_summary(found: StudyRecord) -> str:
 
 
 def compression_summary(data: ReportData) -> str:
-    """Return what the factorization saved."""
+    """Return what the factorization saved, and what 8 bits cost."""
+    return " ".join(filter(None, [_factorization(data), _quantization(data)]))
+
+
+def _quantization(data: ReportData) -> str:
+    found = data.quantization
+    if found is None or not found.enabled:
+        return ""
+    layers = sum(layer.quantized for layer in found.layers)
+    return (
+        f"{layers} of {len(found.layers)} layers with weights were quantized to 8 bits: F1 "
+        f"{found.f1_before:.4f} became {found.f1_after:.4f} on the validation split, and "
+        f"{found.bytes_before:,} bytes became {found.bytes_after:,}."
+    )
+
+
+def _factorization(data: ReportData) -> str:
     before = sum(layer.macs_before for layer in data.layers)
     after = sum(layer.macs_after for layer in data.layers)
     changed = sum(layer.method is not None for layer in data.layers)

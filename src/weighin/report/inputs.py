@@ -37,6 +37,7 @@ class Inputs:
     train: Path = Path("work/train")
     decompose: Path = Path("work/decompose")
     finetune: Path = Path("work/finetune")
+    quantize: Path = Path("work/quantize")
     model: Path = Path("submission/model.onnx")
     submission: Path = Path("submission/submission.csv")
     images: Path = Path("data/train")
@@ -47,7 +48,7 @@ class Inputs:
 
     def folders(self) -> dict[str, Path]:
         """Return {stage: its folder}, in the order of the pipeline."""
-        names = ("prepare", "search", "tune", "train", "decompose", "finetune")
+        names = ("prepare", "search", "tune", "train", "decompose", "finetune", "quantize")
         return {name: getattr(self, name) for name in names}
 
 
@@ -122,6 +123,27 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer of the exported network, and whether it has 8 bits."""
+
+    name: str
+    divergence: FiniteFloat
+    quantized: bool
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """quantize's quantization.json; without `enabled` the float network was passed on."""
+
+    enabled: bool
+    f1_before: FiniteFloat | None = None
+    f1_after: FiniteFloat | None = None
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    layers: tuple[QuantizedLayer, ...] = ()
+
+
+@dataclass(frozen=True)
 class ValidationPredictions:
     """The finished network's logits (N, K) on the validation split, and the truth (N,)."""
 
@@ -146,6 +168,7 @@ class ReportData:
     recipe: dict[str, Any] | None = None
     network: str | None = None  # the rows of what is exported
     choice: Choice | None = None
+    quantization: Quantization | None = None
     histories: dict[str, tuple[Epoch, ...]] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     validation: ValidationPredictions | None = None
@@ -156,6 +179,7 @@ CLASSES = TypeAdapter(tuple[str, ...])
 DATASET = TypeAdapter(DataReport)
 RECIPE = TypeAdapter(dict[str, Any])
 CHOICE = TypeAdapter(Choice)
+QUANTIZATION = TypeAdapter(Quantization)
 HISTORY = TypeAdapter(tuple[Epoch, ...])
 LAYERS = TypeAdapter(tuple[Layer, ...])
 
@@ -171,7 +195,7 @@ def read(inputs: Inputs) -> ReportData:
     classes = _read(inputs.prepare / "classes.json", CLASSES)
     dataset = _read(inputs.prepare / "report.json", DATASET)
     _need(inputs.prepare / "images.csv", "prepare")
-    _need(inputs.model, "finetune")
+    _need(inputs.model, "quantize")
     _need(inputs.submission, "infer")
     model = open_model(inputs.model)
     if model.classes != classes:
@@ -195,6 +219,7 @@ def read(inputs: Inputs) -> ReportData:
         recipe=_read_optional(inputs.tune / "recipe.json", RECIPE),
         network=_network(inputs),
         choice=_read_optional(inputs.finetune / "choice.json", CHOICE),
+        quantization=_read_optional(inputs.quantize / "quantization.json", QUANTIZATION),
         histories={stage: history for stage, history in histories.items() if history},
         layers=_read_optional(inputs.decompose / "layers.json", LAYERS) or (),
         validation=_predictions(inputs, classes),
@@ -243,13 +268,16 @@ def _network(inputs: Inputs) -> str | None:
 
 
 def _predictions(inputs: Inputs, classes: tuple[str, ...]) -> ValidationPredictions | None:
-    path = inputs.finetune / "validation_logits.npy"
-    if not path.exists():
+    # those of the file that is submitted: a float network is passed on by quantize as it is
+    folders = [inputs.quantize, inputs.finetune]
+    paths = [folder / "validation_logits.npy" for folder in folders]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         return None
     names, truth = _validation(inputs, classes)
     if not names:
         return None
-    fix = "run `dvc repro --force finetune`"
+    fix = f"run `dvc repro --force {path.parent.name}`"
     try:
         logits = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:

@@ -1,0 +1,195 @@
+"""Whole numbers of 8 bits: q times scale is the weight, no sum saturates, and the labels stay."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from small import CLASSES, RECIPE, SPEC, make_params
+
+from weighin.compress.context import CompressionContext
+from weighin.compress.finetune import export
+from weighin.compress.quantize import quantize, quantized, sensitivity
+from weighin.data.pack import read_packed
+from weighin.determinism import PINS
+from weighin.errors import ModelError
+from weighin.grading.f1 import agreement
+from weighin.grading.model import open_model
+from weighin.grading.recount import count_file
+from weighin.grading.runtime import Runner
+
+KNOBS = make_params().quantize
+HEAD = "/6/6.0/conv/conv.0/Gemm"
+
+
+@pytest.fixture(scope="module")
+def source(packed, network, tmp_path_factory) -> Path:
+    """The trained network as finetune exports it."""
+    folder = tmp_path_factory.mktemp("float")
+    context = CompressionContext(packed, network, RECIPE, make_params(), folder)
+    return export(context, network, folder / "model.onnx").path
+
+
+def images(packed: Path, split: str = "validation") -> np.ndarray:
+    return np.asarray(read_packed(packed, split, SPEC.input).images)
+
+
+def run(packed: Path, source: Path, folder: Path, **knobs) -> dict:
+    params = make_params(quantize={"enabled": True, "images": 64} | knobs)
+    quantize(packed, source, params, folder / "out", folder / "model.onnx")
+    return json.loads((folder / "out/quantization.json").read_text())
+
+
+def stored(proto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+
+
+def weights(proto) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return (q, scale, zero point) of every stored int8 tensor that a graph dequantizes."""
+    known = stored(proto)
+    nodes = [node for node in proto.graph.node if node.op_type == "DequantizeLinear"]
+    found = [[known[name] for name in node.input] for node in nodes if node.input[0] in known]
+    return [tuple(parts) for parts in found if parts[0].dtype == np.int8]
+
+
+def test_switched_off_it_passes_the_bytes_on(packed, source, tmp_path):
+    facts = run(packed, source, tmp_path, enabled=False)
+    assert facts == {"enabled": False}
+    assert (tmp_path / "model.onnx").read_bytes() == source.read_bytes()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["quantization.json"]
+
+
+def test_q_times_scale_is_the_weight_to_half_a_step(packed, source):
+    proto = onnx.load(source)
+    made = onnx.load_model_from_string(quantized(proto, images(packed), KNOBS))
+    dense = [array for array in stored(proto).values() if array.ndim >= 2]
+    found = weights(made)
+    assert len(found) == len(dense) == sum(n.op_type in ("Conv", "Gemm") for n in proto.graph.node)
+    for q, scale, zero in found:
+        assert not zero.any() and scale.shape in (q.shape[:1], q.shape[1:])
+        assert 60 < np.abs(q.astype(int)).max() <= 64  # so two products fit 16 bits
+        assert 2 * 255 * np.abs(q.astype(int)).max() <= 2**15 - 1
+        axis = (-1,) + (1,) * (q.ndim - 1) if scale.shape == q.shape[:1] else (1, -1)
+        whole = q * scale.reshape(axis)
+        errors = [np.abs(whole - w) / scale.reshape(axis) for w in dense if w.shape == q.shape]
+        assert min(error.max() for error in errors) <= 0.5 + 1e-4
+    with_eight = onnx.load_model_from_string(quantized(proto, images(packed), KNOBS, (), False))
+    assert all(np.abs(q.astype(int)).max() > 120 for q, _, _ in weights(with_eight))
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
+def test_logits_are_those_of_the_float_network_nearly(packed, source, tmp_path, calibration):
+    facts = run(packed, source, tmp_path, calibration=calibration, max_loss=1.0)
+    held, model = read_packed(packed, "validation", SPEC.input), open_model(tmp_path / "model.onnx")
+    own = Runner(open_model(source)).logits(np.asarray(held.images))
+    got = np.load(tmp_path / "out/validation_logits.npy")
+    assert np.array_equal(got, Runner(model).logits(np.asarray(held.images)))
+    assert 0 < np.abs(got - own).max() < 0.15 * np.abs(own).max()
+    assert facts["f1_after"] == round(agreement(held.labels, got.argmax(1), CLASSES).f1, 6)
+    assert facts["f1_after"] >= facts["f1_before"] - 0.05
+    assert (model.classes, model.fallback, model.turn_tall) == (CLASSES, "cup", True)
+    assert facts["bytes_after"] == (tmp_path / "model.onnx").stat().st_size
+    assert facts["bytes_before"] == source.stat().st_size
+    assert all(layer["quantized"] for layer in facts["layers"])
+
+
+def test_a_quantized_mac_is_a_mac(packed, source, tmp_path):
+    run(packed, source, tmp_path, max_loss=1.0)
+    before, after = count_file(source), count_file(tmp_path / "model.onnx")
+    assert after.macs == before.macs
+    made = onnx.load(tmp_path / "model.onnx")
+    scales = sum(scale.size for _, scale, _ in weights(made))
+    known = stored(made)
+    read = {n.input[0] for n in made.graph.node if n.op_type == "DequantizeLinear"} & known.keys()
+    biases = sum(known[name].size for name in read if known[name].dtype == np.int32)
+    whole = sum(q.size for q, _, _ in weights(made))
+    # a bias has scales of its own, one a channel
+    assert after.parameters == whole + 2 * biases + scales
+    assert whole + biases == before.parameters
+
+
+def test_layers_that_cost_most_stay_float(packed, source, tmp_path):
+    """One channel ten thousand times the others: the float network is the same, 8 bits are lost."""
+    proto = onnx.load(source)
+    last = [node for node in proto.graph.node if node.op_type == "Conv"][-1]
+    head = next(node for node in proto.graph.node if node.op_type == "Gemm")
+    known = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name, factor in ((last.input[1], 1e4), (last.input[2], 1e4), (head.input[1], 1e-4)):
+        array = numpy_helper.to_array(known[name]).copy()
+        channel = (slice(None), 3) if name == head.input[1] else (3,)
+        array[channel] *= np.float32(factor)
+        known[name].CopyFrom(numpy_helper.from_array(array, name))
+    odd = tmp_path / "odd.onnx"
+    onnx.save(proto, odd)
+    pixels = images(packed)
+    wanted = Runner(open_model(source)).logits(pixels)
+    np.testing.assert_allclose(Runner(open_model(odd)).logits(pixels), wanted, rtol=1e-3, atol=1e-3)
+    lost = run(packed, odd, tmp_path / "lost", max_loss=1.0, calibration="minmax")
+    assert lost["f1_after"] < lost["f1_before"] - 0.1
+    kept = run(packed, odd, tmp_path / "kept", max_loss=0.01, calibration="minmax")
+    assert kept["f1_after"] >= kept["f1_before"] - 0.01
+    left = {layer["name"] for layer in kept["layers"] if not layer["quantized"]}
+    assert {last.name} <= left and len(left) < len(kept["layers"]) / 2
+    rest = [layer["divergence"] for layer in kept["layers"] if layer["quantized"]]
+    assert min(x["divergence"] for x in kept["layers"] if not x["quantized"]) >= max(rest)
+    made = onnx.load(tmp_path / "kept/model.onnx")
+    assert len(weights(made)) == len(kept["layers"]) - len(left)
+
+
+def test_sensitivity_is_the_divergence_of_one_layer_alone(packed, source):
+    proto, sample = onnx.load(source), images(packed, "train")[:64]
+    layers = sensitivity(proto, sample, KNOBS)
+    assert [layer.op for layer in layers].count("Gemm") == 1
+    assert sum(layer.weights for layer in layers) == sum(
+        array.size for array in stored(proto).values() if array.ndim >= 2
+    )
+    assert all(layer.divergence >= 0 for layer in layers)
+    assert max(layer.divergence for layer in layers) > 10 * min(x.divergence for x in layers)
+
+
+SCRIPT = """
+import hashlib, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import numpy as np, onnx
+from small import SPEC, make_params
+from weighin.compress.quantize import quantized
+from weighin.data.pack import read_packed
+pixels = np.asarray(read_packed(Path(sys.argv[2]), "train", SPEC.input).images)[: int(sys.argv[4])]
+data = quantized(onnx.load(sys.argv[3]), pixels, make_params().quantize)
+print(hashlib.sha256(data).hexdigest())
+"""
+
+
+def test_another_process_writes_the_same_bytes(packed, source):
+    def made(images: int, seed: str) -> str:
+        folder = str(Path(__file__).parent)
+        command = [sys.executable, "-c", SCRIPT, folder, str(packed), str(source), str(images)]
+        environment = {**os.environ, **PINS, "PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    first = made(64, "1")
+    assert made(64, "2") == first
+    data = quantized(onnx.load(source), images(packed, "train")[:64], KNOBS)
+    assert hashlib.sha256(data).hexdigest() == first
+    assert made(32, "1") != first  # other images give other ranges
+
+
+def test_nothing_is_said_of_how_it_is_done(packed, source, capfd):
+    quantized(onnx.load(source), images(packed), replace(KNOBS, calibration="entropy"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_is_not_there_names_its_stage(packed, tmp_path):
+    with pytest.raises(ModelError) as error:
+        run(packed, tmp_path / "none.onnx", tmp_path)
+    assert "none.onnx does not exist" in error.value.problem
+    assert "dvc repro finetune" in error.value.fix
