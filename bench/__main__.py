@@ -15,7 +15,7 @@ from weighin.determinism import pin
 from weighin.files import read_json, write_json
 
 QUICK_ROOMS = ("face", "data", "grading", "training")
-ROOMS = (*QUICK_ROOMS, "search", "compress", "leaderboard", "unseen", "results")
+ROOMS = (*QUICK_ROOMS, "scale", "search", "compress", "leaderboard", "unseen", "results")
 RESULTS, PAGE, README = Path("bench/results.json"), Path("docs/FIGURES.md"), Path("README.md")
 
 
