@@ -90,14 +90,18 @@ class Library(NamedTuple):
         return f"{self.name} {here}, requirements.lock says {self.locked}"
 
 
+def locked_versions(lock: Path) -> dict[str, str]:
+    """Return {package: version} of a lock file, or nothing where there is none."""
+    return dict(LOCKED.findall(lock.read_text(encoding="utf-8") if lock.exists() else ""))
+
+
 def library_differences(lock: Path) -> list[Library]:
     """Return the packages of a lock file that are not installed as it says.
 
     Local versions are left out of the comparison: torch's CPU build gives the same bytes.
     """
-    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
     found = []
-    for name, locked in LOCKED.findall(text):
+    for name, locked in locked_versions(lock).items():
         try:
             installed = importlib.metadata.version(name).split("+")[0]
         except importlib.metadata.PackageNotFoundError:

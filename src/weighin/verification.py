@@ -1,14 +1,23 @@
 """Proof by doing it again: every stage rebuilt without any cache and compared with dvc.lock.
 
 The rebuild happens in a temporary clone of the last commit, so what lies in the working tree cannot
-help it. What is compared with is the dvc.lock of that commit. Where the two differ, the reason is
-looked for: another library, another input, an output or a record that was edited.
+help it. What is compared with is the dvc.lock of that commit. There are three verdicts:
+
+    same                        every output has the recorded bytes, whatever is installed
+    differs                     an output has other bytes, and nothing about this machine explains
+                                it: the golden values agree, and a second rebuild of the stage gives
+                                the same other bytes; or the record is of other inputs than the
+                                commit's; or a file in the working tree was edited
+    cannot be compared here     an output has other bytes, and this machine may be why: a golden
+                                value that it computes otherwise, another version of a library,
+                                other data, two rebuilds that differ
+
+Where the recorded output is at hand, in DVC's cache or its remote, the first difference is told:
+stage, file, epoch or trial or tensor, and how far apart.
 """
 
-import importlib.metadata
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,14 +25,25 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from weighin.errors import DataError, MismatchError, ParamsError
+from weighin.determinism import PINS
+from weighin.errors import DataError, MachineError, MismatchError, ParamsError
+from weighin.file_differences import first_difference
+from weighin.machine import library_differences, locked_versions, processor, unportable
 from weighin.yaml_files import read_yaml
 
 Lock = Mapping[str, Mapping[str, Any]]
-LOCKED = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
+Verdict = Literal["same", "differs", "cannot be compared here"]
+DVC = (sys.executable, "-m", "dvc")
 QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
+UNKNOWN: Verdict = "cannot be compared here"
+# printed by a pinned process of the clone's own code: the golden values that it computes otherwise
+GOLDEN = """
+import importlib.util, json
+found = importlib.util.find_spec("weighin.golden")
+print(json.dumps(__import__("weighin.golden", fromlist=["x"]).differences() if found else None))
+"""
 
 
 @dataclass(frozen=True)
@@ -43,32 +63,44 @@ class Row:
 
 @dataclass(frozen=True)
 class Proof:
-    """All rows, and why some of them differ."""
+    """All rows, the verdict with its reasons, the first difference, and what else was seen."""
 
     rows: tuple[Row, ...]
-    reasons: tuple[str, ...]
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    difference: str | None = None
+    notes: tuple[str, ...] = ()
 
     def table(self) -> list[str]:
-        """Return the rows as lines of text."""
+        """Return the rows as lines of text, and the notes."""
         wide = max([len(row.path) for row in self.rows], default=6)
         lines = [f"{'stage':<10} {'output':<{wide}}  recorded    recomputed"]
         for row in self.rows:
-            verdict = "same" if row.same else "NOT the same"
             short = f"{row.recorded[:10]:<10}  {row.recomputed[:10]:<10}"
-            lines.append(f"{row.stage:<10} {row.path:<{wide}}  {short}  {verdict}")
-        return lines
+            same = "same" if row.same else "differs"
+            lines.append(f"{row.stage:<10} {row.path:<{wide}}  {short}  {same}")
+        return [*lines, *(f"note: {note}" for note in self.notes)]
 
     def check(self) -> None:
         """Pass if all is the same.
 
         Raises:
-            MismatchError: with the reasons that were found.
+            MismatchError: the record or a file differs; with the reasons that were found.
+            MachineError: outputs differ, and this machine may be why.
         """
-        wrong = [row for row in self.rows if not row.same]
-        if wrong or self.reasons:
-            what = f"{len(wrong)} of {len(self.rows)} outputs are not what dvc.lock records"
-            problem = "\n".join([what, *self.reasons])
-            raise MismatchError(problem, "see the reasons above; `dvc repro` records a new build")
+        if self.verdict == "same":
+            return
+        wrong = sum(not row.same for row in self.rows)
+        what = f"{wrong} of {len(self.rows)} outputs differ from dvc.lock" if wrong else ""
+        if self.verdict == UNKNOWN:
+            what += ", but cannot be compared here"
+        first = f"first difference: {self.difference}" if self.difference else ""
+        problem = "\n".join(filter(None, [what, *self.reasons, first]))
+        if self.verdict == "differs":
+            fix = "`dvc checkout` restores what was edited; `dvc repro` records a new build"
+            raise MismatchError(problem, fix)
+        fix = "change what the lines above name, or verify on another machine (`weighin doctor`)"
+        raise MachineError(problem, fix)
 
 
 def verify(project: Path, stage: str | None = None, workers: int | None = None) -> Proof:
@@ -85,57 +117,214 @@ def verify(project: Path, stage: str | None = None, workers: int | None = None) 
         raise ParamsError(f"dvc.lock has no stage {stage}", f"name one of {known}")
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
-        _run(project, "git", "clone", "--quiet", "--no-hardlinks", str(project.absolute()), clone)
+        _clone(project, clone)
         _bring_data(project, clone)
         if stage is not None:
             _bring_inputs(project, clone, recorded[stage])
         _rebuild(clone, stage, workers)
-        remade = read_yaml(clone / "dvc.lock")["stages"]
-    names = [stage] if stage else list(recorded)
-    rows = tuple(row for name in names for row in _rows(name, recorded[name], remade.get(name, {})))
-    reasons = [*_libraries(project), *_inputs(recorded, remade, names), *_edited(project)]
-    forged = [row.path for row in rows if not row.same]
-    if forged and not reasons:
-        reasons.append(
-            f"the record itself is wrong: the same inputs and libraries give another {forged[0]}"
+        names = [stage] if stage else list(recorded)
+        return _Comparison(project, clone, recorded, names, workers).proof()
+
+
+class _Comparison:
+    """A rebuilt clone against the record: what differs, and why."""
+
+    def __init__(
+        self, project: Path, clone: Path, recorded: Lock, names: Sequence[str], workers: int | None
+    ) -> None:
+        self.project, self.clone, self.workers = project, clone, workers
+        self.names, self.recorded, self.remade = names, recorded, _lock(clone)
+        self.rows = tuple(row for name in names for row in self._rows(name))
+
+    def proof(self) -> Proof:
+        """Return the verdict; what takes long is only done where an output differs."""
+        moved, (inputs, outputs) = list(self._moved()), self._edited()
+        locked = library_differences(self.project / "requirements.lock")
+        notes = (*inputs, *(f"another library: {library}" for library in locked))
+        first = next((row for row in self.rows if not row.same), None)
+        if first is None:
+            verdict: Verdict = "differs" if outputs else "same"
+            return Proof(self.rows, verdict, tuple(outputs), None, (*moved, *notes))
+        difference = self._difference(first)
+        golden = self._golden()
+        here = [*inputs, *self._machine(golden or [])]
+        # a package that is not installed computed nothing
+        here += [f"another library: {one}" for one in locked if one.installed is not None]
+        if not here and not moved and self._again(first) != first.recomputed:
+            here = [f"two rebuilds of {first.path} on this machine differ from each other"]
+        if here:
+            return Proof(self.rows, UNKNOWN, (*here, *moved), difference, notes)
+        reasons = moved or [_accusation(first.path, golden)]
+        return Proof(self.rows, "differs", (*reasons, *outputs), difference, notes)
+
+    def _rows(self, name: str) -> Iterator[Row]:
+        entry = self.remade.get(name, {})
+        remade = {out["path"]: out["md5"] for out in entry.get("outs", ())}
+        for out in self.recorded[name].get("outs", ()):
+            yield Row(name, out["path"], out["md5"], remade.get(out["path"], "none"))
+
+    def _moved(self) -> Iterator[str]:
+        """Yield what dvc.lock records otherwise than it was built with: code, data, parameters.
+
+        Outputs of stages are left out: they have rows of their own.
+        """
+        made = {out["path"] for entry in self.recorded.values() for out in entry.get("outs", ())}
+        seen: set[str] = set()
+        for name in self.names:
+            old, new = self.recorded[name], self.remade.get(name, {})
+            before, after = ({d["path"]: d["md5"] for d in e.get("deps", ())} for e in (old, new))
+            for path in sorted((before.keys() | after.keys()) - made - seen):
+                if before.get(path) != after.get(path):
+                    seen.add(path)
+                    yield f"dvc.lock records another {path} than this commit holds"
+            if old.get("params") != new.get("params"):
+                yield f"dvc.lock records other parameters of {name} than this commit holds"
+
+    def _edited(self) -> tuple[list[str], list[str]]:
+        """Return which inputs of the rebuild and which outputs here are not those recorded."""
+        entries = [self.recorded[name] for name in self.names]
+        deps = {dep["path"] for entry in entries for dep in entry.get("deps", ())}
+        outs = {out["path"] for entry in entries for out in entry.get("outs", ())}
+        inputs, outputs = [], []
+        text = _run(self.project, *DVC, "status", "--json")
+        for stage, changes in json.loads(text or "{}").items():
+            for change in changes if isinstance(changes, list) else ():
+                found = change.get("changed outs", {}) if isinstance(change, dict) else {}
+                for path in (path for path, what in found.items() if what == "modified"):
+                    if stage.endswith(".dvc"):
+                        inputs.append(f"{path} here is not the one that {stage} names")
+                    elif path in outs:
+                        outputs.append(f"{path} was edited after {stage} made it")
+                    elif path in deps:
+                        inputs.append(f"{path} here is not the one that {stage} made")
+        return inputs, outputs
+
+    def _machine(self, golden: Sequence[str]) -> Iterator[str]:
+        """Yield what this machine, or the one that built, may compute otherwise than promised."""
+        from weighin.report.provenance import libraries
+        from weighin.report.signing import build_machine
+
+        if unportable():
+            yield f"this machine computes other bytes than the promised ones: {unportable()}"
+        yield from (f"a golden value is computed otherwise here: {name}" for name in golden)
+        built = build_machine(self.project / "submission/provenance.json")
+        if built is None:
+            return
+        if built.get("unportable"):
+            yield f"the record was made on {built['processor']}: {built['unportable']}"
+        installed, lock = libraries(), self.project / "requirements.lock"
+        for name in locked_versions(lock):
+            here, there = installed.get(name), built["libraries"].get(name)
+            if here and there and here.split("+")[0] != there.split("+")[0]:
+                yield f"another library: {name} {here} is installed, the record was made by {there}"
+
+    def _golden(self) -> list[str] | None:
+        """Return the golden values that this machine computes otherwise; None: there are none."""
+        text = _run(self.clone, sys.executable, "-c", GOLDEN, env=_own_code(self.clone) | PINS)
+        found: list[str] | None = json.loads(text.splitlines()[-1])
+        return found
+
+    def _again(self, row: Row) -> str:
+        """Return what a second rebuild of an output's stage gives, on the inputs of the first."""
+        _rebuild(self.clone, row.stage, self.workers)
+        outs = _lock(self.clone)[row.stage].get("outs", ())
+        return next((out["md5"] for out in outs if out["path"] == row.path), "none")
+
+    def _difference(self, row: Row) -> str:
+        """Return where an output parts from the recorded one, if that is at hand."""
+        where = f"stage {row.stage}, {row.path}"
+        with tempfile.TemporaryDirectory() as name:
+            old = self._recorded_output(row, Path(name) / "recorded")
+            if old is None:
+                return f"{where} (the recorded one is not in DVC's cache or remote)"
+            found = first_difference(old, self.clone / row.path)
+            return f"{where}{'/' if old.is_dir() else ': '}{found}"
+
+    def _recorded_output(self, row: Row, place: Path) -> Path | None:
+        """Return an output as dvc.lock records it, in a clone that shares the project's cache."""
+        _clone(self.project, place)
+        cache = _run(self.project, *DVC, "cache", "dir").strip()
+        _run(place, *DVC, "cache", "dir", "--local", cache)
+        checkout = (*DVC, "checkout", "--quiet", "--allow-missing", row.path)
+        _try(place, *checkout)
+        if not (place / row.path).exists():
+            _try(self.project, *DVC, "fetch", "--quiet", row.stage)
+            _try(place, *checkout)
+        return place / row.path if (place / row.path).exists() else None
+
+
+def _accusation(path: str, golden: list[str] | None) -> str:
+    if golden is None:
+        return (
+            f"two rebuilds give the same other {path}; there are no golden values that tell "
+            "whether this machine or the record is wrong"
         )
-    return Proof(rows, tuple(reasons))
-
-
-def _committed_lock(project: Path) -> dict[str, Mapping[str, Any]]:
-    done = subprocess.run(
-        ["git", "show", "HEAD:./dvc.lock"], cwd=project, capture_output=True, text=True
+    return (
+        f"the record is wrong: the golden values agree on this machine ({processor()}), and two "
+        f"rebuilds of the same inputs give the same other {path}"
     )
-    if done.returncode:
+
+
+def _committed_lock(project: Path) -> Lock:
+    """Return the stages of the last commit's dvc.lock, in the order of its dvc.yaml."""
+    done = [_try(project, "git", "show", f"HEAD:./{name}") for name in ("dvc.lock", "dvc.yaml")]
+    if None in done:
         fix = "commit what `dvc repro` wrote: git add dvc.lock && git commit"
         raise DataError("the last commit has no dvc.lock", fix)
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "dvc.lock"
-        path.write_text(done.stdout, encoding="utf-8")
-        return dict(read_yaml(path)["stages"])
+        found = []
+        for text in done:
+            path = Path(name) / "file.yaml"
+            path.write_text(text or "", encoding="utf-8")
+            found.append(read_yaml(path)["stages"])
+    lock, order = found
+    return {name: lock[name] for name in (*order, *lock) if name in lock}
+
+
+def _lock(clone: Path) -> Lock:
+    found: Lock = read_yaml(clone / "dvc.lock")["stages"]
+    return found
+
+
+def _clone(project: Path, place: Path) -> None:
+    _run(project, "git", "clone", "--quiet", "--no-hardlinks", str(project.absolute()), place)
 
 
 def _run(folder: Path, *command: str | Path, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env={**os.environ, **QUIET, **(env or {})},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    done = _done(folder, command, env)
     if done.returncode:
         words = " ".join(str(part) for part in command[:4])
         raise DataError(f"`{words}` failed ({done.returncode})", "see what it printed above")
     return done.stdout
 
 
+def _try(folder: Path, *command: str | Path) -> str | None:
+    """Return what a command prints, None where it fails; what it complains of is not shown."""
+    done = _done(folder, command, stderr=subprocess.DEVNULL)
+    return None if done.returncode else done.stdout
+
+
+def _done(
+    folder: Path,
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    stderr: int | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env={**os.environ, **QUIET, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
 def _bring_data(project: Path, clone: Path) -> None:
     """Lay data/ into the clone as it lies in the project; nothing in it is ever written to."""
-    source = project / "data"
-    if not source.exists():
-        fix = "run `weighin fetch` first"
-        raise DataError("data/ is not there", fix)
-    _copy(source, clone / "data")
+    if not (project / "data").exists():
+        raise DataError("data/ is not there", "run `weighin fetch` first")
+    _copy(project / "data", clone / "data")
 
 
 def _bring_inputs(project: Path, clone: Path, entry: Mapping[str, Any]) -> None:
@@ -155,58 +344,15 @@ def _copy(source: Path, target: Path) -> None:
 
 def _rebuild(clone: Path, stage: str | None, workers: int | None) -> None:
     single = ["--single-item", stage] if stage else []
-    env = {
-        # the clone's own code, run by this interpreter
-        "PYTHONPATH": str(clone / "src"),
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
-    }
+    env = _own_code(clone)
     if workers is not None:
         env["WEIGHIN_WORKERS"] = str(workers)
-    dvc = (sys.executable, "-m", "dvc")
-    _run(clone, *dvc, "repro", "--force", "--no-run-cache", *single, env=env)
+    _run(clone, *DVC, "repro", "--force", "--no-run-cache", *single, env=env)
 
 
-def _rows(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Row]:
-    remade = {out["path"]: out["md5"] for out in new.get("outs", ())}
-    for out in old.get("outs", ()):
-        yield Row(name, out["path"], out["md5"], remade.get(out["path"], "none"))
-
-
-def _inputs(old: Lock, new: Lock, names: Sequence[str]) -> Iterator[str]:
-    """Yield the inputs that are no output of a stage and differ from what is recorded."""
-    made = {out["path"] for entry in old.values() for out in entry.get("outs", ())}
-    seen: set[str] = set()
-    for name in names:
-        before = {dep["path"]: dep["md5"] for dep in old[name].get("deps", ())}
-        after = {dep["path"]: dep["md5"] for dep in new.get(name, {}).get("deps", ())}
-        for path in sorted((before.keys() | after.keys()) - made - seen):
-            if before.get(path) != after.get(path):
-                seen.add(path)
-                yield f"an input has changed since it was recorded: {path}"
-        if old[name].get("params") != new.get(name, {}).get("params"):
-            yield f"the parameters of {name} have changed since they were recorded"
-
-
-def _libraries(project: Path) -> Iterator[str]:
-    """Yield the installed versions that are not those of requirements.lock."""
-    path = project / "requirements.lock"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for name, locked in LOCKED.findall(text):
-        try:
-            own = importlib.metadata.version(name).split("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            yield f"another library: {name} is not installed, requirements.lock says {locked}"
-            continue
-        if own != locked.split("+")[0]:
-            yield f"another library: {name} {own} is installed, requirements.lock says {locked}"
-
-
-def _edited(project: Path) -> Iterator[str]:
-    """Yield the outputs in the working tree that are not those of its dvc.lock."""
-    text = _run(project, sys.executable, "-m", "dvc", "status", "--json")
-    for stage, changes in json.loads(text or "{}").items():
-        for change in changes if isinstance(changes, list) else ():
-            outs = change.get("changed outs", {}) if isinstance(change, dict) else {}
-            for path, what in outs.items():
-                if what == "modified":
-                    yield f"an output was edited after {stage} made it: {path}"
+def _own_code(clone: Path) -> dict[str, str]:
+    """Return the variables that make this interpreter run the clone's own code."""
+    return {
+        "PYTHONPATH": os.pathsep.join((str(clone / "src"), str(Path(__file__).parents[1]))),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+    }

@@ -1,6 +1,8 @@
 """The signed copy: checked by OpenSSL too, and every way in which it can be wrong."""
 
 import base64
+import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -9,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+from made_project import ROOT, make_params
 
 from weighin.errors import DataError, MismatchError, ParamsError
+from weighin.files import write_json, write_text
+from weighin.machine import processor
+from weighin.report.provenance import record_machine
 from weighin.report.signing import (
     UNKNOWN,
     BuildMetadata,
+    build_machine,
     metadata_of,
     observe_build,
     sign,
@@ -47,6 +55,31 @@ def submission(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return Path("submission")
 
 
+@pytest.fixture
+def build(submission: Path) -> BuildMetadata:
+    """A Git commit of what the submission was made from, and an image."""
+    write_json(Path("params.yaml"), dataclasses.asdict(make_params()))
+    write_text(Path("data.dvc"), "outs:\n- md5: 0123456789abcdef.dir\n  path: data\n")
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "src/weighin", "src/weighin", ignore=skip)
+    lock_statement()
+    write_text(Path(".gitignore"), "/submission/\n*.pem\n")
+    git("init", "--quiet")
+    return BuildMetadata(commit(), IMAGE)
+
+
+def lock_statement() -> None:
+    digest = hashlib.md5(Path("submission/provenance.json").read_bytes()).hexdigest()
+    out = {"path": "submission/provenance.json", "md5": digest}
+    write_json(Path("dvc.lock"), {"stages": {"report": {"outs": [out]}}})
+
+
+def commit() -> str:
+    git("add", "-A")
+    git("commit", "--quiet", "-m", "change")
+    return git("rev-parse", "HEAD")
+
+
 def signed(submission: Path, build: BuildMetadata = UNKNOWN) -> Path:
     return sign(submission / "provenance.json", Path("key.pem"), build)
 
@@ -60,8 +93,8 @@ def opened(envelope: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_signed_and_verified(submission: Path) -> None:
-    envelope = signed(submission, BuildMetadata(COMMIT, IMAGE))
+def test_signed_and_verified(submission: Path, build: BuildMetadata) -> None:
+    envelope = signed(submission, build)
     assert envelope == submission / "provenance.dsse.json"
     facts = verify(envelope)
     jsonschema.validate(facts, SCHEMA, cls=jsonschema.Draft202012Validator)
@@ -71,10 +104,10 @@ def test_signed_and_verified(submission: Path) -> None:
         "provenance.json",
     ]
     assert facts["predicate"]["buildDefinition"]["resolvedDependencies"][-2:] == [
-        {"name": "source", "digest": {"gitCommit": COMMIT}},
+        {"name": "source", "digest": {"gitCommit": build.commit}},
         {"name": "image", "digest": {"sha256": "ab" * 32}},
     ]
-    assert metadata_of(facts) == BuildMetadata(COMMIT, IMAGE)
+    assert metadata_of(facts) == build
     assert metadata_of(verify(signed(submission))) == UNKNOWN
 
 
@@ -84,10 +117,137 @@ def test_without_a_witness_it_is_the_statement_and_its_file(submission: Path) ->
     assert facts == json.loads((submission / "provenance.json").read_text(encoding="utf-8"))
 
 
-def test_signing_again_gives_the_same_bytes(submission: Path) -> None:
-    first = signed(submission, BuildMetadata(COMMIT)).read_bytes()
-    assert signed(submission, BuildMetadata(COMMIT)).read_bytes() == first
-    assert signed(submission, BuildMetadata("f" * 40)).read_bytes() != first
+def test_signing_again_gives_the_same_bytes(submission: Path, build: BuildMetadata) -> None:
+    first = signed(submission, build).read_bytes()
+    assert signed(submission, build).read_bytes() == first
+    Path("another").touch()
+    assert signed(submission, BuildMetadata(commit())).read_bytes() != first
+
+
+def edit_code() -> None:
+    with Path("src/weighin/errors.py").open("a", encoding="utf-8") as file:
+        file.write("\n")
+
+
+def edit_params() -> None:
+    path = Path("params.yaml")
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'), encoding="utf-8")
+
+
+def edit_data() -> None:
+    write_text(Path("data.dvc"), "outs:\n- md5: fedcba9876543210.dir\n  path: data\n")
+
+
+@pytest.mark.parametrize(
+    ("edit", "lacking"),
+    [
+        (edit_code, "does not hold the src/weighin that submission/provenance.json names"),
+        (edit_params, "does not hold the params that submission/provenance.json names"),
+        (edit_data, "does not hold the data that submission/provenance.json names"),
+        (
+            lambda: Path("data.dvc").unlink(),
+            "does not hold the data that submission/provenance.json names",
+        ),
+        (
+            lambda: Path("dvc.lock").write_text("stages: {}\n"),
+            "holds a dvc.lock of another submission/provenance.json",
+        ),
+        (
+            lambda: Path("dvc.lock").unlink(),
+            "holds a dvc.lock of another submission/provenance.json",
+        ),
+    ],
+)
+def test_a_commit_that_does_not_hold_what_is_stated_is_not_signed(
+    submission: Path, build: BuildMetadata, edit: Callable[[], object], lacking: str
+) -> None:
+    """A build of one commit cannot be signed as another's."""
+    edit()
+    other = commit()
+    with pytest.raises(MismatchError) as caught:
+        signed(submission, BuildMetadata(other))
+    assert caught.value.problem == f"commit {other[:12]} {lacking}"
+    assert "dvc repro" in caught.value.fix
+    assert not (submission / "provenance.dsse.json").exists()
+    signed(submission, build)  # the commit that it was made from
+
+
+def test_a_commit_that_is_not_there(submission: Path, build: BuildMetadata) -> None:
+    with pytest.raises(MismatchError, match=f"{Path().absolute()} has no commit 0123456789ab"):
+        signed(submission, BuildMetadata(COMMIT))
+
+
+def test_a_statement_of_another_submission(submission: Path) -> None:
+    envelope = signed(submission)
+    for name in ("model.onnx", "submission.csv"):
+        append(name)(submission)
+    said = "the statement is of another submission: model.onnx and submission.csv are others"
+    for check in (lambda: verify(envelope), lambda: signed(submission)):
+        with pytest.raises(MismatchError) as caught:
+            check()
+        assert caught.value.problem == said
+
+
+def test_a_changed_file_is_not_signed(submission: Path) -> None:
+    append("report.html")(submission)
+    with pytest.raises(MismatchError) as caught:
+        signed(submission)
+    assert str(caught.value) == changed("report.html")
+    assert not (submission / "provenance.dsse.json").exists()
+
+
+def test_what_is_named_twice_is_refused_by_name(submission: Path) -> None:
+    path = submission / "provenance.json"
+    envelope, text = signed(submission), path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"_type":', '"_type": "", "_type":'), encoding="utf-8")
+    with pytest.raises(DataError, match=r'provenance\.json names "_type" twice'):
+        signed(submission)
+    facts = json.loads(text)
+    facts["subject"].append(facts["subject"][0])
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(DataError, match=r'provenance.json names "submission\.csv" twice'):
+        signed(submission)
+    path.write_text(text, encoding="utf-8")
+    facts = opened(envelope)
+    envelope.write_text(json.dumps(facts | {"signatures": facts["signatures"] * 2}))
+    with pytest.raises(DataError, match=r'provenance\.dsse\.json names "a1e9156054e0'):
+        verify(envelope)
+    envelope.write_text(json.dumps(facts).replace('"payload":', '"payload": "", "payload":'))
+    with pytest.raises(DataError, match=r'provenance\.dsse\.json names "payload" twice'):
+        verify(envelope)
+
+
+def test_the_machine_that_built_is_in_the_signed_copy(submission: Path) -> None:
+    record_machine(submission / "provenance.json")
+    facts = verify(signed(submission))
+    machine = facts["predicate"]["buildDefinition"]["internalParameters"]["machine"]
+    assert machine["processor"] == processor()
+    assert machine["libraries"]["numpy"] == np.__version__
+    assert "unportable" not in machine
+    assert build_machine(submission / "provenance.json") == machine
+    shutil.rmtree(".weighin")  # elsewhere only the signed copy tells it
+    assert build_machine(submission / "provenance.json") == machine
+    (submission / "provenance.dsse.json").unlink()
+    assert build_machine(submission / "provenance.json") is None
+
+
+def test_a_machine_record_of_another_build_is_not_signed(submission: Path) -> None:
+    record_machine(submission / "model.onnx")
+    facts = verify(signed(submission))
+    assert "machine" not in facts["predicate"]["buildDefinition"]["internalParameters"]
+
+
+def test_a_machine_that_computes_other_bytes_is_recorded(
+    project: Path, report: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weighin.report.provenance.unportable", lambda: "no AVX2")
+    statement = report() / "provenance.json"
+    facts = json.loads(statement.read_text())["predicate"]["buildDefinition"]
+    assert facts["internalParameters"]["unportable"] == "no AVX2"
+    record_machine(statement)
+    machine = build_machine(statement)
+    assert machine is not None
+    assert machine["unportable"] == "no AVX2"
 
 
 def test_the_envelope_is_dsse_and_openssl_agrees(submission: Path) -> None:
@@ -121,7 +281,7 @@ def test_openssh_keys_do_too(submission: Path) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     envelope = sign(submission / "provenance.json", Path("id"))
     assert verify(envelope, "id.pub")["_type"] == "https://in-toto.io/Statement/v1"
-    with pytest.raises(MismatchError):
+    with pytest.raises(MismatchError, match=r"was signed by \w{12}, not by public.pem \(a1e9156"):
         verify(envelope)
 
 
@@ -142,8 +302,13 @@ def drop_signatures(submission: Path) -> None:
     (submission / "provenance.dsse.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
+FIX = "use the signer's public key; to sign again: `weighin sign`"
+NOBODY = (
+    "submission/provenance.dsse.json was signed by nobody, not by public.pem (a1e9156054e0)\n"
+    f"  to fix: {FIX}"
+)
 UNSIGNED = (
-    "submission/provenance.dsse.json was not signed by the key public.pem, or was changed since\n"
+    "submission/provenance.dsse.json was changed since public.pem signed it\n"
     "  to fix: use the signer's public key; to sign again: `weighin sign`"
 )
 NO_ENVELOPE = (
@@ -152,7 +317,7 @@ NO_ENVELOPE = (
 )
 
 
-def changed(name: str, what: str = "has changed since it was signed") -> str:
+def changed(name: str, what: str = "is not the one that was stated") -> str:
     fix = "rebuild it with `dvc repro`, or sign again"
     return f"submission/{name} {what}\n  to fix: {fix}"
 
@@ -169,7 +334,7 @@ def append(name: str) -> Callable[[Path], None]:
     ("spoil", "kind", "said"),
     [
         (edit_payload, MismatchError, UNSIGNED),
-        (drop_signatures, MismatchError, UNSIGNED),
+        (drop_signatures, MismatchError, NOBODY),
         (edit_type, DataError, NO_ENVELOPE),
         (lambda s: (s / "provenance.dsse.json").write_text("{"), DataError, NO_ENVELOPE),
         (append("submission.csv"), MismatchError, changed("submission.csv")),

@@ -19,7 +19,10 @@ def sign(key: Path, provenance: Path) -> None:
     """
     from weighin.report.signing import observe_build, sign
 
-    click.echo(f"signed: {sign(provenance, key, observe_build(Path()))}")
+    build = observe_build(Path())
+    click.echo(f"signed: {sign(provenance, key, build)}")
+    if build.commit is None:
+        click.echo("no commit is named: this is no Git repository, or tracked files were changed")
 
 
 @click.command()
@@ -55,7 +58,7 @@ def verify(
     for line in proof.table():
         click.echo(line)
     proof.check()
-    click.echo("every output is what dvc.lock records")
+    click.echo("same: every output is what dvc.lock records")
 
 
 def _verify_signature(envelope: Path, key: Path | None) -> None:

@@ -6,15 +6,17 @@ https://slsa.dev/provenance/v1. Where the fields are and what they mean here:
     subject                 submission.csv and model.onnx
     buildType               `dvc repro` of this pipeline
     externalParameters      params.yaml, less the knobs that only say how many hands do the work
-    internalParameters      the environment that pins the instruction set
+    internalParameters      the environment that pins the instruction set; where the machine cannot
+                            compute the promised bytes and went on all the same, why it cannot
     resolvedDependencies    the data, the truth, the locked packages, the files that params name,
                             the code, the params
     builder.version         Python and the packages that compute
     byproducts              every stage's files and the rest of the submission
 
 Contents only: no date, machine, path or commit, so whoever rebuilds gets the same file, and the
-first line that differs says where two rebuilds parted. Commit and image are known to whoever
-signs, and go into the signed copy (signing.py), which is not an output of a stage.
+first line that differs says where two rebuilds parted. What only one machine knows lies apart:
+the report stage writes its processor and libraries into .weighin/build.json, which neither DVC nor
+Git tracks. With the commit and the image it goes into the signed copy (signing.py).
 """
 
 import dataclasses
@@ -26,7 +28,8 @@ from typing import Any
 
 from weighin.data.versioning import recorded
 from weighin.determinism import PINS
-from weighin.files import canonical_json, read_json, sha256, sha256_file
+from weighin.files import canonical_json, read_json, sha256, sha256_file, write_json
+from weighin.machine import processor, unportable
 from weighin.params import Params
 from weighin.report.inputs import Inputs
 
@@ -37,6 +40,7 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "weighin:dvc-repro/v1"
 BUILDER = "weighin:anyone/v1"  # nobody in particular: every rebuild gives these bytes
 SUBMISSION = "submission"
+MACHINE_RECORD = Path(".weighin/build.json")
 HANDS = ("workers", "cluster")
 PACKAGES = (
     "matplotlib",
@@ -84,26 +88,60 @@ def versions() -> dict[str, str]:
 
 def build_definition(inputs: Inputs, params: Params) -> Json:
     """Return what the submission is made from; it holds nothing of the report itself."""
-    values = _without_hands(dataclasses.asdict(params))
+    values = parameter_values(params)
     files = (inputs.truth, inputs.lock)
     return {
         "buildType": BUILD_TYPE,
         "externalParameters": {"command": "dvc repro", "params": values},
-        "internalParameters": {"environment": dict(PINS)},
+        "internalParameters": {"environment": dict(PINS)} | _unportable(),
         "resolvedDependencies": [
             *_data(inputs.data_record),
             *(_file(path) for path in files if path.exists()),
             *_named_files(inputs.named_files),
             described("params", sha256=sha256(canonical_json(values).encode())),
-            *([_tree(inputs.stages, "stages")] if inputs.stages.exists() else []),
-            _tree(Path(__file__).parents[1], "src/weighin"),
+            *([tree(inputs.stages, "stages")] if inputs.stages.exists() else []),
+            tree(Path(__file__).parents[1], "src/weighin"),
         ],
     }
+
+
+def record_machine(statement: Path) -> None:
+    """Write which machine made a project's provenance.json; the record names it by its hash."""
+    machine = {"processor": processor(), "libraries": libraries()} | _unportable()
+    facts = {"machine": machine, "provenance": sha256_file(statement)}
+    write_json(statement.absolute().parents[1] / MACHINE_RECORD, facts)
+
+
+def recorded_machine(statement: Path) -> Json | None:
+    """Return the machine that made a provenance.json; None where its record is of another."""
+    try:
+        facts = read_json(statement.absolute().parents[1] / MACHINE_RECORD)
+        made = facts["provenance"] == sha256_file(statement)
+        return dict(facts["machine"]) if made else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def libraries() -> dict[str, str]:
+    """Return every installed package's version, local versions (`+cpu`) included."""
+    found = importlib.metadata.distributions()
+    return dict(sorted((package.name.lower(), package.version) for package in found))
+
+
+def _unportable() -> Json:
+    """Return why the bytes hold for this kind of machine alone, where that was allowed."""
+    reason = unportable()
+    return {"unportable": reason} if reason else {}
 
 
 def described(name: str, **digest: str) -> Json:
     """Return in-toto's ResourceDescriptor of a thing by its digest."""
     return {"name": name, "digest": digest}
+
+
+def parameter_values(params: Params) -> Json:
+    """Return the parameters that can change a byte."""
+    return _without_hands(dataclasses.asdict(params))
 
 
 def _without_hands(values: Json) -> Json:
@@ -143,7 +181,7 @@ def _file(path: Path, name: str = "") -> Json:
     return described(name or path.as_posix(), sha256=sha256_file(path))
 
 
-def _tree(folder: Path, name: str) -> Json:
+def tree(folder: Path, name: str) -> Json:
     """Return in-toto's dirHash1 of a folder without what Python leaves in it.
 
     `find . -type f | cut -c3- | LC_ALL=C sort | xargs -r sha256sum | sha256sum` gives it too.
