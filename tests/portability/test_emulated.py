@@ -1,0 +1,57 @@
+"""The same bytes on other processors: the golden values, and a whole project by `dvc repro`."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import copied, run
+from tests.portability.emulated import CPUS, emulated, environment
+from weighin.golden import RECORD, recorded
+from weighin.yaml_files import read_yaml
+
+pytestmark = [pytest.mark.portability, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_golden_values(tmp_path: Path, cpu: str) -> None:
+    folder = emulated(tmp_path / "emulated", cpu)
+    done = subprocess.run(
+        ["python", "-m", "weighin.golden"],
+        env=environment(folder, RECORD.parents[1]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == recorded()
+
+
+def test_what_an_emulated_process_starts_is_emulated(tmp_path: Path) -> None:
+    folder = emulated(tmp_path / "emulated", "Haswell")
+    script = tmp_path / "features.py"
+    script.write_text(
+        "import multiprocessing, numpy\n"
+        "from numpy._core._multiarray_umath import __cpu_features__ as features\n"
+        "def wide(_=0): return bool(features['AVX512F'])\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(wide(), pool.map(wide, [0])[0], features['AVX2'])\n"
+    )
+    env = environment(folder, tmp_path)
+    env.pop("NPY_DISABLE_CPU_FEATURES", None)
+    done = subprocess.run(
+        ["python", str(script)], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False", "True"]
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_a_whole_project(built: Path, tmp_path: Path, cpu: str) -> None:
+    root = copied(built, tmp_path)
+    before = read_yaml(root / "dvc.lock")
+    folder = emulated(tmp_path / "emulated", cpu)
+    env = environment(folder, root / "src", WEIGHIN_WORKERS="1")
+    names = ("PATH", "PYTHONPATH", "WEIGHIN_WORKERS")
+    run(root, "dvc", "repro", "--force", "--no-run-cache", **{name: env[name] for name in names})
+    assert read_yaml(root / "dvc.lock") == before
