@@ -187,9 +187,9 @@ def _tree(source: Path, index: ImportIndex, options: Options) -> None:
             "name a folder that holds one folder a class, or a CSV of file names and classes",
         )
     index.notes += [f"the folder {name} holds no image" for name in _empty(source, layout.files)]
-    beside = source.resolve().parent
-    own = split_word(source.resolve().name)
-    for path in sorted(beside.iterdir()) if own == TRAIN else ():
+    real = source.resolve()
+    readable = split_word(real.name) == TRAIN and os.access(real.parent, os.R_OK)
+    for path in sorted(real.parent.iterdir()) if readable else ():
         word = split_word(path.name)
         option = {VALIDATION: "--validation", TEST: "--test"}.get(word)
         if option and path.is_dir() and getattr(options, word) is None and not given:
