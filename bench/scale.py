@@ -302,7 +302,8 @@ def write_page(times: dict[str, dict[int, float]]) -> None:
     rows = []
     for part, spent in times.items():
         rows.append((f"`scale.{part}`", spelled(spent), f"{exponent(spent):.2f}"))
-    put(PAGE, "scale", markdown(("part", "size: CPU seconds", "exponent"), rows))
+    table = markdown(("part", "size: CPU seconds", "exponent"), rows)
+    put(PAGE, "scale", f"![CPU seconds against size, both logarithmic](scale.svg)\n\n{table}")
     write_text(PICTURE, drawn(times))
 
 
