@@ -243,12 +243,19 @@ def test_count_of_an_onnx_file(tmp_path, model):
 def test_count_of_rows(tmp_path):
     from weighin.network.spec import shipped
 
-    done = weighin(tmp_path, "count", str(shipped("seed")))
-    assert done.stdout.splitlines() == [
-        "1,838,558 MACs, 250,486 parameters",
-        "1,776,949 MACs with its batch norms folded",
-        "1,702,220 MACs of convolutions and linear layers by ptflops",
-    ]
+    for name in (str(shipped("seed")), "seed"):
+        done = weighin(tmp_path, "count", name)
+        assert done.stdout.splitlines() == [
+            "1,838,558 MACs, 250,486 parameters",
+            "1,776,949 MACs with its batch norms folded",
+            "1,702,220 MACs of convolutions and linear layers by ptflops",
+        ]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml", "nowhere.onnx"])
+def test_count_of_nothing(tmp_path, name):
+    done = weighin(tmp_path, "count", name)
+    assert done.returncode == 6 and f"{name} does not exist" in done.stderr
 
 
 def test_the_doctor_says_whether_this_machine_will_reproduce(tmp_path):

@@ -13,7 +13,7 @@ from weighin.network.factorized import Factorization
 from weighin.network.folding import fold_batch_norms
 from weighin.network.mac_check import check_macs
 from weighin.network.macs import count_macs, count_parameters, layer_macs
-from weighin.network.spec import NetworkSpec, Row, read_spec
+from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 EXAMPLE_INPUT = (16, 32, 32)  # channels, rows, columns
 EXAMPLE_ARGUMENTS = {"c": 24, "k": 3, "kernels": (3, 5), "t": 2, "se": 1, "hs": 1, "s": 2}
@@ -73,13 +73,13 @@ def _example(name: str) -> BlockExample:
 
 
 def cost_table(path: Path, classes: int, layers: bool) -> list[str]:
-    """Return the lines that `weighin count` prints of a rows file.
+    """Return the lines that `weighin count` prints of a rows file, or of one that is shipped.
 
     Raises:
         NetworkError: the rows do not make a network.
         HiddenWorkError: as `check_macs`.
     """
-    spec = read_spec(path)
+    spec = read_spec(shipped(str(path)) if shipped(str(path)).exists() else path)
     module = build(spec, classes)
     by_ptflops = check_macs(module, spec.input)
     listed = layer_macs(module, spec.input) if layers else []
