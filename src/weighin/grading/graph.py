@@ -302,7 +302,7 @@ def _complete(model: Any, weights: Collection[str], strict: bool) -> dict[str, S
             kind, sides = values.get(name, (0, None))
             if sides is None or (strict and (kind not in kinds or not sides)):
                 raise refused(node.op_type, node.name or name, "its work cannot be counted")
-            if strict and not 0 < prod(sides[1:]) <= MAX_ELEMENTS:
+            if strict and (min(sides) < 1 or prod(sides[1:]) > MAX_ELEMENTS):
                 raise refused(node.op_type, node.name or name, f"{sides} is empty or too large")
     for name in names:
         sides = values[name][1]
