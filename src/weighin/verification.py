@@ -343,6 +343,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _rebuild(clone: Path, stage: str | None, workers: int | None) -> None:
+    shutil.rmtree(clone / ".weighin", ignore_errors=True)  # what an earlier rebuild kept
     single = ["--single-item", stage] if stage else []
     env = _own_code(clone)
     if workers is not None:

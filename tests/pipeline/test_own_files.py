@@ -83,7 +83,7 @@ def test_a_queued_experiment_runs_its_own_code(project):
     """Though `weighin` is installed from the workspace, or first on PYTHONPATH there."""
     source = project / "src/weighin/search/architecture.py"
     text = source.read_text()
-    start = "def search(packed: Path, out: Path, params: Params, scratch: Path) -> None:\n"
+    start = "def search(packed: Path, out: Path, params: Params, kept: Path) -> None:\n"
     assert text.count(start) == 1
     source.write_text(text.replace(start, f'{start}    say("CHANGED")\n'))
     run(project, *["dvc", "exp", "run", "--queue", "--name", "queued", "-S", "seed=5", "search"])

@@ -16,6 +16,11 @@ from weighin.files import sha256_tree
 from weighin.yaml_files import read_yaml
 
 pytestmark = pytest.mark.pipeline
+KEPT = {
+    "search": ".weighin/evaluations",
+    "train": ".weighin/scratch/train",
+    "finetune": ".weighin/scratch/finetune",
+}
 OUTS = {"search": "work/search", "train": "work/train", "finetune": "work/finetune"}
 
 
@@ -71,6 +76,7 @@ def test_another_seed_gives_another_lock(built, tmp_path):
 def test_a_killed_stage_goes_on_to_the_same_bytes(name, built, tmp_path):
     project = copied(built, tmp_path)
     shutil.rmtree(project / OUTS[name])
+    shutil.rmtree(project / KEPT[name], ignore_errors=True)
     command = [sys.executable, f"stages/{name}.py"]
     killed = subprocess.Popen(
         command,
@@ -85,7 +91,7 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(name, built, tmp_path):
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert first.startswith((f"{name} 1/", f"{name}: epochs 1/"))
-    left = [path for path in (project / ".weighin/scratch" / name).rglob("*") if path.is_file()]
+    left = [path for path in (project / KEPT[name]).rglob("*") if path.is_file()]
     assert left, "nothing was kept for the next run"
     again = run(project, *command)
     assert not again.stderr.startswith(first), "it began again from the start"
