@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from strict_html import read_page
 
-from weighin.files import write_json
+from weighin.files import canonical_json, write_json
 from weighin.params import Params
 
 Write = Callable[..., Path]
@@ -116,7 +116,9 @@ def test_with_no_truth_at_all_the_work_is_still_counted(project: Path, report: W
     Path("data/test_truth.csv").unlink()
     folder = report()
     text = (folder / "metrics.json").read_text(encoding="utf-8")
-    assert text == '{\n  "macs": 204,\n  "parameters": 12\n}\n'
+    size = Path("submission/model.onnx").stat().st_size
+    wanted = {"macs": 204, "parameters": 12, "peak_memory": 780, "size": size}
+    assert text == canonical_json(wanted)
     gone = {"mistakes", "robustness"}
     assert sections(folder) == [name for name in WHOLE if name not in gone]
     said = "No F1 is known: there are neither validation logits nor a truth for the test folder."

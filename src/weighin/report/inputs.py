@@ -17,6 +17,7 @@ from weighin.data.pack import read_table
 from weighin.errors import DataError
 from weighin.grading.f1 import Confusion
 from weighin.grading.labels import compared, read_truth
+from weighin.grading.memory import peak_memory
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import Count, counted
 from weighin.label_csv import read_labels
@@ -162,6 +163,8 @@ class ReportData:
     sheets: tuple[tuple[str, Path], ...]  # (title, contact sheet)
     model: Model
     count: Count
+    size: int  # bytes of the model's file
+    peak_memory: int  # bytes of the activations of one image
     labelled: int  # files that submission.csv labels
     search: StudyRecord | None = None
     tune: StudyRecord | None = None
@@ -213,6 +216,8 @@ def read(inputs: Inputs) -> ReportData:
         sheets=_sheets(inputs.prepare / "pictures", classes),
         model=model,
         count=counted(model, inputs.model),
+        size=inputs.model.stat().st_size,
+        peak_memory=peak_memory(model.graph),
         labelled=len(labels),
         search=_study(inputs.search),
         tune=_study(inputs.tune),

@@ -182,6 +182,8 @@ def _sizes(results: Results) -> Rows:
     return [
         ["MACs an image", f"{count.macs:,}", share],
         ["Parameters", f"{count.parameters:,}", f"input {height} × {width} pixels"],
+        ["Size of the file", f"{results.data.size:,} bytes", ""],
+        ["Memory", f"{results.data.peak_memory:,} bytes", "activations of an image, at their peak"],
     ]
 
 
