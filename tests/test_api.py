@@ -14,6 +14,8 @@ import weighin
 from tests.small_models import CLASSES, COLOURS, make_model
 from weighin.network.spec import shipped
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -77,6 +79,25 @@ def test_grading_and_scoring_agree(tmp_path: Path, model: Path, photos: Path) ->
     assert found.f1 == facts["quality"]["f1"]
     assert found.score == facts["quality"]["score"]["value"]
     assert (found.accuracy, found.macs) == (2 / 3, 204)
+
+
+def test_a_score_of_ones_own_is_run_only_when_told(
+    tmp_path: Path, model: Path, photos: Path
+) -> None:
+    rules = tmp_path / "params.yaml"
+    rules.write_text((ROOT / "params.yaml").read_text().replace("score: waste", "score: s.py"))
+    (tmp_path / "s.py").write_text("def score(contest, metrics): return {'macs': metrics.macs}\n")
+    (tmp_path / "truth.csv").write_text("filename,class\nblue.png,blue\n")
+    given = {"truth": tmp_path / "truth.csv", "contest": rules}
+    with pytest.raises(weighin.WeighinError, match=r"s\.py"):
+        weighin.grade(model, photos, tmp_path / "out", **given)
+    facts = weighin.grade(model, photos, tmp_path / "out", **given, own_score=True)
+    assert facts["quality"]["score"] == {"parts": {"macs": 204}, "value": 204}
+    assert facts["quality"]["contest"]["score"] == "s.py"  # no path of this machine
+    table = tmp_path / "out/submission.csv"
+    with pytest.raises(weighin.WeighinError, match=r"s\.py"):
+        weighin.score(table, tmp_path / "truth.csv", model, rules)
+    assert weighin.score(table, tmp_path / "truth.csv", model, rules, own_score=True).score == 204
 
 
 def test_an_error_of_the_grader_is_an_error_here(tmp_path: Path, model: Path) -> None:

@@ -118,17 +118,19 @@ def grade(
     out: str | Path,
     truth: str | Path | None = None,
     contest: str | Path | None = None,
+    own_score: bool = False,
 ) -> dict[str, Any]:
     """Label a folder as the grader does; write submission.csv and grade.json into `out`.
 
-    Returns what grade.json holds. The work is done in a process with the instruction set pinned, so
-    that the labels are those of every other machine.
+    `contest` and `own_score` are as in `score`. Returns what grade.json holds. The work is done in
+    a process with the instruction set pinned, so that the labels are those of every other machine.
 
     Raises:
         ModelError, HiddenWorkError, DataError, OutputError: nothing has been written.
     """
     options = {"--truth": truth, "--contest": contest}
     given = [part for name, value in options.items() if value for part in (name, value)]
+    given += ["--own-score"] if own_score else []
     command = [sys.executable, "-m", "weighin.grading", model, folder, out, *given]
     done = subprocess.run(
         [str(part) for part in command], env=_environment(), capture_output=True, text=True

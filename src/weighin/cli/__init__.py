@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from weighin.cli import contest, data, model, project, proof, study
+from weighin.cli import contest, data, model, project, study
 from weighin.stage import exit_code, leave
 
 QUICK = {"--help", "-h", "--version"}
@@ -90,8 +90,8 @@ for command in (
     study.scheduler,
     study.worker,
     study.certificates,
-    proof.sign,
-    proof.verify,
+    project.sign,
+    project.verify,
     contest.submit,
     contest.preflight,
     contest.leaderboard,

@@ -175,7 +175,7 @@ def quality(found: Predictions, truth: Truth, count: Count, contest: Contest) ->
         "bootstrap": dataclasses.asdict(risk(table, contest.floor_f1, RESAMPLES, SEED)),
         "per_class": _per_class(table),
         "confusion": {"classes": list(table.classes), "counts": table.counts.tolist()},
-        "contest": dataclasses.asdict(contest),
+        "contest": dataclasses.asdict(dataclasses.replace(contest, score=Path(contest.score).name)),
         "score": dataclasses.asdict(result),
     }
 
