@@ -443,6 +443,17 @@ def absurd_constant(model: Any) -> None: ...
 def whole_number_work(model: Any) -> None: ...
 
 
+@broken(
+    "its scale differs along the tensor",
+    before=[
+        op("QuantizeLinear", "images three", "q", axis=1),
+        op("DequantizeLinear", "q tenth", "x"),
+    ],
+    weights={"three": [0.1, 0.2, 0.3], "tenth": 0.1},
+)
+def products_in_a_quantization(model: Any) -> None: ...
+
+
 @broken("is damaged")
 def damaged_tensor(model: Any) -> None:
     model.graph.initializer[0].raw_data = b"123"
