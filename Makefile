@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev submission test test-area test-all check verify images grade bench
+.PHONY: help setup setup-dev submission show test test-area test-all check verify images grade bench
 
 help: ## list the commands
 	@echo "usage: make COMMAND"
@@ -33,6 +33,10 @@ submission: setup ## set up and rebuild the submission on the data that data.dvc
 	@dvc repro
 	@dvc metrics show
 	@echo "handed in: submission/ (open submission/report.html)"
+
+show: setup ## the experiments side by side: f1, macs, score, and the parameters that differ
+	@dvc exp show --no-pager --only-changed --drop '^(src|stages|data|work|requirements|submission/plots).*' \
+		--drop '^(robustness|test_|f1_|score_|accuracy|parameters|calibration).*'
 
 AREAS := pipeline kills cluster portability demo growth docker rebuild
 EVERYDAY := $(foreach area,$(AREAS),not $(area) and) True

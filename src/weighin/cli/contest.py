@@ -129,7 +129,11 @@ def leaderboard(
 
 @click.group()
 def contest() -> None:
-    """Hand out a contest: rules, smoke images, and bundles for other platforms."""
+    """Hand out a contest: rules, smoke images, and bundles for other platforms.
+
+    \b
+    weighin contest init handout --name "Waste sorting"
+    """
 
 
 @contest.command("init")
