@@ -59,7 +59,7 @@ class PlainLoop:
 def learned_f1(spec: NetworkSpec, photographs: Path, pack: Path, epochs: int, seed: int) -> float:
     """Return macro F1 on the pack's validation split after training on its other images."""
     from weighin.data.pack import read_packed
-    from weighin.grading.f1 import agreement
+    from weighin.grading.f1 import confusion_of_indices
 
     train, held = (read_packed(pack, split, spec.input) for split in ("train", "validation"))
     loop = PlainLoop(spec, photographs, train.names, seed)
@@ -70,7 +70,7 @@ def learned_f1(spec: NetworkSpec, photographs: Path, pack: Path, epochs: int, se
     found = _subset(_folder(photographs, _plain(spec)), photographs, held.names)
     with torch.inference_mode():
         parts = [loop.module(inputs).argmax(1) for inputs, _ in DataLoader(found, BATCH)]
-    return agreement(held.labels, torch.cat(parts).numpy(), held.classes).f1
+    return confusion_of_indices(held.labels, torch.cat(parts).numpy(), held.classes).f1
 
 
 def _folder(photographs: Path, steps: list[Any]) -> ImageFolder:

@@ -259,7 +259,7 @@ def statistics() -> Values:
     """Yield a bootstrap, a calibration, the first asks of each sampler, and a figure."""
     import numpy as np
 
-    from weighin.grading.f1 import agreement
+    from weighin.grading.f1 import confusion_of_indices
     from weighin.grading.risk import bootstrap
     from weighin.report.evaluation import calibrate
     from weighin.report.figures import confusion_matrix
@@ -268,7 +268,7 @@ def statistics() -> Values:
     random = generator("golden", "statistics")
     truth = random.integers(0, 3, 200)
     logits = random.random((200, 3), "f4") * 4 + np.eye(3, dtype=np.float32)[truth]
-    table = agreement(truth, logits.argmax(1), CLASSES)
+    table = confusion_of_indices(truth, logits.argmax(1), CLASSES)
     yield "bootstrap", list(bootstrap(table, 500, 1))
     found = calibrate(ValidationPredictions(CLASSES, ("",) * 200, truth, logits))
     yield "calibration", [found.images, found.confidence, found.accuracy, np.float64(found.error)]

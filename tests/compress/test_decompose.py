@@ -16,7 +16,7 @@ from weighin.compress.probe import Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.files import canonical_json
-from weighin.grading.f1 import Confusion, agreement
+from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices
 from weighin.grading.risk import expected_score
 from weighin.grading.score import Metrics, score
 from weighin.images import normalize
@@ -67,7 +67,7 @@ def test_the_table_tells_what_each_layer_alone_costs(packed, network, tmp_path):
     held = read_packed(packed, "validation", SPEC.input)
     with torch.no_grad():
         logits = alone.module(len(CLASSES))(torch.from_numpy(normalize(held.images)))
-    f1 = agreement(held.labels, logits.argmax(1).numpy(), CLASSES).f1
+    f1 = confusion_of_indices(held.labels, logits.argmax(1).numpy(), CLASSES).f1
     assert row.sensitivity == pytest.approx(probe.confusion().f1 - f1, abs=1e-6)
     assert row.sensitivity > 0
 
@@ -183,7 +183,7 @@ def test_search_takes_the_lowest_score_and_resumes(packed, network, tmp_path):
     context = CompressionContext(packed, network, RECIPE, params, tmp_path)
     for name, counts in memo.items():
         ranks = ranks_from_dict(json.loads(name))
-        found = Confusion(CLASSES, np.array(counts))
+        found = ConfusionMatrix(CLASSES, np.array(counts))
         scores[name] = context.score(replace(network, ranks=ranks), found)
     chosen = read_ranks(tmp_path / "one/ranks.yaml")
     assert scores[canonical_json(ranks_to_dict(chosen))] == min(scores.values())
@@ -258,7 +258,7 @@ def test_the_score_is_the_expected_one(packed, network, tmp_path):
     contest = {"score": "micronet", "floor_f1": 0.6}
     params = make_params(contest=contest)
     context = CompressionContext(packed, network, RECIPE, params, tmp_path)
-    found = Confusion(CLASSES, np.array([[10, 4, 1], [6, 22, 2], [3, 4, 8]]))
+    found = ConfusionMatrix(CLASSES, np.array([[10, 4, 1], [6, 22, 2], [3, 4, 8]]))
     assert 0.6 < found.f1 < 0.67
     needs = cost(SPEC, 3)
     metrics = Metrics(found.f1, found.accuracy, needs.macs, needs.parameters)

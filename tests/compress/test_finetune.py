@@ -21,7 +21,7 @@ from weighin.compress.network_files import read_network, read_ranks, write_netwo
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import NetworkError
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import recount
 from weighin.grading.runtime import Runner
@@ -75,7 +75,7 @@ def test_the_exported_file_is_what_the_files_say(packed, network, small, tmp_pat
         own = exported.module(3)(torch.from_numpy(normalize(held.images))).numpy()
     np.testing.assert_allclose(logits, own, rtol=0, atol=1e-5 * np.abs(own).max())
     assert (logits.argmax(1) == own.argmax(1)).all()
-    found, count = agreement(held.labels, logits.argmax(1), CLASSES), recount(model)
+    found, count = confusion_of_indices(held.labels, logits.argmax(1), CLASSES), recount(model)
     metrics = Metrics(found.f1, found.accuracy, count.macs, count.parameters)
     told = choice["candidates"]["finetuned"]
     contest = make_params(contest={"reference_macs": DEAR}).contest
@@ -97,7 +97,7 @@ def test_a_worse_bid_leaves_the_network_as_it_was_trained(packed, network, tmp_p
     held = read_packed(packed, "validation", SPEC.input)
     logits = np.load(tmp_path / "out/validation_logits.npy")
     assert (
-        agreement(held.labels, logits.argmax(1), CLASSES).f1
+        confusion_of_indices(held.labels, logits.argmax(1), CLASSES).f1
         == (choice["candidates"]["as trained"]["f1"])
     )
 

@@ -20,7 +20,7 @@ from weighin.compress.quantize import quantize, quantized, sensitivity
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import ModelError
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import count_file
 from weighin.grading.runtime import Runner
@@ -92,7 +92,9 @@ def test_logits_are_those_of_the_float_network_nearly(packed, source, tmp_path, 
     got = np.load(tmp_path / "out/validation_logits.npy")
     assert np.array_equal(got, Runner(model).logits(np.asarray(held.images)))
     assert 0 < np.abs(got - own).max() < 0.15 * np.abs(own).max()
-    assert facts["f1_after"] == round(agreement(held.labels, got.argmax(1), CLASSES).f1, 6)
+    assert facts["f1_after"] == round(
+        confusion_of_indices(held.labels, got.argmax(1), CLASSES).f1, 6
+    )
     assert facts["f1_after"] >= facts["f1_before"] - 0.05
     assert (model.classes, model.fallback, model.turn_tall) == (CLASSES, "cup", True)
     assert facts["bytes_after"] == (tmp_path / "model.onnx").stat().st_size

@@ -7,7 +7,7 @@ import pytest
 from made_project import CLASSES, LABEL, TRUTH, make_logits, make_params
 
 from weighin.determinism import generator
-from weighin.grading.f1 import Confusion, agreement, macro_f1
+from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices, macro_f1
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
 from weighin.report.evaluation import (
@@ -30,12 +30,12 @@ def contest(formula: str) -> Contest:
     return Contest(formula, 10**6, 10**6, 10**6, 0.9, 0.5)
 
 
-def larger() -> Confusion:
+def larger() -> ConfusionMatrix:
     """400 images of 3 classes, 70 % of them right."""
     random = generator(7, "a table")
     truth = random.integers(3, size=400)
     wrong = random.integers(3, size=400)
-    return agreement(truth, np.where(random.random(400) < 0.55, truth, wrong), CLASSES)
+    return confusion_of_indices(truth, np.where(random.random(400) < 0.55, truth, wrong), CLASSES)
 
 
 def test_the_table_is_of_the_likeliest_classes() -> None:
@@ -73,11 +73,11 @@ def test_the_interval_of_an_accuracy_is_binomial() -> None:
 
 
 def test_the_risk_is_the_share_of_resamples_under_the_floor() -> None:
-    table = Confusion(("a", "b"), np.array([[50, 0], [0, 50]]))
+    table = ConfusionMatrix(("a", "b"), np.array([[50, 0], [0, 50]]))
     found = evaluate(table, 1000, 1, CONTEST, 1000)
     assert (found.risk.low, found.risk.high, found.risk.under_floor) == (1.0, 1.0, 0.0)
     assert found.score_low == found.score.value == found.score_high
-    wrong = Confusion(("a", "b"), np.array([[0, 50], [50, 0]]))
+    wrong = ConfusionMatrix(("a", "b"), np.array([[0, 50], [50, 0]]))
     found = evaluate(wrong, 1000, 1, CONTEST, 1000)
     assert (found.table.f1, found.risk.under_floor) == (0.0, 1.0)
 
@@ -85,7 +85,7 @@ def test_the_risk_is_the_share_of_resamples_under_the_floor() -> None:
 def test_the_score_interval_holds_the_jump_at_the_floor() -> None:
     """An F1 of 0.51, over a third of whose resamples are under 0.5."""
     counts = np.array([[51, 49], [49, 51]])
-    found = evaluate(Confusion(("a", "b"), counts), 0, 1, CONTEST, 10_000)
+    found = evaluate(ConfusionMatrix(("a", "b"), counts), 0, 1, CONTEST, 10_000)
     assert found.score.value == pytest.approx(1 - 0.51 / 0.83656)
     assert 0.3 < found.risk.under_floor < 0.5
     assert found.score_high == 1.0
@@ -129,11 +129,11 @@ def test_the_surest_mistakes_come_first_and_ties_by_name() -> None:
 
 def test_the_weakest_classes_and_the_most_confused_pairs() -> None:
     counts = np.array([[5, 3, 0, 0], [0, 9, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
-    table = Confusion(("a", "b", "c", "none"), counts)
+    table = ConfusionMatrix(("a", "b", "c", "none"), counts)
     assert [row.name for row in weakest_first(table)] == ["c", "a", "b"]  # 2/3, 10/14, 18/21
     assert confused_pairs(table, 5) == [("a", "b", 3, 3 / 8), ("c", "a", 1, 1 / 2)]
     assert confused_pairs(table, 1) == [("a", "b", 3, 3 / 8)]
-    assert confused_pairs(Confusion(("a", "b"), np.diag([1, 2])), 5) == []
+    assert confused_pairs(ConfusionMatrix(("a", "b"), np.diag([1, 2])), 5) == []
 
 
 def test_the_made_answers_are_what_the_tests_say_they_are() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_project import CLASSES, make_params
 
-from weighin.grading.f1 import Confusion
+from weighin.grading.f1 import ConfusionMatrix
 from weighin.report import figures
 from weighin.report.evaluation import BINS, Calibration
 from weighin.report.figures import MOST_CLASSES, confusion_matrix, most_confused, tradeoff
@@ -129,14 +129,14 @@ def test_a_large_confusion_shows_the_classes_in_the_most_mistakes() -> None:
     counts = np.eye(size, dtype=np.int64) * 5
     for k in range(10, size):
         counts[k, (k + 1 - 10) % MOST_CLASSES + 10] += 1
-    table = Confusion(tuple(f"class {k:02d}" for k in range(size)), counts)
+    table = ConfusionMatrix(tuple(f"class {k:02d}" for k in range(size)), counts)
     assert most_confused(table) == list(range(10, size))
     shown = {text for text in texts(confusion_matrix(table)) if text.startswith("class")}
     assert shown == {f"class {k:02d}" for k in range(10, size)}
 
 
 def test_every_count_is_in_its_matrix() -> None:
-    table = Confusion(("a", "b"), np.array([[7, 1], [0, 12]]))
+    table = ConfusionMatrix(("a", "b"), np.array([[7, 1], [0, 12]]))
     shown = [text for text in texts(confusion_matrix(table)) if text.isdigit()]
     assert shown == ["7", "1", "12"]
 

@@ -12,7 +12,7 @@ from small_job import CLASSES, LOSS, RECIPE, make_job
 from torch import nn
 
 from weighin.data.pack import read_packed
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.network.build import build
 from weighin.training import checkpoint
 from weighin.training.process_group import ProcessGroup
@@ -47,7 +47,7 @@ def test_history_and_logits_are_those_of_the_weights(packed: Path) -> None:
     held = read_packed(packed, "validation", job.spec.input)
     logits = predict_logits(module, held.images)
     np.testing.assert_allclose(logits, result.logits, rtol=1e-4, atol=1e-5)
-    measured = agreement(held.labels, result.logits.argmax(1), held.classes)
+    measured = confusion_of_indices(held.labels, result.logits.argmax(1), held.classes)
     assert result.history[-1]["f1"] == round(measured.f1, 6)
     assert result.history[-1]["accuracy"] == round(measured.accuracy, 6)
 

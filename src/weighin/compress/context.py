@@ -7,7 +7,7 @@ from typing import Any
 
 from weighin.compress.network_files import check_finite
 from weighin.files import read_json
-from weighin.grading.f1 import Confusion
+from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.risk import expected_score
 from weighin.network.cost import cost
 from weighin.network.spec import read_spec
@@ -36,7 +36,7 @@ class CompressionContext:
         """The number of classes."""
         return len(read_json(self.packed / "classes.json"))
 
-    def score(self, network: Trained, found: Confusion) -> float:
+    def score(self, network: Trained, found: ConfusionMatrix) -> float:
         """Return the expected score of a network that labels so, exported; lower is better.
 
         Raises:

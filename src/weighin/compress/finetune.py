@@ -17,7 +17,7 @@ from weighin.compress.factorize import follow_ranks
 from weighin.compress.network_files import check_finite, write_network
 from weighin.data.pack import Packed, read_packed
 from weighin.files import write_bytes, write_json, write_npy
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import counted
 from weighin.grading.risk import expected_score
@@ -117,7 +117,10 @@ def export(context: CompressionContext, network: Trained, path: Path) -> Exporte
     export_onnx(network.module(len(held.classes)), network.spec.input, path, metadata)
     model = open_model(path)
     logits = Runner(model).logits(np.asarray(held.images))
-    found, count = agreement(held.labels, logits.argmax(1), held.classes), counted(model, path)
+    found, count = (
+        confusion_of_indices(held.labels, logits.argmax(1), held.classes),
+        counted(model, path),
+    )
     metrics = Metrics(found.f1, found.accuracy, count.macs, count.parameters)
     contest, seed = context.params.contest, context.params.seed
     expected = expected_score(contest, found, count.macs, count.parameters, seed).expected

@@ -20,7 +20,7 @@ from weighin.compress.network_files import RETRAIN
 from weighin.data.pack import read_packed
 from weighin.determinism import generator
 from weighin.errors import NetworkError
-from weighin.grading.f1 import Confusion, agreement
+from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices
 from weighin.images import normalize
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Logits, predict_logits
@@ -81,11 +81,13 @@ class Probe:
                 x = row(x)
         return _log_softmax(x.numpy())
 
-    def confusion(self, changes: Mapping[str, Array] | None = None) -> Confusion:
+    def confusion(self, changes: Mapping[str, Array] | None = None) -> ConfusionMatrix:
         """Return how the validation images are labelled."""
         with self._changed(changes or {}):
             logits = predict_logits(self.module, self.validation.images, ProcessGroup())
-        return agreement(self.validation.labels, logits.argmax(1), self.validation.classes)
+        return confusion_of_indices(
+            self.validation.labels, logits.argmax(1), self.validation.classes
+        )
 
     @contextmanager
     def _changed(self, changes: Mapping[str, Array]) -> Iterator[None]:

@@ -28,7 +28,7 @@ from weighin.compress.context import CompressionContext
 from weighin.compress.probe import Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.network.blocks import BLOCKS, Chain
 from weighin.network.build import build, structure
 from weighin.network.cost import folded_macs
@@ -110,7 +110,7 @@ def _recovered(context: CompressionContext, network: Trained, name: str) -> tupl
     lesson = recipe.loss.distillation or LESSON
     result = context.train_on(network, name, RATE * recipe.lr, lesson, epochs=epochs)
     held = read_packed(context.packed, "validation", network.spec.input)
-    found = agreement(held.labels, result.logits.argmax(1), held.classes)
+    found = confusion_of_indices(held.labels, result.logits.argmax(1), held.classes)
     trained = Trained(network.spec, result.weights)
     return trained, context.score(trained, found)
 

@@ -29,7 +29,7 @@ from weighin.data.pack import read_packed
 from weighin.determinism import generator
 from weighin.errors import ModelError
 from weighin.files import write_bytes, write_json, write_npy
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.runtime import Logits, Runner, run, session
 from weighin.images import Pixels, normalize
@@ -75,7 +75,7 @@ def quantize(packed: Path, source: Path, params: Params, out: Path, model_path: 
     proto, sample = onnx.load_model_from_string(data), _sample(packed, model.size, params)
     held = read_packed(packed, "validation", model.size)
     truth, images = held.labels, np.asarray(held.images)
-    before = agreement(truth, Runner(model).logits(images).argmax(1), held.classes).f1
+    before = confusion_of_indices(truth, Runner(model).logits(images).argmax(1), held.classes).f1
     layers = sensitivity(proto, sample, knobs)
     ranked = sorted(layers, key=lambda layer: -layer.divergence)
     for count in range(len(ranked) + 1):
@@ -83,7 +83,7 @@ def quantize(packed: Path, source: Path, params: Params, out: Path, model_path: 
         made = quantized(proto, sample, knobs, kept)
         write_bytes(model_path, made)
         logits = Runner(open_model(model_path)).logits(images)
-        after = agreement(truth, logits.argmax(1), held.classes).f1
+        after = confusion_of_indices(truth, logits.argmax(1), held.classes).f1
         if before - after <= knobs.max_loss:
             break
     say(

@@ -20,7 +20,7 @@ from weighin.compress.evbmf import by_evbmf
 from weighin.compress.probe import Probe
 from weighin.determinism import generator
 from weighin.files import JsonCache, canonical_json
-from weighin.grading.f1 import Confusion
+from weighin.grading.f1 import ConfusionMatrix
 from weighin.network.cost import folded_macs
 from weighin.network.factorized import Factorization, ranks_to_dict
 from weighin.progress import Progress, say
@@ -147,7 +147,7 @@ def search(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
                 {layer.path: layer.approximation(ranks[layer.path]) for layer in changed}
             ).counts.tolist(),
         )
-        found = Confusion(probe.validation.classes, np.array(counts))
+        found = ConfusionMatrix(probe.validation.classes, np.array(counts))
         return context.score(replace(probe.network, ranks=ranks), found)
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

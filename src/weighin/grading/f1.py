@@ -29,7 +29,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ConfusionMatrix:
     """How often class i (row, true) was labelled j (column): `counts` is (K, K)."""
 
     classes: tuple[str, ...]
@@ -58,18 +58,20 @@ class Confusion:
         ]
 
 
-def confusion(truth: Sequence[str], predicted: Sequence[str]) -> Confusion:
+def confusion(truth: Sequence[str], predicted: Sequence[str]) -> ConfusionMatrix:
     """Return the confusion of two label lists of length N, its classes in sorted order."""
     classes = tuple(sorted({*truth, *predicted}))
     index = {name: k for k, name in enumerate(classes)}
     true = np.array([index[name] for name in truth], dtype=np.int64)
     pred = np.array([index[name] for name in predicted], dtype=np.int64)
-    return Confusion(classes, _counted(true, pred, len(classes)))
+    return ConfusionMatrix(classes, _counted(true, pred, len(classes)))
 
 
-def agreement(truth: Counts, predicted: Counts, classes: Sequence[str]) -> Confusion:
+def confusion_of_indices(
+    truth: Counts, predicted: Counts, classes: Sequence[str]
+) -> ConfusionMatrix:
     """Return the confusion of two arrays (N,) of indices into `classes`."""
-    return Confusion(tuple(classes), _counted(truth, predicted, len(classes)))
+    return ConfusionMatrix(tuple(classes), _counted(truth, predicted, len(classes)))
 
 
 def class_f1(counts: Counts) -> Floats:

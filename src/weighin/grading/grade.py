@@ -16,7 +16,7 @@ from weighin.errors import OutputError, ParamsError
 from weighin.file_names import printable
 from weighin.files import canonical_json, csv_text, replacing, sha256, sweep
 from weighin.grading.contract import Contract
-from weighin.grading.f1 import Confusion
+from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.folder import list_files
 from weighin.grading.labels import HEADER, Truth, compared, read_truth
 from weighin.grading.limits import UNLIMITED, Limits
@@ -180,7 +180,7 @@ def quality(found: Predictions, truth: Truth, count: Count, contest: Contest) ->
     }
 
 
-def _per_class(table: Confusion) -> dict[str, Any]:
+def _per_class(table: ConfusionMatrix) -> dict[str, Any]:
     rows = [dataclasses.asdict(row) for row in table.rows()]
     return {row.pop("name"): row for row in rows}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from weighin.errors import DataError
 from weighin.file_names import fold, match
-from weighin.grading.f1 import Confusion, confusion
+from weighin.grading.f1 import ConfusionMatrix, confusion
 from weighin.label_csv import Labels, read_labels
 
 HEADER = ("filename", "class")
@@ -66,7 +66,7 @@ def read_truth(
     return Truth({matches.found[name]: words[label] for name, label in labels.items()}, notes)
 
 
-def compared(labels: Mapping[str, str], truth: Truth) -> Confusion:
+def compared(labels: Mapping[str, str], truth: Truth) -> ConfusionMatrix:
     """Return the confusion of {file name: class} with the truth, over the files of the truth."""
     return confusion(list(truth.labels.values()), [labels[name] for name in truth.labels])
 

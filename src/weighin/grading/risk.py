@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weighin.determinism import generator
-from weighin.grading.f1 import Confusion, Counts, Floats, f1_of
+from weighin.grading.f1 import ConfusionMatrix, Counts, Floats, f1_of
 from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
 
@@ -29,7 +29,7 @@ class Risk:
     resamples: int
 
 
-def risk(found: Confusion, floor: float, resamples: int, seed: int) -> Risk:
+def risk(found: ConfusionMatrix, floor: float, resamples: int, seed: int) -> Risk:
     """Return the bootstrap interval (2.5 % to 97.5 %) and the share of resamples under `floor`."""
     return risk_of(bootstrap_f1(found, resamples, seed), floor)
 
@@ -56,7 +56,7 @@ class ExpectedScore:
 
 def expected_score(
     contest: Contest,
-    found: Confusion,
+    found: ConfusionMatrix,
     macs: int,
     parameters: int,
     seed: int,
@@ -124,12 +124,12 @@ def _scores(
     return [score(contest, Metrics(f1, acc, macs, parameters)).value for f1, acc in pairs]
 
 
-def bootstrap_f1(found: Confusion, resamples: int, seed: int) -> Floats:
+def bootstrap_f1(found: ConfusionMatrix, resamples: int, seed: int) -> Floats:
     """Return the macro F1 of `resamples` bootstrap samples, by the convention of f1.py."""
     return bootstrap(found, resamples, seed)[0]
 
 
-def bootstrap(found: Confusion, resamples: int, seed: int) -> tuple[Floats, Floats]:
+def bootstrap(found: ConfusionMatrix, resamples: int, seed: int) -> tuple[Floats, Floats]:
     """Return the macro F1 and the accuracy of each of `resamples` bootstrap samples."""
     true, label = np.nonzero(found.counts)
     cells = found.counts[true, label]

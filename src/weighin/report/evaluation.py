@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weighin.determinism import generator
-from weighin.grading.f1 import ClassRow, Confusion, agreement
+from weighin.grading.f1 import ClassRow, ConfusionMatrix, confusion_of_indices
 from weighin.grading.grade import SEED
 from weighin.grading.risk import Risk, bootstrap_f1, risk_of
 from weighin.grading.score import Metrics, Score, score
@@ -39,7 +39,7 @@ DIGITS = 6  # of a number in metrics.json
 class Evaluation:
     """A model's figures on one split."""
 
-    table: Confusion
+    table: ConfusionMatrix
     risk: Risk
     score: Score
     score_low: float
@@ -92,7 +92,7 @@ def evaluate_splits(data: ReportData, params: Params) -> dict[str, Evaluation]:
 
 
 def evaluate(
-    table: Confusion, macs: int, parameters: int, contest: Contest, resamples: int
+    table: ConfusionMatrix, macs: int, parameters: int, contest: Contest, resamples: int
 ) -> Evaluation:
     """Return the figures of a confusion table; the interval is the bootstrap's 2.5 % to 97.5 %.
 
@@ -112,10 +112,10 @@ def evaluate(
     return Evaluation(table, spread, found, float(low), float(high))
 
 
-def tabulate(predictions: ValidationPredictions) -> Confusion:
+def tabulate(predictions: ValidationPredictions) -> ConfusionMatrix:
     """Return the confusion of the truth and the likeliest classes."""
     labels = predictions.logits.argmax(axis=1)
-    return agreement(predictions.truth, labels, predictions.classes)
+    return confusion_of_indices(predictions.truth, labels, predictions.classes)
 
 
 def confidences(logits: npt.NDArray[np.float32]) -> Floats:
@@ -154,13 +154,13 @@ def worst_mistakes(predictions: ValidationPredictions, many: int) -> list[Mistak
     ]
 
 
-def weakest_first(table: Confusion) -> list[ClassRow]:
+def weakest_first(table: ConfusionMatrix) -> list[ClassRow]:
     """Return the classes that occur in order of their F1, ties in name order."""
     occurring = (row for row in table.rows() if row.f1 == row.f1)
     return sorted(occurring, key=lambda row: (row.f1, row.name))
 
 
-def confused_pairs(table: Confusion, many: int) -> list[tuple[str, str, int, float]]:
+def confused_pairs(table: ConfusionMatrix, many: int) -> list[tuple[str, str, int, float]]:
     """Return the `many` commonest mistakes: true class, label, images, share of the true class."""
     wrong = table.counts * (1 - np.eye(len(table.classes), dtype=np.int64))
     worst = np.argsort(-wrong, axis=None, kind="stable")[:many]

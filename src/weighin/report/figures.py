@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from weighin.grading.f1 import Confusion
+from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
 from weighin.report.evaluation import BINS, Calibration, Floats, Results
@@ -94,12 +94,12 @@ def draw(results: Results) -> dict[str, Chart]:
     return charts
 
 
-def _confusion_chart(split: str, table: Confusion) -> Chart:
+def _confusion_chart(split: str, table: ConfusionMatrix) -> Chart:
     fewer = len(most_confused(table)) < len(table.classes)
     part = " of the classes that are in the most mistakes" if fewer else ""
     return Chart(
         confusion_matrix(table, f"confusion-{split}"),
-        f"Confusion{part} on the {split} split: a row's images are of one true class.",
+        f"ConfusionMatrix{part} on the {split} split: a row's images are of one true class.",
         f"{int(table.counts.trace()):,} of {int(table.counts.sum()):,} images lie on the diagonal.",
     )
 
@@ -198,7 +198,7 @@ def reliability(found: Calibration) -> str:
         return saved(figure)
 
 
-def confusion_matrix(table: Confusion, identity: str = "confusion") -> str:
+def confusion_matrix(table: ConfusionMatrix, identity: str = "confusion") -> str:
     """Return an SVG of the counts (K, K): rows are true classes, columns labels.
 
     A cell's color says which share of the true class it holds.
@@ -234,7 +234,7 @@ def _cell(axes: Axes, x: int, y: int, count: int, share: float) -> None:
         axes.text(x, y, str(count), ha="center", va="center", color=ink, fontsize=8)
 
 
-def most_confused(table: Confusion) -> list[int]:
+def most_confused(table: ConfusionMatrix) -> list[int]:
     """Return the classes shown, in their order: all, or the 30 in the most mistakes."""
     wrong = table.counts.copy()
     np.fill_diagonal(wrong, 0)

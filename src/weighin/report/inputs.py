@@ -15,7 +15,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from weighin.data.pack import read_table
 from weighin.errors import DataError
-from weighin.grading.f1 import Confusion
+from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.labels import compared, read_truth
 from weighin.grading.memory import peak_memory
 from weighin.grading.model import Model, open_model
@@ -175,7 +175,7 @@ class ReportData:
     histories: dict[str, tuple[Epoch, ...]] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     validation: ValidationPredictions | None = None
-    test: Confusion | None = None
+    test: ConfusionMatrix | None = None
 
 
 CLASSES = TypeAdapter(tuple[str, ...])
@@ -311,7 +311,9 @@ def _validation(
         ) from None
 
 
-def _test(inputs: Inputs, classes: tuple[str, ...], labels: dict[str, str]) -> Confusion | None:
+def _test(
+    inputs: Inputs, classes: tuple[str, ...], labels: dict[str, str]
+) -> ConfusionMatrix | None:
     if not inputs.truth.exists():
         return None
     fix = "run `dvc repro infer`, or fix the truth; filenames are paths below data/test"

@@ -16,7 +16,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from weighin.grading.f1 import Confusion
+from weighin.grading.f1 import ConfusionMatrix
 from weighin.report.evaluation import BINS, DIGITS, Calibration, Results
 
 
@@ -62,13 +62,13 @@ def _frame(rows: Iterable[object]) -> pd.DataFrame:
     return pd.DataFrame([asdict(row) for row in rows], dtype=object)  # type: ignore[call-overload]
 
 
-def _by_class(table: Confusion) -> pd.DataFrame:
+def _by_class(table: ConfusionMatrix) -> pd.DataFrame:
     """Return the classes that occur."""
     rows = _frame(table.rows()).rename(columns={"name": "class"})
     return _rounded(rows[["class", "images", "precision", "recall", "f1"]].dropna())
 
 
-def _confusion(table: Confusion) -> pd.DataFrame:
+def _confusion(table: ConfusionMatrix) -> pd.DataFrame:
     """Return a row an image: DVC's confusion template counts rows."""
     cells = np.repeat(np.arange(table.counts.size), table.counts.ravel())
     true, predicted = np.divmod(cells, len(table.classes))

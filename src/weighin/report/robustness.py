@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 
 from weighin.data.pack import Packed, read_packed
 from weighin.determinism import generator
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.grade import SEED
 from weighin.grading.model import Model
 from weighin.grading.runtime import Runner
@@ -70,7 +70,7 @@ def _f1(
         for part in (rows[start : start + size].tolist() for start in range(0, len(rows), size))
     ]
     predicted = np.concatenate(labels).argmax(axis=1)
-    return agreement(packed.labels[rows], predicted, packed.classes).f1
+    return confusion_of_indices(packed.labels[rows], predicted, packed.classes).f1
 
 
 def blur(image: Pixels, row: int) -> Pixels:

@@ -8,7 +8,7 @@ import numpy as np
 from weighin.data.pack import read_packed
 from weighin.determinism import pinned
 from weighin.errors import WorkerError
-from weighin.grading.f1 import Confusion, agreement
+from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit
 from weighin.training.weights import weights_hash
@@ -47,9 +47,9 @@ class Measured:
     labels: tuple[int, ...]
 
     @property
-    def confusion(self) -> Confusion:
+    def confusion(self) -> ConfusionMatrix:
         """How often each class got each label."""
-        return agreement(np.array(self.truth), np.array(self.labels), self.classes)
+        return confusion_of_indices(np.array(self.truth), np.array(self.labels), self.classes)
 
     @classmethod
     def from_dict(cls, values: Any) -> "Measured":

@@ -8,7 +8,7 @@ from pathlib import Path
 from weighin.data.pack import read_packed
 from weighin.errors import ParamsError
 from weighin.files import read_json, sweep, write_bytes, write_json
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.risk import risk
 from weighin.network.spec import NetworkSpec
 from weighin.parallel import worker_count
@@ -81,7 +81,7 @@ def _with_intervals(result: TrainingResult, job: Job, params: Params) -> list[Ep
     held = read_packed(job.packed, "validation", job.spec.input)
     if not result.history or not len(held.labels):
         return result.history
-    found = agreement(held.labels, result.logits.argmax(1), held.classes)
+    found = confusion_of_indices(held.labels, result.logits.argmax(1), held.classes)
     odds = risk(found, params.contest.floor_f1, params.report.bootstrap, params.seed)
     facts = {"f1_low": odds.low, "f1_high": odds.high, "under_floor": odds.under_floor}
     rounded = {name: round(value, 6) for name, value in facts.items()}

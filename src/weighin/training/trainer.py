@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from weighin.data.pack import packed_sizes, read_packed
-from weighin.grading.f1 import agreement
+from weighin.grading.f1 import confusion_of_indices
 from weighin.images import Size, normalize
 from weighin.network.build import build, initialize
 from weighin.network.factorized import Factorization
@@ -210,7 +210,7 @@ class Trainer:
         if not len(self.validation.labels):
             return {}
         predicted = self.logits().argmax(1)
-        found = agreement(self.validation.labels, predicted, self.validation.classes)
+        found = confusion_of_indices(self.validation.labels, predicted, self.validation.classes)
         return {"f1": round(found.f1, 6), "accuracy": round(found.accuracy, 6)}
 
     def is_finite(self) -> bool:
