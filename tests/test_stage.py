@@ -109,6 +109,20 @@ def test_a_stage_runs_the_code_under_the_working_folder(project):
     assert done.stdout.split()[0] == str(ROOT / "src/weighin/__init__.py")
 
 
+def test_a_stage_that_cannot_run_the_projects_own_code_says_so(project):
+    shutil.copytree(ROOT / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (project / "stages").mkdir()
+    (project / "stages/toy.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\n"
+        "from weighin.stage import main\nmain(lambda stage: print('worked'))\n"
+    )
+    command = [sys.executable, "-E", "stages/toy.py"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"does not import weighin from {project / 'src'}" in done.stderr
+    assert "without the options -E" in done.stderr
+
+
 def test_a_machine_of_another_kind_stops_before_any_work(project):
     (project / "stages").mkdir()
     (project / "stages/toy.py").write_text(

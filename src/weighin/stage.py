@@ -56,11 +56,11 @@ def main(body: Callable[[Stage], None], pinned: bool = True) -> None:
     its own, and that code is what it records.
     """
     name = Path(sys.argv[0]).stem
+    leave(exit_code(lambda: _start(name, body, pinned)))
+
+
+def _start(name: str, body: Callable[[Stage], None], pinned: bool) -> None:
     restart_with((PINS if pinned else {}) | _own_source())
-    leave(exit_code(lambda: _portably(name, body)))
-
-
-def _portably(name: str, body: Callable[[Stage], None]) -> None:
     from weighin.machine import require_portable
 
     require_portable()
@@ -74,9 +74,8 @@ def _own_source() -> dict[str, str]:
         return {}
     others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
     if others[:1] == [str(own)]:
-        print(f"error: Python does not import weighin from {own}", file=sys.stderr)
-        print("  to fix: start Python without -E, -I and -P", file=sys.stderr)
-        sys.exit(DataError.exit_code)
+        fix = "start Python without the options -E and -I"
+        raise WeighinError(f"Python does not import weighin from {own}", fix)
     return {"PYTHONPATH": os.pathsep.join([str(own), *others])}
 
 
