@@ -8,23 +8,39 @@ import pytest
 
 from tests.pipeline.project import copied, run
 from tests.portability.emulated import CPUS, emulated, environment
+from weighin.determinism import PINS
 from weighin.golden import RECORD, recorded
 from weighin.yaml_files import read_yaml
 
 pytestmark = [pytest.mark.portability, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("cpu", CPUS)
-def test_golden_values(tmp_path: Path, cpu: str) -> None:
-    folder = emulated(tmp_path / "emulated", cpu)
+def computed(folder: Path, code: str, unpinned: bool = False) -> dict[str, str]:
+    """Return the golden values that `code` prints there."""
+    env = environment(folder, RECORD.parents[1])
+    if unpinned:
+        env = {name: value for name, value in env.items() if name not in PINS}
+        env["OMP_NUM_THREADS"] = "1"
     done = subprocess.run(
-        ["python", "-m", "weighin.golden"],
-        env=environment(folder, RECORD.parents[1]),
+        ["python", "-c", f"import json, weighin.golden as g; print(json.dumps({code}))"],
+        env=env,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(done.stdout) == recorded()
+    values: dict[str, str] = json.loads(done.stdout)
+    return values
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_golden_values(tmp_path: Path, cpu: str) -> None:
+    assert computed(emulated(tmp_path / "emulated", cpu), "g.computed()") == recorded()
+
+
+def test_without_the_pins_they_differ(tmp_path: Path) -> None:
+    older = emulated(tmp_path / "emulated", "Nehalem")  # every library has code for it too
+    found = computed(older, "g.computed([g.training])", unpinned=True)
+    assert any(recorded()[name] != value for name, value in found.items())
 
 
 def test_what_an_emulated_process_starts_is_emulated(tmp_path: Path) -> None:
