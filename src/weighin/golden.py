@@ -138,16 +138,23 @@ def files() -> Values:
 
 
 def networks() -> Values:
-    """Yield ONNX files and their logits."""
+    """Yield ONNX files and their logits; one of them in whole numbers of 8 bits too."""
+    import onnx
+
+    from weighin.compress.quantize import quantized
     from weighin.grading.model import open_model
     from weighin.grading.runtime import Runner
+    from weighin.params import Quantize
 
-    for name, data in onnx_files().items():
+    pictures, files = _pictures("logits", 8, SIZE), onnx_files()
+    proto = onnx.load_model_from_string(files["seed"])
+    files["quantized"] = quantized(proto, pictures, Quantize(True, "minmax", 99.9, 8, 0.0))
+    for name, data in files.items():
         yield f"{name}.onnx", data
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             path.write_bytes(data)
-            yield f"logits of {name}", Runner(open_model(path)).logits(_pictures("logits", 8, SIZE))
+            yield f"logits of {name}", Runner(open_model(path)).logits(pictures)
 
 
 def training() -> Values:
