@@ -34,9 +34,9 @@ submission: setup ## set up and rebuild the submission on the data that data.dvc
 	@dvc metrics show
 	@echo "handed in: submission/ (open submission/report.html)"
 
-show: setup ## the experiments side by side: f1, macs, score, and the parameters that differ
-	@dvc exp show --no-pager --only-changed --drop '^(src|stages|data|work|requirements|submission/plots).*' \
-		--drop '^(robustness|test_|f1_|score_|accuracy|parameters|calibration).*'
+show: setup ## experiments side by side: F1, MACs, score, and the parameters that differ
+	@dvc exp show --only-changed --no-pager --precision 4 --keep '(^|:)(f1|macs|score|test_score)$$' \
+		--drop '^(data|work|src|stages|submission|requirements|Created|State|Executor|.*(low|high|calib|robust|accuracy|under_floor|parameters))'
 
 AREAS := pipeline kills cluster portability demo growth docker rebuild
 EVERYDAY := $(foreach area,$(AREAS),not $(area) and) True
