@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -488,3 +489,16 @@ def test_hidden_work_is_refused_and_the_ceiling_is_said(build: Build) -> None:
     for before in ([window], [*chain, op("Identity", "e9", "x")]):
         with pytest.raises(HiddenWorkError, match=r"at most 0\.5 for each MAC"):
             recount(open_model(build(before=before)))
+
+
+def test_chance_is_refused_in_a_batch_of_one_too(build: Build) -> None:
+    parts = MIXING["dropout in training"]
+    with pytest.raises(ModelError, match="training mode"):
+        open_model(build(lambda model: set_batch(model, 1), **parts))
+
+
+def test_names_that_the_grader_might_use(build: Build) -> None:
+    names = ["images", *(f"{i} ".ljust(i + 1, "#") for i in range(2, 9)), "x"]
+    steps = [helper.make_node("Identity", [a], [b]) for a, b in pairwise(names)]
+    model = open_model(build(before=steps))
+    Runner(model).check(np.zeros((1, 8, 8, 3), np.uint8))

@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run the Python file that the contest's `score` names, if it names one",
     )
     parser.add_argument(
-        "--seconds", type=float, help="time that it may take (default: 60, and 0.5 an image)"
+        "--seconds", type=float, help="time that it may take (default: 30, and 0.5 an image)"
     )
     parser.add_argument("--memory", type=int, default=4096, help="MB that it may take (4096)")
     parser.add_argument("--strict", action="store_true", help="fail on an unreadable image")

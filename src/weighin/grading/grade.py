@@ -33,6 +33,7 @@ from weighin.yaml_files import read_yaml
 SUBMISSION, GRADE, PROBE = "submission.csv", "grade.json", ".grading"
 RESAMPLES = 10_000
 FASTEST = 1e11  # operations a second of one core: no processor of today does as many
+FASTEST_WRITES = 1e10  # numbers a second of one core, as much beyond any memory
 CHECKS = 4  # batches that are run before the first: runtime.py
 SEED = 0  # of the bootstrap: the same for everyone who grades
 
@@ -91,9 +92,11 @@ def check_limits(model: Model, count: Count, images: int, limits: Limits) -> Non
     batch = model.graph.batch
     rows = (-(-images // batch) + CHECKS) * batch
     operations = (count.macs + count.unpriced) * rows
-    least = operations / (FASTEST * cores())
+    written = sum(node.elements for node in model.graph.nodes) * rows
+    least = (operations / FASTEST + written / FASTEST_WRITES) / cores()
     if least > limits.seconds:
-        raise limits.out_of_time(f"{operations:,} operations take at least {least:,.0f} s, more")
+        work = f"{operations:,} operations, and {written:,} numbers to write,"
+        raise limits.out_of_time(f"{work} take at least {least:,.0f} s, more")
     values = max(prod(node.data) + sum(map(prod, node.outputs)) for node in model.graph.nodes)
     size = 4 * (values + count.parameters)
     if size > limits.memory:

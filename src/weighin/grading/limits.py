@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from weighin.errors import MemoryLimitError, ModelError, TimeLimitError, WeighinError
 
-SECONDS, SECONDS_AN_IMAGE = 60.0, 0.5
+SECONDS, SECONDS_AN_IMAGE = 30.0, 0.5
 PR_SET_PDEATHSIG = 1
 FIX = "hand in a smaller model, or raise the limit with"
 

@@ -126,11 +126,11 @@ class Runner:
         probe = onnx.ModelProto()
         probe.CopyFrom(self._graph.proto)
         names = [n for node in probe.graph.node for n in node.output if n in self._graph.shapes]
-        taken = {*self._graph.shapes}
+        stored = (tensor.name for tensor in probe.graph.initializer)
+        longest = max(map(len, (*self._graph.shapes, *stored)))
         del probe.graph.output[:]
         for i, name in enumerate(names):
-            shape = f"shape {i}"
-            assert shape not in taken
+            shape = f"{i} ".ljust(longest + 1, "#")  # no name of the file
             probe.graph.node.add(op_type="Shape", input=[name], output=[shape])
             probe.graph.output.add(name=shape)
         found = run(session(probe, optimized=False), self._feeds(self._padded(pixels)))
