@@ -62,7 +62,7 @@ def preflight(
 @click.option("--contest", type=EXISTING, help="A params.yaml with the rules.")
 @click.option("--container", help="Grade in containers of this image, such as weighin-grader.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--seconds", type=float, help="Of one submission; 60, and 0.5 an image by default.")
+@click.option("--seconds", type=float, help="Of one submission; 30, and 0.5 an image by default.")
 @click.option("--memory", type=int, default=4096, show_default=True, help="MB of one submission.")
 @click.option("--public-share", type=click.FloatRange(0, 1), default=0.5, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the parts and the resamples.")
