@@ -48,7 +48,7 @@ test: setup-dev ## set up and pass the tests
 
 test-area: setup-dev ## the tests of one area: make test-area AREA=pipeline
 	@[ -n "$(filter $(AREA),$(AREAS))" ] || { echo "error: AREA must be one of $(AREAS)"; exit 2; }
-	$(PYTEST) $(if $(filter $(AREA),pipeline),-n 2 )-m "$(AREA) and not serial" || [ $$? = 5 ]
+	$(PYTEST) $(if $(filter $(AREA),pipeline portability),-n 2 )-m "$(AREA) and not serial" || [ $$? = 5 ]
 	$(PYTEST) -m "$(AREA) and serial" || [ $$? = 5 ]
 
 test-all: setup-dev ## the tests of everyday and of every area, one after the other
