@@ -59,7 +59,10 @@ def test_holds_what_it_needs_and_no_more(files: tarfile.TarFile) -> None:
     programs = {m.name for m in files if m.isreg() and re.search(r"(^|/)s?bin/[^/]*$", m.name)}
     assert {Path(name).name for name in programs} == {"python3.11"}
     rooms = {Path(name).parts[3] for name in names if name.startswith("opt/weighin/weighin/")}
-    modules = ("errors", "files", "images", "determinism", "schema", "params", "workers")
+    modules = (
+        *("errors", "files", "file_names", "label_csv", "image_formats"),
+        *("images", "determinism", "params", "validation", "yaml_files", "parallel"),
+    )
     assert rooms - {"__pycache__"} == {"grading", "__init__.py", *(f"{m}.py" for m in modules)}
 
 
