@@ -102,6 +102,6 @@ def test_other_kinds(kind: str) -> None:
         try:
             decode(mutated(out.getvalue(), generator("fuzz", kind, number)))
         except UnreadableImageError as error:
-            faults.add(str(error))
+            faults.add(error.fault)
     assert "truncated" in faults
     assert faults <= set(UNREADABLE)
