@@ -11,7 +11,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +34,12 @@ GROUPS = (
     *("clip", "video"),
 )
 SPLITS = ("split", "official_split", "subset", "partition", "usage", "phase", "set")
+SPLIT_KINDS = {
+    "train": r"tr(ain|n|$)",
+    "validation": r"val|dev|eval",
+    "test": r"te?st|holdout",
+}
+SPLIT_FILLERS = {"x", "public", "private", "seg", "set", "official", "is"}
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 DELIMITERS = (",", ";", "\t", "|", " ")
 SAMPLE = 100  # rows that a delimiter is judged by
@@ -94,6 +100,7 @@ class Labels:
     rows: list[Row]
     left_out: Counter[str]  # reason: rows
     notes: tuple[str, ...]  # how the table was read, where that was guessed
+    no_splits: Counter[str] = field(default_factory=Counter)  # words of the split column: rows
 
     def by_name(self, needed: bool = True) -> dict[str, str]:
         """Return {file name: class}.
@@ -160,8 +167,10 @@ def read_table(path: Path, header: bool | None = None) -> Table:
 
 def split_of(value: str) -> str:
     """Return train, validation or test for what tables call them in any case; else empty."""
-    found = re.match(r"(train|tr$)|(val|dev)|(test|tst)", value.strip().lower())
-    return ("train", "validation", "test")[found.lastindex - 1] if found and found.lastindex else ""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value.strip()).lower()
+    words = [word for word in re.split(r"[^a-z]+", apart) if word and word not in SPLIT_FILLERS]
+    kinds = [kind for kind, pattern in SPLIT_KINDS.items() if re.match(pattern, "".join(words))]
+    return kinds[0] if kinds else ""
 
 
 def _text(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -282,6 +291,7 @@ def _labels(table: Table, columns: Columns) -> Labels:
     if label is None and not hot:
         label = _only_one_left(table, {names, group, split})
     left_out: Counter[str] = Counter()
+    no_splits: Counter[str] = Counter()
     rows = dict[tuple[str, str], Row]()
     for row in table.rows:
         ones = [table.header[at] for at in hot if _is_one(row[at])]
@@ -293,13 +303,15 @@ def _labels(table: Table, columns: Columns) -> Labels:
             continue
         own_group = row[group] if group is not None else ""
         own_split = split_of(row[split]) if split is not None else ""
+        if split is not None and row[split] and not own_split:
+            no_splits[row[split]] += 1
         rows[name, value] = Row(name, value, own_group, own_split)
     said = {"file names": names, "classes": label, "groups": group, "splits": split}
     told = [f'{what} from "{table.header[at]}"' for what, at in said.items() if at is not None]
     told += [f"classes from {len(hot)} columns of 0 and 1"] if hot else []
     usual = [_plain(table.header[names]), _plain(table.header[label]) if label is not None else ""]
     notes = table.notes + (() if usual == ["filename", "class"] else (", ".join(told),))
-    return Labels(table.path, list(rows.values()), left_out, notes)
+    return Labels(table.path, list(rows.values()), left_out, notes, no_splits)
 
 
 def _reason(name: str, label: str, ones: int, listed: bool) -> str:

@@ -196,7 +196,7 @@ def test_columns_are_given(tmp_path: Path) -> None:
             "filename,class\na.jpg,../Glass\n",
             Options(),
             'class "../Glass" cannot be the name of a folder\n'
-            "  to fix: rename the class in the CSV, or map it with a mapping CSV",
+            "  to fix: rename the class where it is named, or map it with a mapping CSV",
         ),
         (
             'filename,class\na.jpg,"' + "x" * 140_000 + '"\n',
@@ -395,6 +395,48 @@ def test_a_split_column_that_is_none(
     report = import_data(split_table(tmp_path, splits), tmp_path / "data", options)
     assert (report["images"], report["validation"], "test" in report) == (4, 0, False)
     assert len(rows(tmp_path / "data")) == 4  # train.csv has its three columns
+
+
+def test_words_of_split_columns_that_contests_write(tmp_path: Path) -> None:
+    splits = ("Training", "PublicTest", "eval", "x_train")
+    report = import_data(split_table(tmp_path, splits), tmp_path / "data")
+    assert (report["images"], report["validation"], report["test"]["images"]) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("word", ["calibration", "7"])
+def test_a_split_column_that_is_understood_in_part_is_refused(tmp_path: Path, word: str) -> None:
+    with pytest.raises(DataError) as caught:
+        import_data(split_table(tmp_path, ("train", "val", word, "train")), tmp_path / "data")
+    assert f'says "{word}" for 1 rows' in caught.value.problem
+    assert "--split-column none" in caught.value.fix
+    assert not (tmp_path / "data").exists()
+
+
+def test_classes_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
+    table = split_table(tmp_path, ("",) * 4)
+    text = table.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    name = lines[1].split(",")[1]
+    lines[1] = lines[1].replace(f",{name}", f",{name.swapcase()}")
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        import_data(table, tmp_path / "data")
+    assert f'"{name.swapcase()}"' in caught.value.problem
+    assert f'"{name}"' in caught.value.problem
+
+
+def test_tests_of_classes_with_equal_names_all_arrive(tmp_path: Path) -> None:
+    for label in ("Cat", "Dog"):
+        for side in ("train", "test"):
+            for number in range(3):
+                path = tmp_path / f"set/{label}/{side}/{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                photo(number).save(path)
+    report = import_data(tmp_path / "set", tmp_path / "data")
+    assert report["test"]["images"] == 6
+    assert len(list((tmp_path / "data/test").rglob("*.jpg"))) == 6
+    truth = (tmp_path / "data/test_truth.csv").read_text().splitlines()[1:]
+    assert sorted(line.split(",")[1] for line in truth) == ["Cat"] * 3 + ["Dog"] * 3
 
 
 # --- names that are written in another way

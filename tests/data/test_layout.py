@@ -98,7 +98,7 @@ def test_splits_within_each_class() -> None:
     ]
     layout = read_layout(names, "s")
     assert {(f.split, f.label, f.rest) for f in layout.files} == {
-        (split, label, "1.jpg")
+        (split, label, f"{label}/1.jpg" if split == "test" else "1.jpg")
         for label in ("Cat", "Dog")
         for split in ("train", "validation", "test")
     }
@@ -109,7 +109,7 @@ def test_splits_within_some_classes() -> None:
     names = ["Cat/train/1.jpg", "Cat/test/2.jpg", "Dog/3.jpg", "Dog/s1/4.jpg"]
     assert placed(read_layout(names, "s")) == {
         "Cat/train/1.jpg": ("train", "Cat", "", "1.jpg"),
-        "Cat/test/2.jpg": ("test", "Cat", "", "2.jpg"),
+        "Cat/test/2.jpg": ("test", "Cat", "", "Cat/2.jpg"),
         "Dog/3.jpg": ("train", "Dog", "", "3.jpg"),
         "Dog/s1/4.jpg": ("train", "Dog", "s1", "s1/4.jpg"),
     }

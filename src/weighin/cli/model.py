@@ -6,6 +6,9 @@ from typing import Any
 import click
 
 from weighin.cli.paths import ANY, EXISTING
+from weighin.errors import OutputError
+
+TABLES = (".csv", ".tsv", ".txt")
 
 
 @click.command()
@@ -37,6 +40,12 @@ def predict(
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
 
+    to_terminal = out is None and images.is_file()
+    out = out or Path("submission.csv")
+    if out.exists() and not to_terminal and out.suffix.lower() not in TABLES:
+        problem = f"{out} is there already, and is no table: its labels would replace it"
+        fix = "name a .csv file; of several images, name their folder"
+        raise OutputError(problem, fix)
     graded = open_model(model, from_file(contract) if contract else None)
     found = predict(graded, images, strict)
     found.check_readable(images)
@@ -46,10 +55,9 @@ def predict(
         rows = zip(found.names, found.labels, shares, strict=True)
         header = ("filename", "class", *graded.classes)
         text = csv_text(header, ((name, label, *parts) for name, label, parts in rows))
-    if out is None and images.is_file():
+    if to_terminal:
         click.echo(text, nl=False)
         return
-    out = out or Path("submission.csv")
     write_text(out, text)
     click.echo(f"{len(found.names):,} labels in {out}; unreadable: {len(found.unreadable):,}")
     if found.faults_summary:

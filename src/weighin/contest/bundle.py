@@ -15,7 +15,7 @@ from typing import Any
 from weighin.contest.grading import Limits, Outcome, Runner, grade_submission
 from weighin.contest.smoke import write_smoke
 from weighin.contest.submissions import ANSWERS, MAX_BYTES, MODEL, Submission, read_file
-from weighin.errors import DataError, WeighinError
+from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import canonical_json, sha256, write_bytes
 from weighin.grading.recount import count_file
 from weighin.params import load
@@ -40,6 +40,8 @@ def submit(project: Path, out: Path) -> list[str]:
     Raises:
         DataError: an output is missing, or the outputs do not belong together.
     """
+    if out.suffix.lower() != ".zip":
+        raise OutputError(f"{out} is no name of a ZIP file", f"name it {out.stem}.zip")
     folder = project / "submission"
     files = {name: _read(folder / name) for name in NEEDED}
     signed = folder / "provenance.dsse.json"

@@ -114,7 +114,13 @@ def read_mapping(path: Path, categories: dict[str, str]) -> dict[str, str]:
             f"{path} maps no category to a class; its columns are {', '.join(header)}",
             "give it the columns category,class with the COCO file's category names",
         )
-    return {known[row[source]]: row[target] for row in rows if row[source] in known}
+    mapped: dict[str, str] = {}
+    for row in rows:
+        name, label = row[source], row[target]
+        if name in known and mapped.setdefault(known[name], label) != label:
+            problem = f"{path} maps {name} to {mapped[known[name]]} and to {label}"
+            raise DataError(problem, "remove the wrong line")
+    return mapped
 
 
 def box_of(item: dict[str, Any], boxed: bool = True) -> tuple[Box | None, str]:
@@ -223,7 +229,7 @@ def _numbers(values: Iterable[Any]) -> list[float] | None:
     """Return values, which may be written as texts, as numbers; None if one is none."""
     try:
         return [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -1,5 +1,6 @@
 """The import index: what an import has copied so far, and what it left out and why."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -9,10 +10,12 @@ from typing import Any
 
 from weighin.data.layout import VALIDATION
 from weighin.errors import DataError
+from weighin.file_names import fold
 from weighin.files import write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row
 
+MAX_NAME = 200  # bytes; file systems take 255, and a file's own name comes with it
 WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tells nothing apart
 
 
@@ -77,6 +80,23 @@ class ImportIndex:
         self.taken.add(name.casefold())
         return Row(name, label, group, split)
 
+    def check_classes(self) -> None:
+        """Refuse classes that differ only by case, blanks or Unicode form.
+
+        Raises:
+            DataError: it names both spellings, with their images.
+        """
+        images = Counter(row.label for row in self.rows)
+        alike: dict[str, str] = {}
+        for label in sorted(images):
+            other = alike.setdefault(" ".join(fold(label).split()), label)
+            if other != label:
+                one, two = (f'"{name}" ({images[name]:,} images)' for name in (other, label))
+                raise DataError(
+                    f"{one} and {two} differ only by case, blanks or Unicode form",
+                    "write both as one class, or give them names that differ by more",
+                )
+
     def write_table(self, path: Path) -> None:
         """Write train.csv; a group that tells nothing apart is none."""
         wide = wide_groups(self.rows)
@@ -115,8 +135,10 @@ def checked_class(label: str) -> str:
         DataError: it is empty, hidden or has a path in it.
     """
     if not label.strip() or label[0] == "." or any(c in label for c in "/\\\0\n"):
-        fix = "rename the class in the CSV, or map it with a mapping CSV"
+        fix = "rename the class where it is named, or map it with a mapping CSV"
         raise DataError(f'class "{label}" cannot be the name of a folder', fix)
+    if len(os.fsencode(label)) > MAX_NAME:
+        raise DataError(f'class "{label[:40]}…" has a name of {len(label)} letters', "shorten it")
     return label
 
 

@@ -14,7 +14,11 @@ from weighin.label_csv import read_labels
 def write_test(index: ImportIndex, truth: Path | None, new: Path) -> dict[str, Any]:
     """Write the test images of `index`, and their classes where known; return its facts."""
     classes = {row.label for row in index.rows}
+    sources: dict[str, Path] = {}
     for path, name, _ in index.test:
+        if (other := sources.setdefault(fold(name), path)) is not path:
+            fix = "rename one of them, then run the same command again"
+            raise DataError(f"{other} and {path} would both be the test image {name}", fix)
         target = new / "test" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy_readable(path, target, index)

@@ -30,7 +30,7 @@ from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.errors import DataError
 from weighin.file_names import DROPPINGS, Matches, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder
-from weighin.label_csv import Columns, Row, read_labels
+from weighin.label_csv import Columns, Labels, Row, read_labels
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def import_data(
         if index.test:
             test = {"test": write_test(index, options.truth, new)}
         elif into.is_dir() and not (into / DRAWN).exists():
-            _keep_test(into, new, shutil.copyfile if aside else _link)
+            kept = _keep_test(into, new, shutil.copyfile if aside else _link)
+            index.notes += [f"{kept:,} test images are kept; --test names others"] if kept else []
         report = {"kind": kind, **index.report(), **test}
         write_mark(new, IMPORTED, report)
         if _snapshot(into) != before:
@@ -166,6 +167,7 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
         raise DataError(f"{source} is no folder, .csv, .json or .xml", "name one of these")
     if options.validation is not None:
         _validation(options.validation, index)
+    index.check_classes()
     return kind
 
 
@@ -242,10 +244,22 @@ def _place(source: Path, placed: Placed, split: str, index: ImportIndex) -> None
 def _validation(folder: Path, index: ImportIndex) -> None:
     """Take a tree as the validation split: all that came in before it is to train on."""
     layout = read_layout(_files(folder, index), folder, "outer")
+    index.notes += layout.notes
+    for reason, name in layout.left_out:
+        index.skip(reason, name)
+    if not layout.files:
+        fix = "name a folder that holds one folder a class"
+        raise DataError(f"{folder} holds no image in a class folder", fix)
     spelled = {row.label.casefold(): row.label for row in index.rows}
     index.rows = [Row(r.filename, r.label, r.group, r.split or TRAIN) for r in index.rows]
     for placed in layout.files:
         label = spelled.get(placed.label.casefold(), placed.label)
+        if label not in spelled.values():
+            listed = ", ".join(sorted(set(spelled.values())))
+            problem = (
+                f"{folder} has a class {label}, which is not trained on; trained on are {listed}"
+            )
+            raise DataError(problem, "rename its folder, or remove it")
         own = Placed(placed.name, VALIDATION, label, placed.group, placed.rest)
         _place(folder, own, VALIDATION, index)
 
@@ -259,6 +273,7 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
         index.skip(f"in the table: {reason}", source.name, many)
     rows = [replace(row, split="") for row in labels.rows] if whole else labels.rows
     splits = {row.split for row in rows}
+    _check_splits(labels, splits, index)
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
     for row in rows:
         found = matches.found.get(row.filename)
@@ -275,6 +290,20 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
             f"{next(iter(index.missing), '')}",
             "name the folder of the images with --images",
         )
+
+
+def _check_splits(labels: Labels, splits: set[str], index: ImportIndex) -> None:
+    """Refuse a split column that is understood in part: nothing may be trained on by mistake."""
+    if labels.no_splits and not splits - {""}:
+        words = ", ".join(sorted(labels.no_splits)[:3])
+        index.notes.append(f"the split column names no split ({words}), and is not used")
+        return
+    fix = "write train, validation or test in it, or pass --split-column none"
+    for word, many in labels.no_splits.most_common(1):
+        problem = f'the split column of {labels.path} says "{word}" for {many:,} rows'
+        raise DataError(f"{problem}, which is no split", fix)
+    if TEST in splits and not splits & {TRAIN, ""}:
+        raise DataError(f"the split column of {labels.path} names no row to train on", fix)
 
 
 def _matched(
@@ -344,12 +373,16 @@ def _choose_test(index: ImportIndex, options: Options) -> None:
     index.test = [(options.test / file.name, file.rest, file.label) for file in layout.files]
 
 
-def _keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> None:
-    """Take over the test of an earlier import, so that it is there twice until the other goes."""
+def _keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> int:
+    """Take over the test of an earlier import, so that it is there twice until the other goes.
+
+    Return how many images it has.
+    """
     if (into / "test").is_dir():
         shutil.copytree(into / "test", new / "test", copy_function=copy)
     if (into / "test_truth.csv").exists():
         copy(str(into / "test_truth.csv"), str(new / "test_truth.csv"))
+    return sum(1 for path in (new / "test").rglob("*") if path.is_file())
 
 
 def _link(source: str, target: str) -> None:

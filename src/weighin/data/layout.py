@@ -11,7 +11,7 @@ Nothing is opened here: a tree is the names of its files, with "/" between their
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from weighin.errors import DataError
@@ -169,7 +169,12 @@ def _of_splits(names: Sequence[str], skip: int, splits: dict[str, str], layout: 
             classes = {placed.label for placed in layout.files}
             base = skip + 1
             inner = ["/".join(name.split("/")[base:]) for name in below[top]]
+            before = len(layout.files)
             _of_test(below[top], base + _wrappers(inner, classes), classes, layout)
+            if list(splits.values()).count(TEST) > 1:  # names repeat from test to test
+                layout.files[before:] = [
+                    replace(placed, rest=f"{top}/{placed.rest}") for placed in layout.files[before:]
+                ]
             continue
         inner = ["/".join(name.split("/")[skip + 1 :]) for name in below[top]]
         _of_classes(below[top], skip + 1 + _wrappers(inner), top, "outer", layout, splits[top])
@@ -204,12 +209,14 @@ def _of_classes(
             continue
         if within and len(parts) > 2 and inner[parts[1]]:
             own, (label, _, *rest) = inner[parts[1]], parts
+            rest = [label, *rest] if own == TEST else rest  # names repeat from class to class
         elif level == "inner" and len(parts) > 2:
             own, (_, label, *rest) = split, parts
         else:
             own, (label, *rest) = TRAIN if within else split, parts
         label = spelled.get(label.casefold(), label) if own == VALIDATION else label
         group = parts[0] if level == "inner" else rest[0] if len(rest) > 1 else ""
+        group = "" if own == TEST else group
         layout.files.append(Placed(name, own, label, group, "/".join(rest)))
 
 

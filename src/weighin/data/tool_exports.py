@@ -98,10 +98,12 @@ def _image_of(data: dict[str, Any]) -> str:
 def _results(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a task's results, each with its kind under `type` and its facts under `value`."""
     if "data" in task:
-        given = [a for a in task.get("annotations") or task.get("completions") or [] if a]
+        all_given = task.get("annotations") or task.get("completions")
+        given = [a for a in all_given if a] if isinstance(all_given, list) else []
         given = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
-        results = given[0].get("result", []) if given else []
-        yield from (result for result in results if isinstance(result, dict))
+        results = given[0].get("result") if given else None
+        found = results if isinstance(results, list) else []
+        yield from (result for result in found if isinstance(result, dict))
         return
     for value in task.values():  # JSON-MIN: a choice by itself, shapes in a list
         for shape in value if isinstance(value, list) else ():
@@ -168,7 +170,7 @@ def _placed(label: str, rotation: Any, corners: Callable[[], tuple[Box, Size]]) 
         if float(rotation or 0) % 360:
             return "a box that is turned"
         box, size = corners()
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return "its box is not four numbers"
     area = all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]
     return (label, box, size) if area else "no box with an area"
