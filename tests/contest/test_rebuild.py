@@ -1,0 +1,109 @@
+"""Which submissions are rebuilt, from what, and what is said where that cannot be; real Git."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.contest.conftest import model_bytes
+from tests.small_models import write_pictures
+from weighin.contest import rebuild
+from weighin.contest.bundle import zipped
+from weighin.contest.grading import Limits, grade_submission, in_process
+from weighin.contest.leaderboard import Board, Line
+from weighin.contest.ranking import Standing
+from weighin.contest.rebuild import Rebuild, rebuilt
+from weighin.contest.submissions import found_in
+from weighin.files import sha256
+from weighin.grading.score import WASTE
+
+RANKED = Standing(0.1, 0.0, 0.2, 0.9, 0.9, 1, 1, 1, None, {})
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    done = subprocess.run(("git", *who, *words), cwd=folder, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository whose commit records that its model is `model_bytes()`."""
+    folder = tmp_path / "repository"
+    (folder / "submission").mkdir(parents=True)
+    (folder / "submission/model.onnx").write_bytes(model_bytes())
+    (folder / "dvc.lock").write_text("stages:\n  train:\n    outs: [a]\n  report:\n    outs: [b]\n")
+    git(tmp_path, "init", "--quiet", str(folder))
+    git(folder, "add", "-A")
+    git(folder, "commit", "--quiet", "-m", "built")
+    return folder
+
+
+def board_of(entries: Path, tmp_path: Path) -> Board:
+    test = tmp_path / "test"
+    write_pictures(test)
+    lines = []
+    for each in found_in(entries):
+        outcome = grade_submission(each, test, tmp_path / "graded", in_process, Limits(60))
+        lines.append(Line(outcome, RANKED))
+    return Board(tuple(lines), WASTE, 1, 0)
+
+
+def entry(folder: Path, team: str, source: dict[str, str] | None, model: bytes) -> None:
+    files = {"model.onnx": model}
+    if source is not None:
+        files["source.json"] = json.dumps(source).encode()
+    folder.mkdir(exist_ok=True)
+    (folder / f"{team}.zip").write_bytes(zipped(files))
+
+
+def test_what_cannot_be_compared_says_why(tmp_path: Path, repository: Path) -> None:
+    entries, commit = tmp_path / "entries", git(repository, "rev-parse", "HEAD")
+    entry(entries, "a", None, model_bytes())
+    entry(entries, "b", {"repository": str(tmp_path / "none"), "commit": commit}, model_bytes(0.1))
+    entry(entries, "c", {"repository": str(repository), "commit": "f" * 40}, model_bytes(0.2))
+    entry(
+        entries, "d", {"repository": "ext::sh -c touch% hacked", "commit": commit}, model_bytes(0.3)
+    )
+    found = rebuilt(board_of(entries, tmp_path), entries, Rebuild(4, tmp_path / "clones"))
+    assert found == {
+        "a": "cannot be compared here: it names no repository and commit",
+        "b": f"cannot be compared here: {tmp_path / 'none'} cannot be cloned",
+        "c": f"cannot be compared here: the repository has no commit {'f' * 40}",
+        "d": "cannot be compared here: ext::sh -c touch% hacked cannot be cloned",
+    }
+    assert not list(tmp_path.rglob("hacked"))
+
+
+@pytest.mark.parametrize(
+    ("build", "verdict"),
+    [
+        ("true", "verified"),
+        ("echo x > submission/model.onnx; sed -i s/b/c/ dvc.lock", "differs at report"),
+        (
+            "echo x > submission/model.onnx",
+            "differs at the model that was handed in, which is not that of its commit",
+        ),
+        ("echo no data >&2; exit 5", "cannot be compared here: no data"),
+        ("sleep 60", "cannot be compared here: it took more than 2 s"),
+    ],
+)
+def test_verdicts(
+    tmp_path: Path,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    build: str,
+    verdict: str,
+) -> None:
+    """A shell stands in for the rebuild image: it gets the clone, and does what is wanted."""
+    clone = tmp_path / "clones" / sha256(model_bytes())
+    monkeypatch.setattr(rebuild, "NO_NETWORK", ("sh", "-c", f"cd {clone} && {build}"))
+    entries, commit = tmp_path / "entries", git(repository, "rev-parse", "HEAD")
+    entry(entries, "team", {"repository": str(repository), "commit": commit}, model_bytes())
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.csv").write_text("filename,class\n")
+    how = Rebuild(1, tmp_path / "clones", data, seconds=2)
+    assert rebuilt(board_of(entries, tmp_path), entries, how) == {"team": verdict}
+    assert (clone / "data/train.csv").is_file()
