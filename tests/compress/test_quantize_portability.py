@@ -65,4 +65,3 @@ def test_seven_bits_are_exact_and_eight_saturate(files: list[Path], cpu: str) ->
     assert there[0] == here[0] == LOGITS
     if "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         assert there[1] != here[1]
-    assert here[0] != here[1]
