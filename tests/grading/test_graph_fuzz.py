@@ -257,7 +257,7 @@ def faults(data: bytes, path: Path) -> Iterator[str]:
         yield "mixes images"
 
 
-# past 8,000, a graph that is being grown ends the process inside ONNX's own shape inference (1.23.2)
+# past 8,000, a graph that is being grown aborts in ONNX's own shape inference (1.23.2)
 @pytest.mark.parametrize(
     "block", [0, *(pytest.param(block, marks=pytest.mark.growth) for block in range(1, 16))]
 )
