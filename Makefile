@@ -18,11 +18,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing the locked packages into $(VENV): about 6 GB, some minutes"
 	python -m pip install --quiet --require-hashes -r requirements.lock
 	python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing the locked packages into $(VENV): about 6 GB, some minutes"
 	python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	python -m pip install --quiet --no-deps --editable .
 	@touch $@ $(VENV)/run
@@ -36,7 +38,7 @@ submission: setup ## set up and rebuild the submission on the data that data.dvc
 
 show: setup ## experiments side by side: F1, MACs, score, and the parameters that differ
 	@dvc exp show --only-changed --no-pager --precision 4 --keep '(^|:)(f1|macs|score|test_score)$$' \
-		--drop '^(data|work|src|stages|submission|requirements|Created|State|Executor|.*(low|high|calib|robust|accuracy|under_floor|parameters))'
+		--drop '^(data|work|src|stages|submission|requirements|Created|State|Executor|.*(low|high|memory|size|calib|robust|accuracy|under_floor|parameters))'
 
 AREAS := pipeline kills cluster portability demo growth docker rebuild
 EVERYDAY := $(foreach area,$(AREAS),not $(area) and) True
