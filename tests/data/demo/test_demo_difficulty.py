@@ -37,7 +37,7 @@ RECIPE = {
     "weight_decay": 0.0005,
     "loss.smoothing": 0.05,
     "augment.crop": 0.85,
-    "augment.colour": 0.1,
+    "augment.color": 0.1,
 }
 
 Examples = tuple[npt.NDArray[np.float64], list[str]]
