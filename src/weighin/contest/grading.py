@@ -47,6 +47,19 @@ class Outcome:
         """Return whether it has figures."""
         return self.state == "graded"
 
+    @property
+    def costs(self) -> dict[str, Any] | None:
+        """Return what grade.json says of the model and of its speed; None where there is none."""
+        if self.facts is None:
+            return None
+        return {
+            "macs": self.facts["model"]["macs"],
+            "parameters": self.facts["model"]["parameters"],
+            "images_per_second": self.facts["speed"]["images_per_second"],
+            "closest_call": self.facts["margin"]["smallest"],
+            "unreadable": len(self.facts["unreadable"]),
+        }
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -159,18 +172,16 @@ def _run(
             start_new_session=True,
         ) as process,
     ):
+        over = ""
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
-            code = 12
+            code, over = 12, f"error: it takes more than the {limits.seconds} s it may take"
         finally:
             _end(process.pid)
         said.seek(max(0, said.seek(0, os.SEEK_END) - 4 * MAX_SAID))
         message = said.read().decode(errors="replace")
-    over = f"error: it takes more than the {limits.seconds} s it may take"
-    return subprocess.CompletedProcess(
-        command, code, "", message if code != 12 else message or over
-    )
+    return subprocess.CompletedProcess(command, code, "", message or over)
 
 
 def _end(group: int) -> None:

@@ -5,9 +5,10 @@ while a contest runs, and a private part, which decides. What a page says of a s
 public part, so that no page tells more of the private part's classes than the final figures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ class Line:
         """Return the team's name."""
         return self.outcome.team
 
+    @property
+    def deciding(self) -> Standing | None:
+        """Return the standing that ranks it: the private one, where there is a private part."""
+        return self.private or self.public
+
 
 @dataclass(frozen=True)
 class Board:
@@ -85,7 +91,13 @@ def leaderboard(folder: Path, out: Path, options: Options) -> Board:
     classes = set(read_labels(options.truth).by_name().values())
     truth = read_truth(options.truth, names, classes, str(options.test), FIX).labels
     outcomes = _graded(submissions, out / "graded", options)
-    board = ranked([_in_words_of(truth, each, options.truth) for each in outcomes], truth, options)
+
+    @cache  # most models have the same classes
+    def in_classes(classes: tuple[str, ...]) -> dict[str, str]:
+        return read_truth(options.truth, list(truth), classes, "the test folder", FIX).labels
+
+    told = [_in_words_of(truth, each, in_classes, options.truth) for each in outcomes]
+    board = ranked(told, truth, options)
     write_board(board, out)
     return board
 
@@ -134,7 +146,7 @@ def facts(board: Board) -> dict[str, Any]:
                 "said": line.outcome.said,
                 "sha256": line.outcome.sha256,
                 "bytes": line.outcome.bytes,
-                "model": _costs(line.outcome),
+                "model": line.outcome.costs,
                 "private": line.private and asdict(line.private),
                 "public": line.public and asdict(line.public),
                 "same_as": list(line.same_as),
@@ -165,17 +177,24 @@ def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -
     return outcomes
 
 
-def _in_words_of(truth: Mapping[str, str], outcome: Outcome, path: Path) -> Outcome:
-    """Return an outcome with its labels as the truth spells them, or why that cannot be."""
+def _in_words_of(
+    truth: Mapping[str, str],
+    outcome: Outcome,
+    in_classes: Callable[[tuple[str, ...]], dict[str, str]],
+    path: Path,
+) -> Outcome:
+    """Return an outcome with its labels as the truth spells them, or why that cannot be.
+
+    `in_classes` gives the truth as a model with these classes spells it.
+    """
     if outcome.facts is None or outcome.labels is None:
         return outcome
     missing = truth.keys() - outcome.labels.keys()
     if missing:
         said = f"it has no label for {len(missing):,} images"
         return replace(outcome, state="crashed", said=said)
-    classes = outcome.facts["model"]["classes"]
     try:
-        theirs = read_truth(path, list(truth), classes, "the test folder", FIX).labels
+        theirs = in_classes(tuple(outcome.facts["model"]["classes"]))
     except WeighinError as error:
         said = error.problem.replace(str(path), "the truth")
         return replace(outcome, state="refused", said=said)
@@ -197,21 +216,8 @@ def _standings(
 
 
 def _entry(outcome: Outcome, names: Sequence[str]) -> Entry:
-    labels, costs = outcome.labels or {}, _costs(outcome) or {}
+    labels, costs = outcome.labels or {}, outcome.costs or {}
     return Entry([labels[name] for name in names], costs["macs"], costs["parameters"])
-
-
-def _costs(outcome: Outcome) -> dict[str, Any] | None:
-    """Return what grade.json says of a model and of its speed."""
-    if outcome.facts is None:
-        return None
-    return {
-        "macs": outcome.facts["model"]["macs"],
-        "parameters": outcome.facts["model"]["parameters"],
-        "images_per_second": outcome.facts["speed"]["images_per_second"],
-        "closest_call": outcome.facts["margin"]["smallest"],
-        "unreadable": len(outcome.facts["unreadable"]),
-    }
 
 
 def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
@@ -232,13 +238,11 @@ def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
 
 
 def _order(line: Line) -> tuple[int, float]:
-    deciding = line.private or line.public
-    return (0, deciding.score) if deciding else (1, 0.0)
+    return (0, line.deciding.score) if line.deciding else (1, 0.0)
 
 
 def _row(line: Line) -> list[object]:
-    costs = _costs(line.outcome) or {}
-    one, public = line.private or line.public, line.public
+    costs, one, public = line.outcome.costs or {}, line.deciding, line.public
     figures = (
         [one.rank, one.best_rank, one.worst_rank, line.team, line.outcome.state]
         + [f"{value:.6f}" for value in (one.score, one.low, one.high, one.f1, one.accuracy)]
@@ -260,11 +264,11 @@ def lines_of(board: Board) -> list[str]:
     """Return the board as lines for a terminal."""
     shown = []
     for line in board.lines:
-        one = line.private or line.public
+        one = line.deciding
         if one is None:
             shown.append(f"   -  {line.team}: {line.outcome.state}: {line.outcome.said}")
             continue
-        macs, ranks = (_costs(line.outcome) or {})["macs"], f"{one.best_rank} to {one.worst_rank}"
+        macs, ranks = (line.outcome.costs or {})["macs"], f"{one.best_rank} to {one.worst_rank}"
         same = f"; the same as {', '.join(line.same_as)}" if line.same_as else ""
         shown.append(
             f"{one.rank:>4}  {line.team}: score {one.score:.4f} ({one.low:.4f} to {one.high:.4f}), "

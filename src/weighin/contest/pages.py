@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from weighin.contest.leaderboard import Board, Line
+from weighin.contest.leaderboard import Board
 from weighin.files import write_text
 from weighin.report import svg
+from weighin.report.rendering import STYLE, environment
 
 FOLDER = "submissions"
 TEMPLATES = Path(__file__).parent / "templates"
-STYLE = Path(svg.__file__).parent / "templates/page.css"
 
 
 def write_pages(board: Board, out: Path) -> None:
@@ -24,7 +25,7 @@ def write_pages(board: Board, out: Path) -> None:
     text = _render("leaderboard.html", board=board, pages=pages, picture=picture)
     write_text(out / "leaderboard.html", text)
     for line in board.lines:
-        text = _render("submission.html", board=board, line=line, costs=_facts(line))
+        text = _render("submission.html", board=board, line=line)
         write_text(out / FOLDER / pages[line.team], text)
 
 
@@ -44,9 +45,9 @@ def page_names(teams: Sequence[str]) -> dict[str, str]:
 def front(board: Board) -> str:
     """Return the picture of all submissions: MACs against macro F1, and the front of the best."""
     points = [
-        (_facts(line)["macs"] / 1e6, standing.f1, line.team)
+        (costs["macs"] / 1e6, standing.f1, line.team)
         for line in board.lines
-        if (standing := line.private or line.public)
+        if (standing := line.deciding) and (costs := line.outcome.costs)
     ]
     with svg.style("front"):
         figure, axes = svg.canvas(6.5, 4.0, 0.7, 0.6)
@@ -81,28 +82,13 @@ def _alt(board: Board) -> str:
     return f"MACs against macro F1 of {graded} submissions; a line joins those that none beats"
 
 
-def _facts(line: Line) -> dict[str, Any]:
-    facts = line.outcome.facts
-    if facts is None:
-        return {}
-    return {
-        **facts["model"],
-        "images_per_second": facts["speed"]["images_per_second"],
-        "closest_call": facts["margin"]["smallest"],
-        "unreadable": len(facts["unreadable"]),
-    }
+@cache
+def _environment() -> Environment:
+    found = environment(TEMPLATES)
+    found.filters |= {"count": "{:,}".format, "four": "{:.4f}".format}
+    found.globals["style"] = Markup(STYLE.read_text(encoding="utf-8"))
+    return found
 
 
 def _render(template: str, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["four"] = lambda number: f"{number:.4f}"
-    style = Markup(STYLE.read_text(encoding="utf-8"))
-    return environment.get_template(template).render(style=style, **values)
+    return _environment().get_template(template).render(**values)

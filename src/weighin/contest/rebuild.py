@@ -39,7 +39,7 @@ def rebuilt(board: Board, submissions: Path, how: Rebuild) -> dict[str, str]:
     A verdict is "verified", "differs at STAGE", or "cannot be compared here: WHY".
     """
     paths = {each.team: each.path for each in found_in(submissions)}
-    ranked = [line for line in board.lines if line.private or line.public][: how.top]
+    ranked = [line for line in board.lines if line.deciding][: how.top]
     return {line.team: _verdict(paths[line.team], line.outcome.sha256, how) for line in ranked}
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -33,6 +32,7 @@ from weighin.report.figures import Chart
 from weighin.report.formatting import measured, percent, signed
 from weighin.report.inputs import PAIRS, ReportData
 from weighin.report.provenance import Json, versions
+from weighin.report.rendering import TEMPLATES, environment
 from weighin.report.robustness import CORRUPTIONS, Robustness
 from weighin.report.svg import inline
 from weighin.search.trials import StudyRecord
@@ -85,15 +85,8 @@ def card(results: Results) -> str:
 
 
 def _render(template: str, results: Results, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {
+    templates = environment(TEMPLATES)
+    templates.filters |= {
         "inline": inline,
         "interval": formatting.interval,
         "jpeg": _jpeg_address,
@@ -106,7 +99,7 @@ def _render(template: str, results: Results, **values: Any) -> str:
         "under_floor": formatting.under_floor,
     }
     data, params = results.data, results.params
-    text = environment.get_template(template).render(
+    text = templates.get_template(template).render(
         data=data,
         params=params,
         evaluations=results.evaluations,
