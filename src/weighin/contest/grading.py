@@ -68,6 +68,11 @@ class Limits:
     seconds: float | None = None  # None: the grader's own, which grows with the images
     memory: int = 4096  # MB
 
+    def options(self) -> tuple[str, ...]:
+        """Return the grader's options that say so."""
+        seconds = () if self.seconds is None else ("--seconds", str(self.seconds))
+        return (*seconds, "--memory", str(self.memory))
+
 
 Runner = Callable[[Path, Path, Path, Limits], "subprocess.CompletedProcess[str]"]
 
@@ -76,9 +81,8 @@ def in_process(
     model: Path, test: Path, out: Path, limits: Limits
 ) -> "subprocess.CompletedProcess[str]":
     """Grade in a process of its own."""
-    seconds = () if limits.seconds is None else ("--seconds", str(limits.seconds))
     command = (sys.executable, "-m", "weighin.grading", str(model), str(test), str(out))
-    return _run((*command, *seconds, "--memory", str(limits.memory)), limits, {})
+    return _run((*command, *limits.options()), limits, {})
 
 
 def in_container(image: str) -> Runner:
@@ -92,13 +96,16 @@ def in_container(image: str) -> Runner:
     known = subprocess.run(("docker", "image", "inspect", image), capture_output=True, text=True)
     if known.returncode:
         problem = f"no container engine has the image {image}: {known.stderr.strip()}"
-        raise DataError(problem, "run `make images`, or grade in processes with --process")
+        raise DataError(
+            problem, "run `make images`, or leave out --container to grade in processes"
+        )
 
     def run(
         model: Path, test: Path, out: Path, limits: Limits
     ) -> "subprocess.CompletedProcess[str]":
         command = ("sh", str(SCRIPT), image, str(model), str(test), str(out))
-        return _run(command, limits, {"MEMORY": f"{limits.memory}m"})
+        told = {"MEMORY": f"{limits.memory}m", "OPTIONS": " ".join(limits.options())}
+        return _run(command, limits, told)
 
     return run
 
