@@ -1,23 +1,16 @@
 """The board's page in a real headless Chromium, at a desk and on a phone."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
+from tests.browser import chrome, needs_browser
 from weighin.contest.grading import Outcome
 from weighin.contest.leaderboard import Options, ranked, write_board
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="needs chromium and chromedriver"
-)
+pytestmark = needs_browser
+__all__ = ["chrome"]  # a fixture
 TEAMS = 12
 
 
@@ -43,20 +36,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     board = ranked(outcomes, truth, Options(Path(), Path("truth.csv"), resamples=200))
     write_board(board, out)
     return out / "leaderboard.html"
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.mark.parametrize("size", [(1280, 900), (360, 740)])

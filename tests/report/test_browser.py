@@ -1,43 +1,22 @@
 """The page in a real headless Chromium: phone and desk, light and dark, nothing fetched."""
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_project import layer, make_params, make_project, trial
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from tests.browser import chrome, needs_browser
 
 from weighin.files import write_json, write_text
 from weighin.report.inputs import Inputs
 from weighin.report.write import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="needs chromium and chromedriver"
-)
+pytestmark = needs_browser
+__all__ = ["chrome"]  # a fixture
 PHONE, DESK = (360, 740), (1280, 900)
 OPEN_ALL = "document.querySelectorAll('details').forEach(part => { part.open = true; });"
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
