@@ -1,7 +1,5 @@
 """`weighin doctor`: will this machine rebuild the same bytes, and has it what the commands need?"""
 
-import importlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -46,7 +44,7 @@ def examine(project: Path) -> Iterator[Finding]:
     yield _python()
     yield _pins()
     yield from _libraries(project / "requirements.lock")
-    yield from _golden_values()
+    yield _golden_values()
     yield _room("disk", shutil.disk_usage(project).free, LEAST_DISK, "free some space")
     yield _room("memory", _memory(), LEAST_MEMORY, "close other programs, or use fewer workers")
     yield _git(project)
@@ -93,17 +91,14 @@ def _libraries(lock: Path) -> Iterator[Finding]:
         yield Finding("note", "libraries", str(library), "make setup")
 
 
-def _golden_values() -> Iterator[Finding]:
-    """Yield how the values compare that every machine must compute alike."""
-    if importlib.util.find_spec("weighin.golden") is None:
-        return
-    golden = importlib.import_module("weighin.golden")
-    different: list[str] = golden.differences()
-    if different:
+def _golden_values() -> Finding:
+    """Return how the values compare that every machine must compute alike."""
+    from weighin.golden import differences
+
+    if different := differences():
         text = f"computed otherwise here: {', '.join(different)}"
-        yield Finding("FAULT", "golden", text, "this machine does not rebuild the same bytes")
-    else:
-        yield Finding("ok", "golden", "every golden value is computed as committed")
+        return Finding("FAULT", "golden", text, "this machine does not rebuild the same bytes")
+    return Finding("ok", "golden", "every golden value is computed as committed")
 
 
 def _room(topic: str, free: float, least: float, fix: str) -> Finding:
