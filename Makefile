@@ -41,7 +41,8 @@ show: setup ## experiments side by side: F1, MACs, score, and the parameters tha
 		--drop '^(data|work|src|stages|submission|requirements|Created|State|Executor|.*(low|high|memory|size|calib|robust|accuracy|under_floor|parameters))'
 
 AREAS := pipeline kills cluster portability demo growth docker rebuild
-EVERYDAY := $(foreach area,$(AREAS),not $(area) and) True
+empty :=
+EVERYDAY := not ($(subst $(empty) $(empty), or ,$(AREAS)))
 PYTEST := python -m pytest --durations=10
 
 test: setup-dev ## set up and pass the tests

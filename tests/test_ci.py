@@ -1,6 +1,7 @@
 """Every area of tests can be run alone, in `make test-all`, and by .ci/run when it changed."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -16,6 +17,19 @@ def test_the_makefile_knows_every_area() -> None:
     line = re.search(r"^AREAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert line is not None
     assert set(line[1].split()) == AREAS
+
+
+def test_the_expressions_that_choose_tests_name_markers_alone() -> None:
+    """With --strict-markers a word that is no marker, such as True, stops pytest."""
+    for command in (["test"], *(["test-area", f"AREA={area}"] for area in sorted(AREAS))):
+        printed = subprocess.run(
+            ["make", "--dry-run", *command], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        expressions = re.findall(r'-m "([^"]+)"', printed)
+        assert len(expressions) == 2
+        for expression in expressions:
+            words = set(re.findall(r"\w+", expression)) - {"not", "and", "or"}
+            assert words <= AREAS | {"serial"}, expression
 
 
 def test_ci_runs_every_area_when_what_it_covers_changed() -> None:
