@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project import commit, copied, environment, run
+from tests.pipeline.project import TINY, commit, copied, environment, run, set_params
 from weighin.files import sha256_tree
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.serial]
@@ -97,6 +97,8 @@ def test_a_stage_of_two_workers(built, tmp_path):
 def test_a_stage_that_is_still_loading(seconds, built, tmp_path):
     """Torch, the workers' own torch: nothing of it shows."""
     project, scratch = copied(built, tmp_path), tmp_path / "temporary"
+    # a study that was not done before, so that it takes longer than this test waits
+    set_params(project, {**TINY, "search.trials": 8, "search.epochs": 100})
     scratch.mkdir()
     start = time.perf_counter()
     command = (sys.executable, "stages/search.py")
