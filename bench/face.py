@@ -13,8 +13,8 @@ from functools import partial
 
 from bench.figures import Figures, figure, is_quick, seconds, told
 from weighin.determinism import pin
+from weighin.files import read_yaml
 from weighin.stage import PIPELINE
-from weighin.yaml_files import read_yaml
 
 COMMAND = "python -m bench.face"
 EMPTY_STAGE = (

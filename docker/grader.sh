@@ -8,7 +8,7 @@ find "$to" -depth -type d -name tests -exec rm -rf {} +
 
 mkdir "$to/weighin"
 for part in __init__ errors files file_names label_csv image_formats images determinism params \
-    validation yaml_files parallel; do
+    validation parallel; do
     cp "/build/weighin/$part.py" "$to/weighin/"
 done
 mkdir "$to/weighin/grading"

@@ -12,7 +12,7 @@ import pytest
 
 from weighin.cli import cli
 from weighin.data.demo import DEFAULT_MD5
-from weighin.yaml_files import read_yaml
+from weighin.files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [

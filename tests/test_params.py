@@ -10,10 +10,9 @@ import jsonschema
 import pytest
 
 from weighin.errors import ParamsError
-from weighin.files import canonical_json
+from weighin.files import canonical_json, read_yaml
 from weighin.params import RENAMED, Params, load
 from weighin.validation import commented, json_schema, parameters, read
-from weighin.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "params.yaml"

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from weighin.files import read_json
+from weighin.files import read_json, read_yaml
 from weighin.grading.grade import grade
 from weighin.grading.recount import count_file
 from weighin.params import Params, load
 from weighin.validation import commented
-from weighin.yaml_files import read_yaml
 
 RESULT = Path(__file__).parents[1] / "results/waste7"
 METRICS = read_json(RESULT / "submission/metrics.json")

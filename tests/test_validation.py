@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from weighin.errors import ParamsError
+from weighin.files import flow, read_yaml, scalar
 from weighin.validation import Section, commented, json_schema, parameter, parameters, read, span
-from weighin.yaml_files import flow, read_yaml, scalar
 
 Side = Annotated[int, parameter("", "", 1, 99)]
 Few = Annotated[int, parameter("", "", 1, 8)]

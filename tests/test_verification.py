@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import DataError, MachineError, MismatchError, ParamsError, WeighinError
+from weighin.files import read_yaml
 from weighin.report.provenance import MACHINE_RECORD, record_machine
 from weighin.verification import _Comparison, verify
-from weighin.yaml_files import read_yaml
 
 pytestmark = pytest.mark.pipeline
 PIPELINE = """

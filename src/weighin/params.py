@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from weighin.errors import did_you_mean
+from weighin.files import read_yaml
 from weighin.validation import Schema, Section, parameter, parameters, read, wrong
-from weighin.yaml_files import read_yaml
 
 Policy = Literal["drop", "keep", "fail"]
 Side = Annotated[int, parameter("", "", 8, 1024)]

@@ -158,7 +158,7 @@ def declaration(name: str) -> Mapping[str, Any]:
     Raises:
         ParamsError: it has no such stage.
     """
-    from weighin.yaml_files import read_yaml
+    from weighin.files import read_yaml
 
     stages = read_yaml(PIPELINE)["stages"]
     if name not in stages:
@@ -180,8 +180,7 @@ def restricted(params: "Params", name: str, entry: Mapping[str, Any]) -> "Params
 
 def stage_fingerprint(entry: Mapping[str, Any]) -> str:
     """Return what stands for the contents and the values that a stage depends on."""
-    from weighin.files import fingerprint, sha256_tree
-    from weighin.yaml_files import read_yaml
+    from weighin.files import fingerprint, read_yaml, sha256_tree
 
     values = read_yaml(PARAMS)
     return fingerprint(

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from weighin.errors import ParamsError, did_you_mean
-from weighin.yaml_files import Line, flow, scalar, with_comments
+from weighin.files import Line, flow, scalar, with_comments
 
 T = TypeVar("T")
 Schema = dict[str, Any]

@@ -30,8 +30,8 @@ from typing import Any, Literal
 from weighin.determinism import PINS
 from weighin.errors import DataError, MachineError, MismatchError, ParamsError
 from weighin.file_differences import first_difference
+from weighin.files import read_yaml
 from weighin.machine import library_differences, locked_versions, processor, unportable
-from weighin.yaml_files import read_yaml
 
 Lock = Mapping[str, Mapping[str, Any]]
 Verdict = Literal["same", "differs", "cannot be compared here"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.pipeline.project import make_project, run
-from weighin.yaml_files import read_yaml
+from weighin.files import read_yaml
 
 from .conftest import ROOT, Engine, handed_over
 

@@ -61,7 +61,7 @@ def test_holds_what_it_needs_and_no_more(files: tarfile.TarFile) -> None:
     rooms = {Path(name).parts[3] for name in names if name.startswith("opt/weighin/weighin/")}
     modules = (
         *("errors", "files", "file_names", "label_csv", "image_formats"),
-        *("images", "determinism", "params", "validation", "yaml_files", "parallel"),
+        *("images", "determinism", "params", "validation", "parallel"),
     )
     assert rooms - {"__pycache__"} == {"grading", "__init__.py", *(f"{m}.py" for m in modules)}
 

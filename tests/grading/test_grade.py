@@ -273,7 +273,6 @@ def test_imports_neither_torch_nor_the_rest_of_the_project() -> None:
         "determinism",
         "params",
         "validation",
-        "yaml_files",
         "parallel",
     }
     assert rooms == {"grading"} | ground

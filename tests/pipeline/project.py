@@ -10,9 +10,9 @@ from typing import Any
 
 from tests.pipeline.closure import ROOT
 from weighin.data.demo import draw_demo
+from weighin.files import read_yaml
 from weighin.params import Params
 from weighin.validation import commented
-from weighin.yaml_files import read_yaml
 
 IMAGES, SIDE = 150, 32
 COPIED = ("src", "stages", "dvc.yaml", "requirements.lock", ".gitignore", ".dvcignore")

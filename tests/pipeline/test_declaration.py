@@ -6,9 +6,9 @@ import tomllib
 import pytest
 
 from tests.pipeline.closure import ROOT, closure
+from weighin.files import read_yaml
 from weighin.params import Params
 from weighin.validation import parameters
-from weighin.yaml_files import read_yaml
 
 STAGES = [
     *(

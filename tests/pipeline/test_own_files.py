@@ -5,8 +5,7 @@ import json
 import pytest
 
 from tests.pipeline.project import TINY, commit, copied, run, set_params
-from weighin.files import sha256_file
-from weighin.yaml_files import read_yaml
+from weighin.files import read_yaml, sha256_file
 
 pytestmark = pytest.mark.pipeline
 ROWS = """\

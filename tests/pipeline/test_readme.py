@@ -13,9 +13,8 @@ import pytest
 from tests.pipeline.closure import ROOT
 from tests.pipeline.project import copied, run
 from weighin.data.pack import packed_sizes
-from weighin.files import sha256_tree
+from weighin.files import read_yaml, sha256_tree
 from weighin.network.spec import read_spec
-from weighin.yaml_files import read_yaml
 
 pytestmark = pytest.mark.pipeline
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,8 +12,7 @@ import pytest
 
 from tests.pipeline.project import IMAGES, SIDE, TINY, copied, environment, run, set_params
 from weighin.data.demo import draw_demo
-from weighin.files import sha256_tree
-from weighin.yaml_files import read_yaml
+from weighin.files import read_yaml, sha256_tree
 
 pytestmark = pytest.mark.pipeline
 KEPT = {

@@ -9,8 +9,8 @@ import pytest
 from tests.pipeline.project import copied, run
 from tests.portability.emulated import CPUS, emulated, environment
 from weighin.determinism import PINS
+from weighin.files import read_yaml
 from weighin.golden import RECORD, recorded
-from weighin.yaml_files import read_yaml
 
 pytestmark = [pytest.mark.portability, pytest.mark.timeout(1800)]
 

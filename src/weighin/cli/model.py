@@ -153,11 +153,11 @@ def blocks() -> None:
     """
     from inspect import Parameter
 
+    from weighin.files import flow, with_comments
     from weighin.network.blocks import BLOCKS
     from weighin.network.build import arguments
     from weighin.network.cost import EXAMPLE_INPUT, block_examples
     from weighin.validation import comment_of
-    from weighin.yaml_files import flow, with_comments
 
     shape = " x ".join(map(str, EXAMPLE_INPUT))
     click.echo(f"A row is [repeats, Block, [arguments]]; the MACs are those of {shape} inputs.")

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from weighin.errors import NetworkError, ParamsError
-from weighin.files import write_text
+from weighin.files import read_yaml, write_text
 from weighin.network.factorized import Factorization, ranks_from_dict
 from weighin.network.spec import read_spec
 from weighin.training.weights import Trained, read_weights, write_weights
-from weighin.yaml_files import read_yaml
 
 Ranks = Mapping[str, Factorization]
 RETRAIN = "train again with a lower learning rate (recipe.lr): dvc repro train"

@@ -107,7 +107,7 @@ def _rebuilt(clone: Path, expected: str, seconds: float) -> str:
 
 def _first_difference(clone: Path) -> str:
     """Return the first stage whose outputs are not those of the committed dvc.lock."""
-    from weighin.yaml_files import read_yaml
+    from weighin.files import read_yaml
 
     committed = subprocess.run(
         ("git", "show", "HEAD:dvc.lock"), cwd=clone, capture_output=True, text=True, check=True

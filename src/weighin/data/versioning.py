@@ -13,8 +13,7 @@ from typing import Any
 
 from weighin.data.marks import DRAWN, changes
 from weighin.errors import DataError, MismatchError
-from weighin.files import NEW, replace_folder
-from weighin.yaml_files import read_yaml
+from weighin.files import NEW, read_yaml, replace_folder
 
 QUIET = {"DVC_NO_ANALYTICS": "1"}
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from weighin.errors import OutputError, ParamsError
 from weighin.file_names import printable
-from weighin.files import canonical_json, csv_text, replacing, sha256, sweep
+from weighin.files import canonical_json, csv_text, read_yaml, replacing, sha256, sweep
 from weighin.grading.contract import Contract
 from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.folder import list_files
@@ -28,7 +28,6 @@ from weighin.grading.score import WASTE, Metrics, is_own, score
 from weighin.parallel import cores
 from weighin.params import Contest, renamed_in
 from weighin.validation import read
-from weighin.yaml_files import read_yaml
 
 SUBMISSION, GRADE, PROBE = "submission.csv", "grade.json", ".grading"
 RESAMPLES = 10_000

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from weighin.errors import NetworkError, ParamsError, did_you_mean
+from weighin.files import flow, read_yaml
 from weighin.images import Size
-from weighin.yaml_files import flow, read_yaml
 
 KEYS = ("input", "width", "rows")
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from weighin.data.versioning import recorded
 from weighin.errors import DataError, MismatchError, ParamsError
-from weighin.files import canonical_json, sha256, sha256_file, write_json
+from weighin.files import canonical_json, read_yaml, sha256, sha256_file, write_json
 from weighin.params import load
 from weighin.report.provenance import (
     PREDICATE,
@@ -43,7 +43,6 @@ from weighin.report.provenance import (
     recorded_machine,
     tree,
 )
-from weighin.yaml_files import read_yaml
 
 SUBJECTS = frozenset({"submission.csv", "model.onnx"})
 SIGNED = ".dsse.json"

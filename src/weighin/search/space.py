@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from weighin.errors import ParamsError, did_you_mean
+from weighin.files import read_yaml
 from weighin.images import Size
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import arguments
 from weighin.network.spec import MAX_REPEATS, MAX_WIDTH
 from weighin.validation import check_value
-from weighin.yaml_files import read_yaml
 
 PASS = "pass"
 KEYS, ROW_KEYS = ("input", "width", "rows"), ("name", "repeats", "block", "args")
