@@ -237,3 +237,21 @@ def test_no_file(tmp_path, monkeypatch):
         "params.yaml does not exist\n"
         "  to fix: run this in the project's folder, or name an existing file"
     )
+
+
+def test_a_file_without_device_and_precision_means_the_processor(tmp_path: Path):
+    lines = SHIPPED.read_text().splitlines()
+    old = [text for text in lines if not text.startswith(("  device:", "  precision:"))]
+    (tmp_path / "params.yaml").write_text("\n".join(old))
+    assert len(old) == len(lines) - 2
+    assert load(tmp_path / "params.yaml") == load(SHIPPED)
+
+
+def test_a_precision_of_gpus_needs_one(tmp_path: Path):
+    path = changed(tmp_path, "  precision:", "  precision: bf16")
+    assert faults(path) == [
+        "recipe: precision is bf16, which device: cpu does not compute in; "
+        "set precision to float32, or device to cuda"
+    ]
+    path.write_text(path.read_text().replace("device: cpu", "device: cuda"))
+    assert load(path).recipe.precision == "bf16"

@@ -4,7 +4,7 @@ One section a stage; `dvc.yaml` names the sections that a stage reads, so a chan
 touches and nothing else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -137,6 +137,13 @@ class Loss(Section):
 class Recipe(Section):
     """How a network is trained; search, tune, train and finetune share it."""
 
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        parameter("what computes; a GPU's bytes hold for its model, driver and libraries alone"),
+    ] = field(default="cpu", kw_only=True)
+    precision: Annotated[
+        Literal["float32", "tf32", "bf16"], parameter("of products and convolutions on a GPU")
+    ] = field(default="float32", kw_only=True)
     shards: Annotated[
         int, parameter("pieces of a batch, one forward and backward each", "shards", 1, 256)
     ]
@@ -158,6 +165,20 @@ class Recipe(Section):
     ]
     augment: Augment
     loss: Loss
+
+
+def check_precision(recipe: Recipe) -> Recipe:
+    """Return `recipe`.
+
+    Raises:
+        ValueError: a processor computes in float32 alone.
+    """
+    if recipe.device == "cpu" and recipe.precision != "float32":
+        raise ValueError(
+            f"precision is {recipe.precision}, which device: cpu does not compute in; "
+            "set precision to float32, or device to cuda"
+        )
+    return recipe
 
 
 TRIAL_SHARDS = parameter(
@@ -346,7 +367,7 @@ class Params(Section):
     seed: Annotated[int, parameter("the root of every random address", "", 0, 2**31 - 1)]
     contest: Contest
     prepare: Prepare
-    recipe: Recipe
+    recipe: Annotated[Recipe, AfterValidator(check_precision)]
     search: Search
     tune: Tune
     train: Train

@@ -19,7 +19,7 @@ PARAMS = Path("params.yaml")
 
 @click.command()
 def check() -> None:
-    """Check params.yaml before any work: types, ranges, names, and the files that it names.
+    """Check params.yaml before any work: types, ranges, names, files and the device it names.
 
     \b
     weighin check
@@ -28,6 +28,10 @@ def check() -> None:
     from weighin.params import load
 
     params = load(PARAMS)
+    if params.recipe.device != "cpu":  # torch takes two seconds
+        from weighin.training.device import require_device
+
+        require_device(params.recipe)
     for file in named_files(params):
         if file.path is not None:
             click.echo(f"{file.parameter}: {_checked(file, params)}")

@@ -15,6 +15,7 @@ from weighin.compress.ranks import choose_ranks
 from weighin.files import write_json
 from weighin.network.factorized import Method
 from weighin.progress import say
+from weighin.training.device import record_device
 from weighin.training.process_group import is_first
 from weighin.training.weights import Trained
 
@@ -49,6 +50,7 @@ def decompose(context: CompressionContext, out: Path) -> None:
         table = [_untouched(layer) for layer in find_layers(network.spec, context.classes)]
     if is_first():
         write_network(out, network)
+        record_device(out, context.recipe if context.params.decompose.enabled else None)
         write_json(out / "layers.json", [asdict(row) for row in table])
 
 

@@ -25,6 +25,7 @@ from weighin.grading.runtime import Runner
 from weighin.grading.score import Metrics, score
 from weighin.network.export import export_onnx
 from weighin.progress import say
+from weighin.training.device import record_device
 from weighin.training.process_group import is_first
 from weighin.training.trainer import Epoch, Logits
 from weighin.training.weights import Trained
@@ -71,6 +72,7 @@ def finetune(context: CompressionContext, given: Trained, out: Path) -> None:
     chosen, choice = exports[name], _choice(name, exports)
     write_json(out / "history.json", history)
     write_network(out, chosen.network)
+    record_device(out, context.recipe if context.params.finetune.enabled else None)
     write_npy(out / "validation_logits.npy", chosen.logits)
     write_json(out / "choice.json", choice)
     write_bytes(out / "model.onnx", chosen.path.read_bytes())

@@ -36,6 +36,7 @@ from weighin.network.layers import SqueezeExcitation
 from weighin.network.macs import blank_image, evaluating
 from weighin.network.spec import NetworkSpec, Row
 from weighin.progress import say
+from weighin.training.device import require_device
 from weighin.training.weights import Trained, module_weights
 
 Index = npt.NDArray[np.int64]
@@ -52,11 +53,13 @@ def prune(context: CompressionContext) -> Trained:
     """Return the trained network without the blocks and channels that `decompose` says.
 
     Raises:
+        MachineError: the recipe's device is not here.
         WorkerError, OutputError: run again, it goes on from the last finished epoch.
     """
     knobs, network = context.params.decompose, context.trained
     if not knobs.prune_blocks and not knobs.prune_channels:
         return network
+    require_device(context.recipe)
     score, n = _untrained_score(context, network), context.classes
     blocks = min(knobs.prune_blocks, sum(row.repeats for row in network.spec.rows))
 

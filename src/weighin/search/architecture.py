@@ -23,6 +23,7 @@ from weighin.search.study import Plan, Proposal, Propose, Study, Trial
 from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
 from weighin.search.workers import open_workers
+from weighin.training.device import record_device, require_device
 
 
 def search(packed: Path, out: Path, params: Params, kept: Path) -> None:
@@ -34,6 +35,7 @@ def search(packed: Path, out: Path, params: Params, kept: Path) -> None:
     Raises:
         ParamsError: the space, or `search.network`, is not usable; nothing is under the gate.
         NetworkError, HiddenWorkError: the network that was brought breaks a rule.
+        MachineError: the recipe's device is not here.
         WorkerError: workers went away too often; finished evaluations are kept.
     """
     (out / "trials.json").unlink(missing_ok=True)
@@ -42,11 +44,13 @@ def search(packed: Path, out: Path, params: Params, kept: Path) -> None:
         write_trials(out, trials)
     else:
         found = _brought(packed, params)
+    record_device(out, params.recipe if params.search.enabled else None)
     write_text(out / "network.yaml", found.to_yaml())
 
 
 def _searched(packed: Path, params: Params, kept: Path) -> tuple[NetworkSpec, StudyRecord]:
     knobs, contest = params.search, params.contest
+    require_device(params.recipe)
     space = read_space(knobs.space, packed_sizes(packed))
     classes = len(read_json(packed / "classes.json"))
     propose, plan = proposer(space, params.recipe, classes), planned(params)

@@ -20,6 +20,7 @@ from weighin.search.study import Plan, Proposal, Study
 from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
 from weighin.search.workers import open_workers
+from weighin.training.device import record_device, require_device
 from weighin.training.weights import initial_weights
 from weighin.validation import parameters, with_values
 
@@ -33,6 +34,7 @@ def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, kept: Path)
 
     Raises:
         NetworkError: `train.weights` do not fit the network.
+        MachineError: the recipe's device is not here.
         WorkerError: workers went away too often; finished evaluations are kept.
     """
     (out / "trials.json").unlink(missing_ok=True)
@@ -40,6 +42,7 @@ def tune(packed: Path, spec: NetworkSpec, out: Path, params: Params, kept: Path)
     if params.tune.enabled:
         recipe, trials = _tuned(packed, spec, params, kept)
         write_trials(out, trials)
+    record_device(out, recipe if params.tune.enabled else None)
     write_json(out / "recipe.json", asdict(recipe))
 
 
@@ -47,6 +50,7 @@ def _tuned(
     packed: Path, spec: NetworkSpec, params: Params, kept: Path
 ) -> tuple[Recipe, StudyRecord]:
     tuning, contest = params.tune, params.contest
+    require_device(params.recipe)
     space = {name: (low, high) for name, (low, high) in sorted(tuning.space.items())}
     present: dict[str, float] = {name: attrgetter(name)(params.recipe) for name in space}
     classes = len(read_json(packed / "classes.json"))

@@ -15,6 +15,7 @@ from weighin.parallel import worker_count
 from weighin.params import Params, Recipe
 from weighin.progress import Progress
 from weighin.training import checkpoint
+from weighin.training.device import record_device, require_device, worker_setting
 from weighin.training.process_group import ProcessGroup, is_first, launch
 from weighin.training.trainer import Epoch, Job, Trainer, TrainingResult, fit
 from weighin.training.weights import Trained, initial_weights, write_weights
@@ -69,6 +70,7 @@ def train(
         if job.teacher is not None:
             write_weights(out / "teacher.safetensors", job.teacher.weights)
         write_json(curve, _with_intervals(result, job, params))
+        record_device(out, recipe if job.epochs else None)
         write_weights(out / "weights.safetensors", result.weights)
 
 
@@ -102,9 +104,12 @@ def train_job(
         ParamsError: the loss, a weight or a statistic is no longer a number; the state is that of
             the last good epoch.
         WorkerError: a worker went away; the state is that of the last finished epoch.
+        MachineError: the recipe's device is not here.
         OutputError: the state cannot be written; the last good one is kept.
     """
-    return launch(_fit, worker_count(workers, job.recipe.shards), what, job, scratch, curve)
+    require_device(job.recipe)
+    count = worker_count(worker_setting(workers, job.recipe), job.recipe.shards)
+    return launch(_fit, count, what, job, scratch, curve)
 
 
 def _fit(
