@@ -9,10 +9,9 @@ from torch import nn
 
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import arguments, build, signature, structure
+from weighin.network.export import fold_batch_norms
 from weighin.network.factorized import Factorization
-from weighin.network.folding import fold_batch_norms
-from weighin.network.mac_check import check_macs
-from weighin.network.macs import count_macs, count_parameters, layer_macs
+from weighin.network.macs import check_macs, count_macs, count_parameters, layer_macs
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 EXAMPLE_INPUT = (16, 32, 32)  # channels, rows, columns

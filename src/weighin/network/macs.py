@@ -8,23 +8,53 @@
 | MaxPool2d, AvgPool2d, AdaptiveMaxPool2d, AdaptiveAvgPool2d | inputs |
 | everything else, subclasses of the above included | 0 |
 
-mac_check.py refuses a network whose zeros hide work.
+The rule alone can be fooled (a subclass of nn.Conv2d counts nothing), so a network is accepted only
+if neither torch's operators nor ptflops see more work than the rule.
+
+`reject_hidden_work` watches the operators that really run. Every product of a convolution or matrix
+multiplication must be one that the rule counted, in the same module: both are integers from the
+same shapes, so nothing is tolerated. Operators are counted by torch's own formulas
+(`torch.utils.flop_counter.flop_registry`, in FLOPs: two a product), which see F.conv2d, matmul,
+einsum and subclasses alike. Three gaps are closed here: a plain product with a weight or a constant
+counts one a result, a batch norm counts as the rule would, and an operator that is not on the list
+of cheap ones is refused, whatever it does.
 """
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
+from weighin.errors import HiddenWorkError
 from weighin.images import Size
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
 COUNTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, *POOLS)
 SAME_SHAPE = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid)
+# What the rule prices itself (pools), prices at nothing (activations), or only moves data.
+NAMES = """
+    relu relu_ hardtanh hardtanh_ hardswish hardswish_ hardsigmoid hardsigmoid_ silu silu_ sigmoid
+    sigmoid_ leaky_relu leaky_relu_ elu elu_ prelu _prelu_kernel gelu tanh softmax _softmax
+    _log_softmax clamp clamp_ clamp_min clamp_max add add_ sub mean sum amax max
+    max_pool2d max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d
+    view _unsafe_view reshape _reshape_alias permute transpose t squeeze unsqueeze expand alias
+    slice select split split_with_sizes chunk cat stack clone contiguous detach constant_pad_nd
+    channel_shuffle native_channel_shuffle copy_ _to_copy lift_fresh empty zeros dropout
+"""
+CHEAP = frozenset(NAMES.split())
+NORMS = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training"})
+PRODUCTS = frozenset({"mul", "mul_", "div", "div_", "addcmul", "addcmul_", "addcdiv", "lerp"})
+FIX = "use plain nn.Conv2d and nn.Linear modules for all weighted sums, so that they are counted"
+TOLERANCE = 0.02  # ptflops prices biases in its own way
+Key = tuple[str, str]  # module path, operator
 
 
 @dataclass(frozen=True)
@@ -122,3 +152,130 @@ def _work(layer: nn.Module, x: Tensor, y: Tensor) -> tuple[int, int]:
     if isinstance(layer, nn.BatchNorm2d):
         return 0, (2 if layer.affine else 1) * x.numel()
     return 0, x.numel()
+
+
+def check_macs(module: nn.Module, size: Size) -> int:
+    """Return what ptflops counts of an honest network (operators of ATen, multiply-accumulates).
+
+    Raises:
+        HiddenWorkError: the operators that ran, or ptflops, see work that the rule does not.
+    """
+    reject_hidden_work(module, size)
+    counted = ptflops_macs(module, size)
+    rule = sum(c.macs for c in layer_macs(module, size) if c.kind in ("Conv2d", "Linear"))
+    if counted > rule * (1 + TOLERANCE):
+        problem = f"ptflops counts {counted:,} MACs in convolutions and linear layers, the rule"
+        raise HiddenWorkError(f"{problem} {rule:,}", FIX)
+    return counted
+
+
+def ptflops_macs(module: nn.Module, size: Size) -> int:
+    """Return ptflops' count of convolutions and linear layers, whatever runs them."""
+    from ptflops import get_model_complexity_info
+
+    with evaluating(module):
+        counted, _ = get_model_complexity_info(
+            module,
+            (3, *size),
+            backend="aten",
+            as_strings=False,
+            print_per_layer_stat=False,
+            verbose=False,
+        )
+    return int(counted)
+
+
+def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None:
+    """Pass a network whose operators do only what the rule counts for one image of `size`.
+
+    Raises:
+        HiddenWorkError: names the number of products that nothing counted, the operators and the
+            innermost modules that ran them.
+    """
+    seen: Counter[str] = Counter()
+    for layer in layer_macs(module, size, channels):
+        seen[layer.path] += layer.macs if layer.kind == "BatchNorm2d" else layer.products
+    watch, image = _Watch(module), blank_image(module, size, channels)
+    with evaluating(module), torch.no_grad(), watch.paths(), watch:
+        module(image)
+    if watch.strange:
+        where = ", ".join(f"{op} in {_name(path)}" for path, op in sorted(watch.strange))
+        raise HiddenWorkError(f"the MAC rule has no price for {where}", FIX)
+    done: Counter[str] = Counter()
+    for (path, _), products in watch.products.items():
+        done[path] += products
+    hidden = {path: done[path] - seen[path] for path in sorted(done) if done[path] > seen[path]}
+    if hidden:
+        ops = {path: sorted(op for where, op in watch.products if where == path) for path in hidden}
+        where = "; ".join(f"{hidden[p]:,} by {', '.join(ops[p])} in {_name(p)}" for p in hidden)
+        total = sum(hidden.values())
+        raise HiddenWorkError(f"{total:,} MACs are hidden from the rule: {where}", FIX)
+
+
+def _name(path: str) -> str:
+    return path or "the network's own forward"
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts products by the module that is running."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.module = module
+        self.products: Counter[Key] = Counter()
+        self.strange: set[Key] = set()
+        self._running = [""]
+        self._weights = [*module.parameters(), *module.buffers()]  # kept: a storage's id is reused
+        self._learned = {_storage(tensor) for tensor in self._weights}
+
+    @contextlib.contextmanager
+    def paths(self) -> Iterator[None]:
+        """Keep track of the innermost running module for a block."""
+        with contextlib.ExitStack() as stack:
+            for path, part in self.module.named_modules():
+                enter = part.register_forward_pre_hook(self._enter(path), prepend=True)
+                leave = part.register_forward_hook(self._leave)
+                stack.callback(enter.remove)
+                stack.callback(leave.remove)
+            yield
+
+    def _enter(self, path: str) -> Any:
+        return lambda part, inputs: self._running.append(path)
+
+    def _leave(self, part: nn.Module, inputs: Any, output: Any) -> None:
+        self._running.pop()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        packet = func._overloadpacket
+        key, name = (self._running[-1], packet.__name__), packet.__name__
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        learned = [_storage(tensor) in self._learned for tensor in tensors]
+        if all(learned):  # made of weights or constants alone: a weight too
+            self._keep(out)
+        elif packet in flop_registry:
+            self.products[key] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
+        elif name in NORMS:
+            self.products[key] += args[0].numel() * (1 if args[1] is None else 2)
+        elif name in PRODUCTS:
+            scaled = any(type(leaf) in (int, float) for leaf in tree_leaves((args, kwargs)))
+            grown = all(tensor.numel() < out.numel() for tensor in tensors)
+            self.products[key] += out.numel() if scaled or grown or any(learned) else 0
+        elif name not in CHEAP:
+            self.strange.add(key)
+        elif kwargs.get("alpha", 1) != 1:
+            self.products[key] += out.numel()
+        return out
+
+    def _keep(self, out: Any) -> None:
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self._weights += made
+        self._learned |= {_storage(tensor) for tensor in made}
+
+
+def _storage(tensor: Tensor) -> int:
+    storage: int = tensor.untyped_storage()._cdata
+    return storage

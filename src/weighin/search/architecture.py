@@ -12,7 +12,7 @@ from weighin.files import read_json, write_text
 from weighin.images import Size
 from weighin.network.build import build
 from weighin.network.cost import Cost, cost
-from weighin.network.mac_check import reject_hidden_work
+from weighin.network.macs import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.params import Contest, Params, Recipe
 from weighin.progress import say
