@@ -242,7 +242,7 @@ def tpe(trials: int) -> dict[str, float]:
     from optuna.distributions import FloatDistribution
     from optuna.trial import TrialState, create_trial
 
-    from weighin.search.sampling import sampler
+    from weighin.search.space import sampler
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {name: FloatDistribution(0, 1) for name in "abcdefgh"}

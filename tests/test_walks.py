@@ -120,8 +120,7 @@ def test_a_row_of_the_network(tmp_path: Path) -> None:
     from weighin.network.export import export_onnx
     from weighin.network.factorized import Factorization
     from weighin.network.spec import read_spec
-    from weighin.search.sampling import sample_network
-    from weighin.search.space import read_space
+    from weighin.search.space import read_space, sample_network
     from weighin.training.weights import Trained, module_weights
 
     class First:

@@ -195,6 +195,16 @@ def sha256_tree(path: Path) -> str:
     return sha256("".join(lines).encode())
 
 
+def source_hash(*packages: str) -> str:
+    """Return one hash for the code of the ground floor and of these packages of ours."""
+    root = Path(__file__).parent
+    files = [
+        *root.glob("*.py"),
+        *(path for name in packages for path in (root / name).rglob("*.py")),
+    ]
+    return fingerprint({path.relative_to(root).as_posix(): sha256_file(path) for path in files})
+
+
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """Return sixteen hexadecimal digits that stand for JSON-able facts."""
     return sha256(canonical_json(facts).encode())[:16]

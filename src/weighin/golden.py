@@ -291,7 +291,7 @@ def _asks(name: str) -> list[tuple[float, int, str]]:
     """Return what a sampler asks for in sixteen trials of two objectives."""
     import optuna
 
-    from weighin.search.sampling import sampler
+    from weighin.search.space import sampler
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, asked = optuna.create_study(directions=["maximize", "minimize"]), []

@@ -96,7 +96,7 @@ from weighin.validation import read
 from weighin.files import read_json
 from weighin.params import Params
 from weighin.search.architecture import search
-from weighin.search.evaluation_cache import EvaluationCache
+from weighin.search.evaluation import EvaluationCache
 
 class Dying(EvaluationCache):
     def add(self, task, outcome):

@@ -19,10 +19,14 @@ from weighin.errors import WorkerError
 from weighin.params import Params
 from weighin.search import trainer
 from weighin.search.architecture import search
-from weighin.search.cluster import ClusterWorkers, _security
-from weighin.search.cluster_security import make_certificates, scheduler_command, worker_command
-from weighin.search.evaluation import Outcome, Task
-from weighin.search.evaluation_cache import EvaluationCache
+from weighin.search.cluster import (
+    ClusterWorkers,
+    _security,
+    make_certificates,
+    scheduler_command,
+    worker_command,
+)
+from weighin.search.evaluation import EvaluationCache, Outcome, Task
 
 
 class Cluster:

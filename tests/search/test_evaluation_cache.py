@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.pipeline.closure import ROOT, closure
 from tests.search.measures import measured
 
 import weighin
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
-from weighin.search import evaluation_cache
-from weighin.search.evaluation import Outcome, Task
-from weighin.search.evaluation_cache import EvaluationCache
+from weighin.search import evaluation
+from weighin.search.evaluation import EVALUATING, EvaluationCache, Outcome, Task
 from weighin.training.trainer import Job
 
 OUTCOME = Outcome(measured(2, 75, 100), b"state")
@@ -79,7 +79,7 @@ def test_nothing_is_found_for_other_images(
 KEY = """
 import sys
 from pathlib import Path
-from weighin.search.evaluation_cache import EvaluationCache
+from weighin.search.evaluation import EvaluationCache
 print(EvaluationCache(Path("kept"), Path(sys.argv[1]))._context)
 """
 
@@ -115,7 +115,7 @@ def test_other_versions_are_another_evaluation(
     tmp_path: Path, kept: EvaluationCache, images: Path, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept.add(task, OUTCOME)
-    monkeypatch.setattr(evaluation_cache, "version", lambda name: "0.0")
+    monkeypatch.setattr(evaluation, "version", lambda name: "0.0")
     assert EvaluationCache(tmp_path / "kept", images).find(task) is None
 
 
@@ -127,7 +127,7 @@ def test_what_was_used_last_stays_within_the_limit(
         kept.add(each, OUTCOME)
     size = max(path.stat().st_size for path in kept._folder.glob("*.json"))
     assert kept.find(tasks[0])
-    monkeypatch.setattr(evaluation_cache, "MAX_BYTES", 3 * size)
+    monkeypatch.setattr(evaluation, "MAX_BYTES", 3 * size)
     kept.trim()
     assert [kept.find(each) is not None for each in tasks] == [True, *[False] * 3, True, True]
 
@@ -156,3 +156,9 @@ def test_a_measure_of_another_form_is_absent(kept: EvaluationCache, task: Task) 
         measure.write_text(text)
         assert kept.find(task) is None
         assert kept.state(task) is None
+
+
+def test_the_hash_covers_all_the_code_that_evaluates() -> None:
+    needed = closure(ROOT / "src/weighin/search/evaluation.py")
+    packages = {name.split("/")[2] for name in needed if name.count("/") > 2}
+    assert packages <= set(EVALUATING)

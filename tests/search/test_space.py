@@ -7,8 +7,7 @@ from optuna.trial import FixedTrial
 
 from weighin.errors import ParamsError
 from weighin.network.build import structure
-from weighin.search.sampling import sample_network
-from weighin.search.space import read_space, shipped_spaces
+from weighin.search.space import read_space, sample_network, shipped_spaces
 
 SIZES = [(46, 64), (64, 64)]
 SPACE = """\

@@ -18,7 +18,7 @@ def explain(folder: Path, journal: Path | None) -> None:
     weighin explain
     weighin explain work/tune --journal study.log
     """
-    from weighin.search.explain import explain
+    from weighin.search.trials import explain
 
     click.echo(explain(folder))
     if journal is not None:
@@ -42,7 +42,7 @@ def scheduler(address: str) -> None:
     weighin scheduler
     weighin scheduler tls://0.0.0.0:8786
     """
-    from weighin.search.cluster_security import scheduler_command
+    from weighin.search.cluster import scheduler_command
 
     command = scheduler_command(address)
     os.execv(command[0], command)
@@ -61,7 +61,7 @@ def worker(address: str, processes: int | None) -> None:
     weighin worker tcp://127.0.0.1:8786
     dvc repro  # with search.cluster and tune.cluster, or WEIGHIN_CLUSTER, naming that address
     """
-    from weighin.search.cluster_security import worker_command
+    from weighin.search.cluster import worker_command
 
     command = worker_command(address, processes)
     os.execv(command[0], command)
@@ -80,7 +80,7 @@ def certificates(folder: Path) -> None:
     weighin scheduler tls://0.0.0.0:8786
     weighin worker tls://host:8786
     """
-    from weighin.search.cluster_security import make_certificates
+    from weighin.search.cluster import make_certificates
 
     make_certificates(folder)
     click.echo(f"{folder}/key.pem is a secret: copy the folder to the cluster's machines alone")

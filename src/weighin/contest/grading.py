@@ -20,7 +20,15 @@ from typing import Any
 
 from weighin.contest.submissions import Submission, read_model
 from weighin.errors import DataError, OutputError, WeighinError
-from weighin.files import fingerprint, read_json, sha256, sha256_tree, write_bytes, write_json
+from weighin.files import (
+    fingerprint,
+    read_json,
+    sha256,
+    sha256_tree,
+    source_hash,
+    write_bytes,
+    write_json,
+)
 from weighin.label_csv import read_labels
 
 STATES = {7: "hidden work", 8: "refused", 9: "no output", 12: "too slow", 13: "too much memory"}
@@ -121,7 +129,8 @@ def grade_submission(
     except OSError as error:
         return Outcome(submission.team, "malformed", f"it cannot be read: {error.strerror}")
     digest = sha256(model)
-    key = {"model": digest, "test": _tree(test), "code": _code(), "limits": asdict(limits)}
+    code = source_hash("grading")
+    key = {"model": digest, "test": _tree(test), "code": code, "limits": asdict(limits)}
     kept = folder / f"{fingerprint(key)}.json"
     if kept.is_file():
         found = read_json(kept)
@@ -203,11 +212,3 @@ def _end(group: int) -> None:
 @cache
 def _tree(folder: Path) -> str:
     return sha256_tree(folder)
-
-
-@cache
-def _code() -> str:
-    """Return what stands for the code that grades: the package's floor and its grading part."""
-    package = Path(__file__).parents[1]
-    parts = sorted([*package.glob("*.py"), *(package / "grading").glob("*.py")])
-    return sha256("".join(sha256(path.read_bytes()) for path in parts).encode())

@@ -17,8 +17,7 @@ from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.params import Contest, Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, study_record
-from weighin.search.sampling import sample_network
-from weighin.search.space import Space, read_space
+from weighin.search.space import Space, read_space, sample_network
 from weighin.search.study import Plan, Proposal, Propose, Study, Trial
 from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials

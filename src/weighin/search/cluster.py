@@ -2,23 +2,47 @@
 
 The workers run in the project's folder on a disk that they share, or in the rebuild image with its
 data (docker/cluster.yaml), and with the pins of weighin.determinism.
+
+A scheduler, its workers and its clients exchange pickled Python: each of them executes whatever
+anybody sends who can connect to it. So an address is one of
+
+    tcp://127.0.0.1:8786   open to the users of this machine alone
+    tls://host:8786        open to who has the key in the folder of certificates
+    tcp://host:8786        open to everybody on the network; refused unless WEIGHIN_INSECURE_CLUSTER
+
+`weighin certificates` makes the folder: ca.pem, cert.pem and key.pem, one certificate for all.
 """
 
+import os
+import sys
 import time
 from concurrent.futures import CancelledError, Executor
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from distributed import Client
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
 from weighin.determinism import pinned
-from weighin.errors import WorkerError
+from weighin.errors import OutputError, WorkerError
+from weighin.files import write_bytes
 from weighin.progress import say
-from weighin.search.cluster_security import certificates, check_address
 from weighin.search.workers import FIX, Workers
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey as Key
 
 CONNECT = 10.0  # seconds for the scheduler to answer
 PATIENCE = 60.0  # seconds without a single worker
+CERTIFICATES, INSECURE = "WEIGHIN_CERTIFICATES", "WEIGHIN_INSECURE_CLUSTER"
+DEFAULT_FOLDER = Path(".weighin/certificates")
+FILES = ("ca.pem", "cert.pem", "key.pem")
+QUIET = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")  # it serves HTTP all the same
+VALID = timedelta(days=3650)
 
 
 class ClusterWorkers(Workers):
@@ -110,3 +134,131 @@ def _security() -> Security:
         tls_client_cert=certificate,
         tls_client_key=key,
     )
+
+
+def certificates() -> dict[str, Path]:
+    """Return the files of the certificates that WEIGHIN_CERTIFICATES or the project's folder has.
+
+    Raises:
+        WorkerError: one is missing.
+    """
+    folder = Path(os.environ.get(CERTIFICATES, DEFAULT_FOLDER))
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        problem = f"the folder of certificates {folder} has no {', '.join(missing)}"
+        fix = f"make it by `weighin certificates`, or name it in {CERTIFICATES}"
+        raise WorkerError(problem, f"{fix}; it must be the same on every machine")
+    return {name: folder / name for name in FILES}
+
+
+def check_address(address: str) -> str:
+    """Return the scheme of an address, ``tls`` or ``tcp``, that strangers cannot reach.
+
+    Raises:
+        WorkerError: it is none, or is open to the network.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname:
+        problem = f"the cluster's address is {address}"
+        raise WorkerError(problem, "write it as tls://host:8786, or tcp://127.0.0.1:8786")
+    if parts.scheme == "tcp" and not _is_loopback(parts.hostname) and not os.environ.get(INSECURE):
+        problem = (
+            f"{address} is open to everybody who reaches it, and Dask executes what it is sent"
+        )
+        fix = f"use {address.replace('tcp://', 'tls://')}; where the network is trusted, set "
+        raise WorkerError(problem, f"{fix}{INSECURE}=1")
+    return parts.scheme
+
+
+def scheduler_command(address: str) -> list[str]:
+    """Return the command of a scheduler that listens at an address.
+
+    Raises:
+        WorkerError: as `check_address` and `certificates`.
+    """
+    options = _tls_options(check_address(address))
+    parts = urlsplit(address)
+    where = ["--host", f"{parts.scheme}://{parts.hostname}", "--port", str(parts.port or 8786)]
+    return [sys.executable, "-m", "dask", "scheduler", *where, *options, *QUIET]
+
+
+def worker_command(address: str, processes: int | None = None) -> list[str]:
+    """Return the command of workers for the scheduler at an address, one a core or so many.
+
+    One thread each: torch must not share its process. Dask's own memory limit is off, because it
+    pauses a worker that packed images, which are mapped from disk, make look large.
+
+    Raises:
+        WorkerError: as `check_address` and `certificates`.
+    """
+    options = _tls_options(check_address(address))
+    host = urlsplit(address).hostname or ""
+    here = ["--host", host] if _is_loopback(host) else []
+    many = ["--nworkers", "auto" if processes is None else str(processes), "--nthreads", "1"]
+    start = [sys.executable, "-m", "dask", "worker", address, *many, "--memory-limit", "0"]
+    return [*start, *here, *options, *QUIET]
+
+
+def make_certificates(folder: Path) -> None:
+    """Write ca.pem, cert.pem and key.pem into a new folder, for every machine of a cluster.
+
+    The authority signs this one certificate, and its key is forgotten: nobody gets a second one.
+
+    Raises:
+        OutputError: the folder has one already, or cannot be written.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    present = [folder / name for name in FILES if (folder / name).exists()]
+    if present:
+        raise OutputError(f"{present[0]} exists", "name a new folder, or remove it first")
+    authority, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    write_bytes(folder / "ca.pem", _certificate("weighin authority", authority, authority, True))
+    write_bytes(folder / "cert.pem", _certificate("weighin", own, authority, False))
+    _write_key(folder / "key.pem", own)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls_options(scheme: str) -> list[str]:
+    if scheme != "tls":
+        return []
+    files = certificates()
+    names = zip(("--tls-ca-file", "--tls-cert", "--tls-key"), FILES, strict=True)
+    return [word for option, name in names for word in (option, str(files[name]))]
+
+
+def _certificate(name: str, key: "Key", authority: "Key", is_authority: bool) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509.oid import NameOID
+
+    subject, issuer = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+        for common in (name, "weighin authority")
+    )
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + VALID)
+    constraints = x509.BasicConstraints(ca=is_authority, path_length=None)
+    builder = builder.add_extension(constraints, critical=True)
+    return builder.sign(authority, SHA256()).public_bytes(Encoding.PEM)
+
+
+def _write_key(path: Path, key: "Key") -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    data = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)

@@ -1,4 +1,4 @@
-"""A search space: a rows file in which any value may be a list of choices.
+"""A search space: a rows file in which any value may be a list of choices, and what is drawn of it.
 
     input: packed          # or [[46, 64], [64, 64]]: any of these packed sizes
     width: 1.0
@@ -19,23 +19,28 @@ arguments are those of `weighin.network.blocks`: a new block needs nothing here.
 import inspect
 import math
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weighin.errors import ParamsError, did_you_mean
 from weighin.files import read_yaml
 from weighin.images import Size
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import arguments
-from weighin.network.spec import MAX_REPEATS, MAX_WIDTH
+from weighin.network.spec import MAX_REPEATS, MAX_WIDTH, NetworkSpec, Row
 from weighin.validation import check_value
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
 
 PASS = "pass"
 KEYS, ROW_KEYS = ("input", "width", "rows"), ("name", "repeats", "block", "args")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 Choices = tuple[Any, ...]
+STARTUP = 8  # random trials before TPE has something to model
 
 
 @dataclass(frozen=True)
@@ -236,3 +241,72 @@ def _row_count(row: RowSpace) -> int:
         1 if block == PASS else len(row.repeats) * math.prod(len(arg.choices) for arg in args)
         for block, args in row.blocks.items()
     )
+
+
+def sampler(name: str, generation: int, seed: int) -> "BaseSampler":
+    """Return the sampler of that name for studies of so many trials a generation.
+
+    To TPE a generation's running trials count as bad ("constant liar"), so that it spreads them.
+    """
+    from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
+
+    if name == "random":
+        return RandomSampler(seed=seed)
+    if name == "nsga2":
+        return NSGAIISampler(population_size=max(2, generation), seed=seed)
+    with warnings.catch_warnings():  # Optuna calls group and constant_liar experimental
+        warnings.simplefilter("ignore")
+        return TPESampler(
+            n_startup_trials=max(STARTUP, generation),
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            seed=seed,
+        )
+
+
+class Suggests(Protocol):
+    """What is needed of an Optuna trial."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return one of the choices, which have no order."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        """Return a whole number from `low` to `high`."""
+
+
+def sample_network(space: Space, trial: Suggests) -> tuple[NetworkSpec, dict[str, Any]]:
+    """Return one network of `space`, and the values that `trial` chose for it, by name."""
+    choices = _Picks(trial)
+    size, width = choices.pick("input", space.input), choices.pick("width", space.width)
+    rows = (_sample_row(row, choices) for row in space.rows)
+    return NetworkSpec(size, width, tuple(row for row in rows if row)), choices.values
+
+
+def _sample_row(row: RowSpace, choices: "_Picks") -> Row | None:
+    block = choices.pick(f"{row.name}.block", tuple(row.blocks))
+    if block == PASS:
+        return None
+    repeats = choices.pick(f"{row.name}.repeats", row.repeats)
+    args = (choices.pick(arg.name, arg.choices) for arg in row.blocks[block])
+    return Row(repeats, block, tuple(args))
+
+
+class _Picks:
+    """Makes choices by name and remembers them; nothing is chosen from a single value."""
+
+    def __init__(self, trial: Suggests) -> None:
+        self._trial = trial
+        self.values: dict[str, Any] = {}
+
+    def pick(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return one of `choices`: names have no order, anything else has the one it stands in."""
+        if len(choices) == 1:
+            return choices[0]
+        if name not in self.values:
+            if any(isinstance(choice, str) for choice in choices):
+                value = self._trial.suggest_categorical(name, choices)
+            else:
+                value = choices[self._trial.suggest_int(name, 0, len(choices) - 1)]
+            self.values[name] = value
+        return self.values[name]

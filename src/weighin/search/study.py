@@ -25,7 +25,7 @@ from weighin.network.spec import NetworkSpec
 from weighin.params import Contest, Recipe
 from weighin.search.evaluation import Measured
 from weighin.search.halving import better_half, by_gain, proxy_score
-from weighin.search.sampling import sampler
+from weighin.search.space import sampler
 
 MAX_REJECTED = 200  # asks in a row
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from weighin.params import Contest, Recipe
 from weighin.progress import Progress
-from weighin.search.evaluation import Measured, Task, evaluate
-from weighin.search.evaluation_cache import EvaluationCache
+from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.halving import proxy_score
 from weighin.search.study import Plan, Trial
 from weighin.search.workers import Workers
