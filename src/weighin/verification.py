@@ -321,10 +321,14 @@ def _done(
 
 
 def _bring_data(project: Path, clone: Path) -> None:
-    """Lay data/ into the clone as it lies in the project; nothing in it is ever written to."""
+    """Lay data/, and what other .dvc files name, into the clone as it lies in the project."""
     if not (project / "data").exists():
         raise DataError("data/ is not there", "run `weighin fetch` first")
     _copy(project / "data", clone / "data")
+    for record in clone.rglob("*.dvc"):
+        place = record.with_suffix("").relative_to(clone)
+        if record.is_file() and not (clone / place).exists() and (project / place).exists():
+            _copy(project / place, clone / place)
 
 
 def _bring_inputs(project: Path, clone: Path, entry: Mapping[str, Any]) -> None:

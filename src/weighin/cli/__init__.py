@@ -80,6 +80,7 @@ for command in (
     project.check,
     project.doctor,
     project.reset,
+    data.weights,
     data.fetch,
     model.predict,
     model.wrap,

@@ -1,4 +1,4 @@
-"""The commands that bring data in: import, demo-data, fetch."""
+"""The commands that bring data and weights in: import, demo-data, weights, fetch."""
 
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,34 @@ def demo_data(folder: Path, count: int, size: int, seed: int, workers: int | Non
 
 
 @click.command()
+@click.argument("source", metavar="NAME|FILE")
+@click.option("--name", help="What it is to be called here: weights/NAME.safetensors.")
+@click.option("--license", help="Of a file of your own; it is recorded.")
+@click.option("--force", is_flag=True, help="Replace other weights of the same name.")
+@click.option("--record/--no-record", default=True, help="Record the weights with DVC.")
+def weights(source: str, name: str | None, license: str | None, force: bool, record: bool) -> None:
+    """Bring pretrained weights in as weights/NAME.safetensors, with source and license.
+
+    \b
+    weighin weights efficientnet-lite0
+    weighin weights mobilenet_v3_small
+    weighin weights mine.pth --license CC-BY-4.0
+    """
+    from weighin.data import versioning
+    from weighin.distillation.pretrained import FOLDER, bring
+
+    if record:
+        versioning.check_recordable(Path(), f"{FOLDER}/")
+    facts = bring(source, name, license, force)
+    click.echo(f"{facts['path']}: {facts['parameters']:,} numbers, license {facts['license']}")
+    if record:
+        told = versioning.record(Path(), str(facts["path"]))
+        click.echo(f"recorded in {told}; for Git: git add {FOLDER}")
+
+
+@click.command()
 def fetch() -> None:
-    """Bring data/ to what data.dvc records: from the cache, a remote, or by drawing it.
+    """Bring data/ and weights/ to what is recorded: from the cache, a remote, or their source.
 
     \b
     weighin fetch
@@ -106,3 +132,8 @@ def fetch() -> None:
     from weighin.data.versioning import fetch
 
     click.echo(fetch(Path(), DEFAULT_MD5, lambda folder: draw_demo(folder, workers=cores())))
+    if next(Path("weights").glob("*.json"), None):
+        from weighin.distillation import pretrained
+
+        for line in pretrained.fetch(Path()):
+            click.echo(line)

