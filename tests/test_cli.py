@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from weighin.cli import cli
+from weighin.cli import cli, commands
 from weighin.errors import MismatchError, WeighinError
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_every_command_says_what_it_does_with_an_example():
-    for name, command in cli.commands.items():
+    for name, command in commands().commands.items():
         group = getattr(command, "commands", {})
         every = {f"{name} {part}": inner for part, inner in group.items()} or {name: command}
         for path, one in every.items():
@@ -308,3 +308,8 @@ def test_predict_says_what_it_cannot_read_and_refuses_a_folder_of_it(tmp_path, m
     assert done.returncode == 5
     assert done.stderr.startswith("error: photos: 4 of 7 files cannot be read: ")
     assert not (tmp_path / "labels.csv").exists()
+
+
+def test_a_misspelt_command_is_told_the_nearest(tmp_path):
+    done = weighin(tmp_path, "explai")
+    assert done.returncode == 2 and "'explain'" in done.stderr

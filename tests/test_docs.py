@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from weighin.cli import cli
+from weighin.cli import commands
 from weighin.data.demo import DEFAULT_MD5
 from weighin.files import read_yaml
 
@@ -50,7 +50,7 @@ def test_commands_exist(name):
     for target in re.findall(r"\bmake ([a-z-]+)", code):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
     for command in re.findall(r"\bweighin ([a-z][a-z-]*)", code):
-        assert command in cli.commands, f"weighin {command}"
+        assert command in commands().commands, f"weighin {command}"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

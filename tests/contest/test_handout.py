@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from tests.contest.conftest import model_bytes
-from weighin.cli import cli
+from weighin.cli import commands
 from weighin.contest.handout import write_handout
 from weighin.contest.smoke import IMAGES, write_smoke
 from weighin.errors import OutputError
@@ -107,17 +107,17 @@ def test_preflight_says_what_to_fix(tmp_path: Path) -> None:
     (tmp_path / "good.onnx").write_bytes(model_bytes())
     (tmp_path / "liar.onnx").write_bytes(model_bytes(metadata={"macs": "1"}))
     run = CliRunner().invoke
-    good = run(cli, ["preflight", str(tmp_path / "good.onnx"), "--json"])
+    good = run(commands(), ["preflight", str(tmp_path / "good.onnx"), "--json"])
     assert good.exit_code == 0
     assert json.loads(good.stdout)["ready"] is True
-    liar = run(cli, ["preflight", str(tmp_path / "liar.onnx")])
+    liar = run(commands(), ["preflight", str(tmp_path / "liar.onnx")])
     assert liar.exit_code == 8
     assert "FIX  the grader takes the model: its metadata claims 1 MACs" in liar.stdout
     (tmp_path / "team").mkdir()
     (tmp_path / "team/model.onnx").write_bytes(model_bytes())
     (tmp_path / "team/metrics.json").write_text('{"macs": 5}')
     (tmp_path / "team/submission.csv").write_text("filename,class\na.png,cat\n")
-    team = run(cli, ["preflight", str(tmp_path / "team"), "--json"])
+    team = run(commands(), ["preflight", str(tmp_path / "team"), "--json"])
     assert team.exit_code == 8
     wrong = {c["name"]: c["said"] for c in json.loads(team.stdout)["checks"] if not c["ok"]}
     assert wrong == {

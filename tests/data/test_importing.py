@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from photos import encoded, photo, tree, write
 
-from weighin.cli import cli
+from weighin.cli import commands
 from weighin.data.importing import Options, import_data
 from weighin.data.marks import write_mark
 from weighin.errors import DataError, OutputError
@@ -548,7 +548,9 @@ def test_the_command_says_what_came_in_and_what_did_not(
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     found = CliRunner().invoke(
-        cli, ["import", "../photos", "--test", "../public", "--no-record"], catch_exceptions=False
+        commands(),
+        ["import", "../photos", "--test", "../public", "--no-record"],
+        catch_exceptions=False,
     )
     assert found.output.splitlines() == [
         "5 images of 2 classes: Cat 3, Dog 2",

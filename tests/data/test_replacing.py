@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from photos import tree, write
 from test_versioning import commit, git
 
-from weighin.cli import cli
+from weighin.cli import commands
 from weighin.data.importing import Options, import_data
 from weighin.data.versioning import Held, dvc, fetch, held, record, recorded
 from weighin.errors import DataError, WeighinError
@@ -312,15 +312,15 @@ def test_checks_come_before_the_first_write(tmp_path: Path, first: Path) -> None
             (lambda: dvc(Path(), "init") and git(Path(), "add", "data"), "Git keeps data/thesis"),
         ):
             prepare()
-            found = runner.invoke(cli, ["import", str(first), "--force"])
+            found = runner.invoke(commands(), ["import", str(first), "--force"])
             assert isinstance(found.exception, WeighinError)
             assert problem in str(found.exception)
             assert Path("data/thesis.docx").read_bytes() == b"precious"
             assert [p.name for p in Path().iterdir() if "data" in p.name] == ["data"]
         git(Path(), "rm", "-r", "--cached", "--quiet", "data")
-        found = runner.invoke(cli, ["import", str(first)])
+        found = runner.invoke(commands(), ["import", str(first)])
         assert "was not written by an import" in str(found.exception)
-        found = runner.invoke(cli, ["import", str(first), "--force"])
+        found = runner.invoke(commands(), ["import", str(first), "--force"])
         assert found.exit_code == 0, found.output
         assert "what data was is in data.before-1" in found.output
         assert Path("data.before-1/thesis.docx").read_bytes() == b"precious"

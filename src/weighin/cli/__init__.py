@@ -3,15 +3,18 @@
 Everything heavy is imported inside a command, so that `weighin --help` answers at once.
 """
 
+import importlib
 import os
 import sys
+from pathlib import Path
 
 import click
 
-from weighin.cli import contest, data, model, project, study
 from weighin.stage import exit_code, leave
 
 QUICK = {"--help", "-h", "--version"}
+EXISTING, ANY = click.Path(exists=True, path_type=Path), click.Path(path_type=Path)
+MODULES = ("contest", "data", "model", "project")  # each adds its commands to `cli`
 
 
 def main() -> None:
@@ -23,9 +26,16 @@ def main() -> None:
     leave(exit_code(_run))
 
 
+def commands() -> click.Group:
+    """Return the command line with all that it can do."""
+    for module in MODULES:
+        importlib.import_module(f"weighin.cli.{module}")
+    return cli
+
+
 def _run() -> None:
     try:
-        cli(prog_name="weighin", standalone_mode=False)
+        commands()(prog_name="weighin", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
     except click.ClickException as error:
@@ -72,30 +82,3 @@ def cli() -> None:
     that cannot compute the promised bytes, 130 interrupted.
     Shell completion: eval "$(_WEIGHIN_COMPLETE=bash_source weighin)"
     """
-
-
-for command in (
-    data.import_command,
-    data.demo_data,
-    project.check,
-    project.doctor,
-    project.reset,
-    data.weights,
-    data.fetch,
-    model.predict,
-    model.wrap,
-    model.score,
-    model.count,
-    model.blocks,
-    study.explain,
-    study.scheduler,
-    study.worker,
-    study.certificates,
-    project.sign,
-    project.verify,
-    contest.submit,
-    contest.preflight,
-    contest.leaderboard,
-    contest.contest,
-):
-    cli.add_command(command)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from weighin.cli.paths import ANY, EXISTING
+from weighin.cli import ANY, EXISTING, cli
 
 
-@click.command()
+@cli.command()
 @click.argument("out", type=ANY, default="submission.zip")
 def submit(out: Path) -> None:
     """Write what is handed in as one ZIP file, checked: model, labels, metrics, provenance, card.
@@ -22,7 +22,7 @@ def submit(out: Path) -> None:
     click.echo(f"{out}: {', '.join(names)}; next: weighin preflight {out}")
 
 
-@click.command()
+@cli.command()
 @click.argument("bundle", type=EXISTING, default="submission")
 @click.option("--container", help="Grade in this image, as the organizer does: weighin-grader.")
 @click.option("--seconds", type=float, default=120.0, show_default=True)
@@ -54,7 +54,7 @@ def preflight(
         sys.exit(8)
 
 
-@click.command()
+@cli.command()
 @click.argument("submissions", type=EXISTING)
 @click.argument("out", type=ANY)
 @click.option("--test", type=EXISTING, required=True, help="Folder of the test images.")
@@ -127,7 +127,7 @@ def leaderboard(
     click.echo(f"the board: {out / 'leaderboard.html'}")
 
 
-@click.group()
+@cli.group()
 def contest() -> None:
     """Hand out a contest: rules, smoke images, and bundles for other platforms.
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from weighin.cli.paths import ANY, EXISTING
+from weighin.cli import ANY, EXISTING, cli
 from weighin.parallel import cores
 
 
-@click.command("import")
+@cli.command("import")
 @click.argument("source", type=EXISTING)
 @click.option("--images", type=EXISTING, help="Folder of the images that a CSV or COCO file names.")
 @click.option("--filename-column", help="Column of a CSV; guessed when left out.")
@@ -76,7 +76,7 @@ def _arrived(report: dict[str, Any]) -> list[str]:
     return [*lines, *report["notes"], "all of it in data/import.json"]
 
 
-@click.command("demo-data")
+@cli.command("demo-data")
 @click.argument("folder", type=ANY, default="data")
 @click.option("--count", default=1500, show_default=True, help="Images, train and test together.")
 @click.option("--size", default=96, show_default=True, help="Pixels a side.")
@@ -95,7 +95,7 @@ def demo_data(folder: Path, count: int, size: int, seed: int, workers: int | Non
     click.echo(f"{sum(counts.values()):,} images of {len(counts)} classes in {folder}")
 
 
-@click.command()
+@cli.command()
 @click.argument("source", metavar="NAME|FILE")
 @click.option("--name", help="What it is to be called here: weights/NAME.safetensors.")
 @click.option("--license", help="Of a file of your own; it is recorded.")
@@ -121,7 +121,7 @@ def weights(source: str, name: str | None, license: str | None, force: bool, rec
         click.echo(f"recorded in {told}; for Git: git add {FOLDER}")
 
 
-@click.command()
+@cli.command()
 def fetch() -> None:
     """Bring data/ and weights/ to what is recorded: from the cache, a remote, or their source.
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from weighin.cli.paths import ANY, EXISTING
+from weighin.cli import ANY, EXISTING, cli
 from weighin.errors import OutputError
 
 TABLES = (".csv", ".tsv", ".txt")
 
 
-@click.command()
+@cli.command()
 @click.argument("model", type=EXISTING)
 @click.argument("images", type=EXISTING)
 @click.argument("out", type=ANY, default=None, required=False)
@@ -64,7 +64,7 @@ def predict(
         click.echo(f"{found.faults_summary}; these get the fallback class", err=True)
 
 
-@click.command()
+@cli.command()
 @click.argument("model", type=EXISTING)
 @click.argument("out", type=ANY, required=False)
 @click.option("--contract", type=EXISTING, help="A JSON file of what the options below say.")
@@ -92,7 +92,7 @@ def wrap(model: Path, out: Path | None, contract: Path | None, **given: Any) -> 
     click.echo(f"{target}: {found.macs:,} MACs, {found.parameters:,} parameters, gradable")
 
 
-@click.command()
+@cli.command()
 @click.argument("submission", type=EXISTING)
 @click.argument("truth", type=EXISTING)
 @click.argument("model", type=EXISTING)
@@ -114,7 +114,7 @@ def score(
     click.echo(f"macro F1 {found.f1:.4f}, {found.macs:,} MACs, score {found.score:.4f}")
 
 
-@click.command()
+@cli.command()
 @click.argument("network", type=ANY)
 @click.option("--classes", default=9, show_default=True, help="Outputs, for a rows file.")
 @click.option("--layers", is_flag=True, help="List every counted layer.")
@@ -144,7 +144,7 @@ def count(network: Path, classes: int, layers: bool) -> None:
         click.echo(line)
 
 
-@click.command()
+@cli.command()
 def blocks() -> None:
     """List what a row can name: each block, its arguments, an example row and its MACs.
 

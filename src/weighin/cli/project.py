@@ -1,4 +1,4 @@
-"""The commands about a project and its machine: check, reset, doctor, sign, verify."""
+"""The commands about a project: check, explain, reset, sign, verify; its machine, its cluster."""
 
 import difflib
 import os
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from weighin.cli.paths import ANY, EXISTING
+from weighin.cli import ANY, EXISTING, cli
 
 if TYPE_CHECKING:
     from weighin.inputs import NamedFile
     from weighin.params import Params
 
 PARAMS = Path("params.yaml")
+LOOPBACK = "tcp://127.0.0.1:8786"
 
 
-@click.command()
+@cli.command()
 def check() -> None:
     """Check params.yaml before any work: types, ranges, names, files and the device it names.
 
@@ -71,7 +72,7 @@ def _classes() -> int:
     return len(found) or 9
 
 
-@click.command()
+@cli.command()
 def doctor() -> None:
     """Say whether this machine will rebuild the same bytes, and what it lacks.
 
@@ -94,7 +95,7 @@ def doctor() -> None:
     click.echo("this machine will rebuild the same bytes")
 
 
-@click.command()
+@cli.command()
 def reset() -> None:
     """Put params.yaml back to the committed one, as after `dvc exp run -S`; yours is kept.
 
@@ -122,7 +123,7 @@ def reset() -> None:
     click.echo(f"{PARAMS} is the committed one again; yours is kept as {kept}")
 
 
-@click.command()
+@cli.command()
 @click.argument("key", type=EXISTING)
 @click.option("--provenance", type=ANY, default="submission/provenance.json", show_default=True)
 def sign(key: Path, provenance: Path) -> None:
@@ -139,7 +140,7 @@ def sign(key: Path, provenance: Path) -> None:
         click.echo("no commit is named: this is no Git repository, or tracked files were changed")
 
 
-@click.command()
+@cli.command()
 @click.option("--stage", help="Rebuild one stage alone, on the inputs that lie here.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; they change no byte.")
 @click.option("--signature", type=EXISTING, help="Check a signed provenance instead.")
@@ -182,3 +183,78 @@ def _verify_signature(envelope: Path, key: Path | None) -> None:
         raise click.UsageError("--signature needs --key, the signer's public key")
     build = metadata_of(verify_signature(envelope, key))
     click.echo(f"the signature holds, and so does every file; commit {build.commit or 'unknown'}")
+
+
+@cli.command()
+@click.argument("folder", type=ANY, default="work/search")
+@click.option("--journal", type=ANY, help="Write the study to this new file, for optuna-dashboard.")
+def explain(folder: Path, journal: Path | None) -> None:
+    """Say why this network was chosen and what the next best was.
+
+    \b
+    weighin explain
+    weighin explain work/tune --journal study.log
+    """
+    from weighin.search.trials import explain
+
+    click.echo(explain(folder))
+    if journal is not None:
+        from weighin.search.trials import write_journal
+
+        write_journal(folder, journal)
+
+
+@cli.command()
+@click.argument("address", default=LOOPBACK)
+def scheduler(address: str) -> None:
+    """Give out the work of searches, at an address, until stopped.
+
+    It and its workers execute what anybody sends them who can connect. So it serves this machine
+    alone, or, at a tls:// address, who has the certificates of `weighin certificates`.
+
+    \b
+    weighin scheduler
+    weighin scheduler tls://0.0.0.0:8786
+    """
+    from weighin.search.cluster import scheduler_command
+
+    command = scheduler_command(address)
+    os.execv(command[0], command)
+
+
+@cli.command()
+@click.argument("address", default=LOOPBACK)
+@click.option("--processes", type=click.IntRange(1), help="Workers; one a core by default.")
+def worker(address: str, processes: int | None) -> None:
+    """Work for searches through the Dask scheduler at an address, until stopped.
+
+    Run it in the project's folder, on a disk that all workers and the search share.
+
+    \b
+    weighin scheduler &
+    weighin worker tcp://127.0.0.1:8786
+    dvc repro  # with search.cluster and tune.cluster, or WEIGHIN_CLUSTER, naming that address
+    """
+    from weighin.search.cluster import worker_command
+
+    command = worker_command(address, processes)
+    os.execv(command[0], command)
+
+
+@cli.command()
+@click.argument("folder", type=ANY, default=".weighin/certificates")
+def certificates(folder: Path) -> None:
+    """Make the certificates by which the machines of a cluster know each other.
+
+    Copy the folder to .weighin/certificates of each, or name it in WEIGHIN_CERTIFICATES; whoever
+    has key.pem can run programs on all of them.
+
+    \b
+    weighin certificates
+    weighin scheduler tls://0.0.0.0:8786
+    weighin worker tls://host:8786
+    """
+    from weighin.search.cluster import make_certificates
+
+    make_certificates(folder)
+    click.echo(f"{folder}/key.pem is a secret: copy the folder to the cluster's machines alone")
