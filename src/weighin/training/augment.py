@@ -1,7 +1,8 @@
 """Random changes of a batch: uint8 (B, H, W, 3) in, a new array of the same shape out.
 
 Every function leaves its inputs as they are and draws from the generator that it is given; `rng`
-holds the batch's own address, so a batch is the same whatever came before it.
+holds the batch's own address, so a batch is the same whatever came before it. What is drawn has a
+function of its own where a GPU draws it too (device_augment.py).
 """
 
 from collections.abc import Callable
@@ -17,7 +18,11 @@ from weighin.images import Pixels
 from weighin.params import Augment
 
 Targets = npt.NDArray[np.float32]  # (B, K), each row a distribution
+Doubles = npt.NDArray[np.float64]
+Shape = tuple[int, int, int]  # B, H, W
+Box = tuple[float, float, float, float]
 GREY = 128
+SHARPEST = 0.3  # pixels: the least radius of a blur
 
 
 def flip(batch: Pixels, rng: Generator, chance: float) -> Pixels:
@@ -32,57 +37,70 @@ def flip_vertical(batch: Pixels, rng: Generator, chance: float) -> Pixels:
 
 def translate(batch: Pixels, rng: Generator, share: float) -> Pixels:
     """Shift each image by whole pixels, at most `share` of a side; edges are reflected."""
-    count, height, width = _shape(batch)
+    _, height, width = shape = _shape(batch)
     most = (int(height * share), int(width * share))
     padded = np.pad(batch, ((0, 0), (most[0], most[0]), (most[1], most[1]), (0, 0)), "reflect")
-    tops = rng.integers(0, 2 * most[0] + 1, count)
-    lefts = rng.integers(0, 2 * most[1] + 1, count)
     out = np.empty_like(batch)
-    for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
-        out[i] = padded[i, top : top + height, left : left + width]
+    for i, (y, x) in enumerate((shifts(shape, rng, share) + most).tolist()):
+        out[i] = padded[i, y : y + height, x : x + width]
     return out
+
+
+def shifts(shape: Shape, rng: Generator, share: float) -> npt.NDArray[np.int64]:
+    """Draw how far down and right (B, 2) each image's window moves, in whole pixels."""
+    most = [int(side * share) for side in shape[1:]]
+    return np.stack([rng.integers(0, 2 * m + 1, shape[0]) - m for m in most], 1)
 
 
 def random_resized_crop(batch: Pixels, rng: Generator, smallest: float) -> Pixels:
     """Cut a box of an area from `smallest` to 1 and an aspect of 3:4 to 4:3, and resize it back."""
-    count, height, width = _shape(batch)
-    areas = rng.uniform(smallest, 1, count).tolist()
-    stretch = rng.uniform(0.75, 1, count).tolist()
-    tall = rng.random(count) < 0.5
-    places = rng.random((count, 2)).tolist()
+    _, height, width = shape = _shape(batch)
     out = np.empty_like(batch)
-    for i, image in enumerate(batch):
-        ratio = stretch[i] if tall[i] else 1 / stretch[i]
-        box_h = min(height, height * (areas[i] / ratio) ** 0.5)
-        box_w = min(width, width * (areas[i] * ratio) ** 0.5)
-        top, left = (height - box_h) * places[i][0], (width - box_w) * places[i][1]
-        box = (left, top, left + box_w, top + box_h)
-        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box)
+    for i, box in enumerate(crop_boxes(shape, rng, smallest)):
+        resized = Image.fromarray(batch[i]).resize((width, height), Image.Resampling.BILINEAR, box)
         out[i] = np.asarray(resized)
     return out
 
 
+def crop_boxes(shape: Shape, rng: Generator, smallest: float) -> list[Box]:
+    """Draw the box (left, top, right, bottom) of each image, in pixels."""
+    count, height, width = shape
+    areas = rng.uniform(smallest, 1, count).tolist()
+    stretch = rng.uniform(0.75, 1, count).tolist()
+    tall = rng.random(count) < 0.5
+    places = rng.random((count, 2)).tolist()
+    boxes = []
+    for i in range(count):
+        ratio = stretch[i] if tall[i] else 1 / stretch[i]
+        box_h = min(height, height * (areas[i] / ratio) ** 0.5)
+        box_w = min(width, width * (areas[i] * ratio) ** 0.5)
+        top, left = (height - box_h) * places[i][0], (width - box_w) * places[i][1]
+        boxes.append((left, top, left + box_w, top + box_h))
+    return boxes
+
+
 def affine(batch: Pixels, rng: Generator, rotate: float, shear: float) -> Pixels:
     """Turn and shear each image about its centre by up to so many degrees; grey comes in."""
-    count, height, width = _shape(batch)
+    matrices = affine_maps(_shape(batch), rng, rotate, shear)
+    return np.stack([_warp(image, matrix) for image, matrix in zip(batch, matrices, strict=True)])
+
+
+def affine_maps(
+    shape: Shape, rng: Generator, rotate: float, shear: float
+) -> list[tuple[float, ...]]:
+    """Draw each image's map from an output pixel to its source: its first two rows."""
+    count, *size = shape
     angles = rng.uniform(-rotate, rotate, count).tolist()
     shears = rng.uniform(-shear, shear, count).tolist()
-    out = np.empty_like(batch)
-    for i, image in enumerate(batch):
-        matrix = _inverse_affine(angles[i], shears[i], (height, width))
-        out[i] = _warp(image, matrix)
-    return out
+    return [_inverse_affine(*both, (size[0], size[1])) for both in zip(angles, shears, strict=True)]
 
 
 def color(batch: Pixels, rng: Generator, strength: float) -> Pixels:
     """Change brightness, contrast and saturation, each by a factor of 1 +- `strength`."""
     count = len(batch)
-    bright, contrast, saturation = rng.uniform(1 - strength, 1 + strength, (3, count, 1, 1))
-    # saturation s is x -> s x + (1 - s) grey(x): one 3 x 3 matrix; contrast turns about the mean
-    luma = np.full((3, 3), [[0.299], [0.587], [0.114]])
-    matrix = (saturation * np.eye(3) + (1 - saturation) * luma) * contrast * bright
+    matrix, share = color_maps(count, rng, strength)
     means = (batch.reshape(count, -1).sum(1, np.int64) / batch[0].size)[:, None, None]
-    shift = (1 - contrast) * bright * means + 0.5
+    shift = share * means + 0.5
     flat = batch.reshape(count, -1, 3).astype(np.float32)
     mixed = flat @ matrix.astype(np.float32)
     mixed += shift.astype(np.float32)
@@ -90,16 +108,28 @@ def color(batch: Pixels, rng: Generator, strength: float) -> Pixels:
     return painted.reshape(batch.shape)
 
 
+def color_maps(count: int, rng: Generator, strength: float) -> tuple[Doubles, Doubles]:
+    """Draw the matrix (B, 3, 3) of each image's colors, and its mean's share (B, 1, 1) of it."""
+    bright, contrast, saturation = rng.uniform(1 - strength, 1 + strength, (3, count, 1, 1))
+    # saturation s is x -> s x + (1 - s) grey(x): one 3 x 3 matrix; contrast turns about the mean
+    luma = np.full((3, 3), [[0.299], [0.587], [0.114]])
+    matrix = (saturation * np.eye(3) + (1 - saturation) * luma) * contrast * bright
+    return matrix, (1 - contrast) * bright
+
+
 def cutout(batch: Pixels, rng: Generator, share: float) -> Pixels:
     """Paint a grey square of `share` of the shorter side (DeVries and Taylor, 2017)."""
     out = batch.copy()
-    count, height, width = _shape(batch)
-    side = round(share * min(height, width))
-    tops = rng.integers(-side // 2, height - side // 2, count)
-    lefts = rng.integers(-side // 2, width - side // 2, count)
-    for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
-        out[i, max(top, 0) : top + side, max(left, 0) : left + side] = GREY
+    for i, (top, left, bottom, right) in enumerate(squares(_shape(batch), rng, share).tolist()):
+        out[i, max(top, 0) : bottom, max(left, 0) : right] = GREY
     return out
+
+
+def squares(shape: Shape, rng: Generator, share: float) -> npt.NDArray[np.int64]:
+    """Draw the square (B, 4) of each image: top, left, bottom, right, partly outside maybe."""
+    side = round(share * min(shape[1:]))
+    corner = [rng.integers(-side // 2, edge - side // 2, shape[0]) for edge in shape[1:]]
+    return np.stack([*corner, *(place + side for place in corner)], 1)
 
 
 def mixup(batch: Pixels, targets: Targets, rng: Generator, alpha: float) -> tuple[Pixels, Targets]:
@@ -115,20 +145,33 @@ def cutmix(
     batch: Pixels, targets: Targets, rng: Generator, chance: float
 ) -> tuple[Pixels, Targets]:
     """With a chance, put a box of another image into each (Yun et al., "CutMix", 2019)."""
-    if rng.random() >= chance:
+    (top, left, bottom, right), partner = cutmix_box(_shape(batch), rng, chance)
+    if top == bottom:
         return batch, targets
-    _, height, width, _ = batch.shape
+    out = batch.copy()
+    out[:, top:bottom, left:right] = batch[partner, top:bottom, left:right]
+    kept = kept_share(_shape(batch), (top, left, bottom, right))
+    return out, targets * kept + targets[partner] * (1 - kept)
+
+
+def cutmix_box(
+    shape: Shape, rng: Generator, chance: float
+) -> tuple[tuple[int, int, int, int], npt.NDArray[np.int64]]:
+    """Draw the box (top, left, bottom, right) of a batch, empty or not, and partners (B,)."""
+    count, height, width = shape
+    if rng.random() >= chance:
+        return (0, 0, 0, 0), np.arange(count)
     side = (1 - rng.random()) ** 0.5
     box_h, box_w = round(height * side), round(width * side)
     top = int(rng.integers(0, height - box_h + 1))
     left = int(rng.integers(0, width - box_w + 1))
-    partner = rng.permutation(len(batch))
-    out = batch.copy()
-    out[:, top : top + box_h, left : left + box_w] = batch[
-        partner, top : top + box_h, left : left + box_w
-    ]
-    kept = np.float32(1 - box_h * box_w / (height * width))
-    return out, targets * kept + targets[partner] * (1 - kept)
+    return (top, left, top + box_h, left + box_w), rng.permutation(count)
+
+
+def kept_share(shape: Shape, box: tuple[int, int, int, int]) -> np.float32:
+    """Return the share of an image that is outside a box."""
+    top, left, bottom, right = box
+    return np.float32(1 - (bottom - top) * (right - left) / (shape[1] * shape[2]))
 
 
 def degrade(batch: Pixels, rng: Generator, chance: float, how: "Degradation") -> Pixels:
@@ -142,23 +185,33 @@ def degrade(batch: Pixels, rng: Generator, chance: float, how: "Degradation") ->
 
 def blur(image: Pixels, strength: float, rng: Generator) -> Pixels:
     """Blur an image (H, W, 3) by a Gaussian of a radius of 0.3 to 1.3 pixels."""
-    radius = 0.3 + strength
-    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
+    gaussian = ImageFilter.GaussianBlur(SHARPEST + strength)
+    return np.asarray(Image.fromarray(image).filter(gaussian))
 
 
 def darken(image: Pixels, strength: float, rng: Generator) -> Pixels:
     """Take up to 80 % of the light of an image, and bend it by a gamma of 0.7 to 1.4."""
+    return tone_curve(strength, rng)[image]
+
+
+def tone_curve(strength: float, rng: Generator) -> Pixels:
+    """Draw what each of the 256 values of a pixel becomes."""
     light = np.linspace(0, 1, 256) ** rng.uniform(0.7, 1.4)
-    table = np.round((255 - 204 * strength) * light).astype(np.uint8)
-    return table[image]
+    return np.round((255 - 204 * strength) * light).astype(np.uint8)
 
 
 def add_noise(image: Pixels, strength: float, rng: Generator) -> Pixels:
     """Add a sensor's noise of a standard deviation of up to 30 of 255, in whole numbers."""
-    pair = rng.integers(0, 256, (2, *image.shape), np.uint8).astype(np.int32)
-    noise = (pair[0] - pair[1]) * round(30 * strength / 104.5 * 256)  # 104.5: their own deviation
-    noisy: Pixels = np.clip(image + (noise >> 8), 0, 255).astype(np.uint8)
+    noisy: Pixels = np.clip(image + noise(image.shape, strength, rng), 0, 255).astype(np.uint8)
     return noisy
+
+
+def noise(shape: tuple[int, ...], strength: float, rng: Generator) -> npt.NDArray[np.int32]:
+    """Draw a sensor's noise, at most 75 either way."""
+    pair = rng.integers(0, 256, (2, *shape), np.uint8).astype(np.int32)
+    scale = round(30 * strength / 104.5 * 256)  # 104.5: the pair's own deviation
+    drawn: npt.NDArray[np.int32] = (pair[0] - pair[1]) * scale >> 8
+    return drawn
 
 
 def compress(image: Pixels, strength: float, rng: Generator) -> Pixels:
@@ -280,6 +333,6 @@ def _warp(image: Pixels, matrix: tuple[float, ...]) -> Pixels:
     return np.asarray(warped)
 
 
-def _shape(batch: Pixels) -> tuple[int, int, int]:
+def _shape(batch: Pixels) -> Shape:
     count, height, width, _ = batch.shape
     return count, height, width
