@@ -1,9 +1,9 @@
 #!/bin/sh
 # docker/grade.sh IMAGE MODEL TEST OUT [TRUTH]: grades in a container that can do nothing else.
 #
-# MEMORY (default 4g) is what the container may use, CONTRACT a contract.json beside the model, and
-# OPTIONS more options of the grader, such as "--seconds 600 --memory 8192". Exit codes are the
-# grader's (python -m weighin.grading).
+# MEMORY (default 4g) is what the container may use, CONTRACT a contract.json beside the model,
+# CONTAINER a name for the container, OPTIONS more options of the grader, such as "--seconds 600
+# --memory 8192". Exit codes are the grader's (python -m weighin.grading); its words are not kept.
 set -eu
 image=$1 model=$2 test=$3 out=$4 truth=${5:-} memory=${MEMORY:-4g}
 contract=${CONTRACT:-}
@@ -15,11 +15,12 @@ fail() { printf 'error: %s\n  to fix: %s\n' "$2" "$3" >&2; exit "$1"; }
 # the engine would make the folder as root
 mkdir -p "$out" 2>/dev/null || fail 9 "cannot make $out" "name a folder that you may write to"
 absolute() { (cd "$(dirname "$1")" && printf '%s/%s' "$(pwd)" "$(basename "$1")"); }
-set -- ${truth:+-v "$(absolute "$truth"):/truth.csv:ro"} \
+set -- ${CONTAINER:+--name "$CONTAINER"} ${truth:+-v "$(absolute "$truth"):/truth.csv:ro"} \
     ${contract:+-v "$(absolute "$contract"):/contract.json:ro"}
-exec docker run --rm --network none --read-only \
+exec docker run --rm --network none --log-driver none --read-only \
     --tmpfs /tmp:rw,noexec,nosuid,nodev,size=64m --cap-drop ALL \
     --security-opt no-new-privileges --pids-limit 256 --memory "$memory" --memory-swap "$memory" \
+    --ulimit fsize=200000000 --ulimit core=0 \
     --user "$(id -u):$(id -g)" -v "$(absolute "$model"):/model.onnx:ro" \
     -v "$(absolute "$test"):/input:ro" -v "$(absolute "$out"):/output" "$@" \
     "$image" ${truth:+--truth /truth.csv} ${contract:+--contract /contract.json} ${OPTIONS:-}

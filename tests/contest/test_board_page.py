@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.browser import chrome, needs_browser
-from weighin.contest.grading import Outcome
+from weighin.contest.grading import Costs, Grader, Outcome
 from weighin.contest.leaderboard import Options, ranked, write_board
+from weighin.grading.limits import Limits
 
 pytestmark = needs_browser
 __all__ = ["chrome"]  # a fixture
@@ -22,18 +23,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = {name: "abc"[n % 3] for n, name in enumerate(names)}
     outcomes = []
     for number in range(TEAMS):
-        facts = {
-            "model": {"macs": 100_000 * (number + 1), "parameters": 10, "classes": ["a", "b", "c"]},
-            "speed": {"images_per_second": 5000.0},
-            "margin": {"smallest": 0.01},
-            "unreadable": {},
-        }
+        costs = Costs(100_000 * (number + 1), 10, 5000.0, 0.01, 0)
         wrong = 20 - number
         labels = {n: "a" if i < wrong else truth[n] for i, n in enumerate(names)}
         team = f"team{number}" if number else "a team with a long name " * 4
-        outcomes.append(Outcome(team, "graded", "", f"{number}", 1000, facts, labels))
+        outcomes.append(Outcome(team, "graded", "", f"{number}", 1000, costs, (), labels))
     outcomes.append(Outcome("cheat", "refused", "operator Loop: its work cannot be counted"))
-    board = ranked(outcomes, truth, Options(Path(), Path("truth.csv"), resamples=200))
+    board = ranked(
+        outcomes, truth, Options(Grader(Path(), Limits(1)), Path("truth.csv"), resamples=200)
+    )
     write_board(board, out)
     return out / "leaderboard.html"
 

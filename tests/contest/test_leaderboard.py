@@ -3,9 +3,9 @@
 import csv
 import io
 import json
+import os
 import shutil
 import stat
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +17,24 @@ from onnx import helper
 
 from tests.contest.conftest import COUNT, model_bytes
 from weighin.contest import grading
+from weighin.contest.bounds import Ended
 from weighin.contest.bundle import zipped
-from weighin.contest.grading import Limits, Outcome, in_process
+from weighin.contest.grading import Costs, Grader, Outcome, grade_submission
 from weighin.contest.leaderboard import Options, leaderboard, ranked
 from weighin.contest.ranking import is_public
-from weighin.errors import DataError
+from weighin.contest.submissions import Submission
+from weighin.errors import DataError, OutputError
 from weighin.files import read_json
 from weighin.grading.f1 import confusion
-from weighin.grading.score import WASTE
+from weighin.grading.limits import Limits
 
 HONEST, HOSTILE = 18, 12
+FACTS: dict[str, Any] = {
+    "model": {"macs": 1, "parameters": 1, "classes": ["blue", "red"]},
+    "speed": {"images_per_second": 1.0},
+    "margin": {"smallest": None},
+    "unreadable": {},
+}
 
 
 def hostile(folder: Path) -> dict[str, str]:
@@ -96,7 +104,8 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(secret: Path) -> Options:
-    return Options(secret / "test", secret / "truth.csv", limits=Limits(60), jobs=2, resamples=200)
+    grader = Grader(secret / "test", Limits(60))
+    return Options(grader, secret / "truth.csv", jobs=2, resamples=200)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +157,11 @@ def test_the_board_is_the_one_computed_by_hand(board: Path, secret: Path) -> Non
 
 
 def test_what_was_graded_is_not_graded_again(
-    board: Path, entries: Path, options: Options, tmp_path: Path
+    board: Path,
+    entries: Path,
+    options: Options,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Kill it and run it again: here no grader answers any more, and the board is the same."""
     before = (board / "leaderboard.json").read_bytes()
@@ -158,12 +171,13 @@ def test_what_was_graded_is_not_graded_again(
     def none(*_: object) -> Any:
         raise AssertionError("it graded again")
 
-    leaderboard(entries, again, replace(options, run=none))
+    monkeypatch.setattr(grading, "bounded", none)
+    leaderboard(entries, again, options)
     assert (again / "leaderboard.json").read_bytes() == before
     other = next((again / "graded").iterdir())
     other.unlink()
     with pytest.raises(AssertionError, match="graded again"):
-        leaderboard(entries, again, replace(options, run=none))
+        leaderboard(entries, again, options)
 
 
 def test_the_same_answers_are_named(board: Path) -> None:
@@ -191,25 +205,74 @@ def test_names_of_teams_are_text(secret: Path, options: Options, tmp_path: Path)
     assert (tmp_path / "out/submissions/img-src-x-onerror-alert-1.html").is_file()
 
 
-def test_a_time_bomb_is_ended_with_all_that_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_names_that_no_file_can_hold_and_formulas(
+    secret: Path, options: Options, tmp_path: Path
 ) -> None:
-    """The grader's own limits are tested with it; this is for a grader that does not end."""
-    monkeypatch.setattr(grading, "GRACE", 0.5)
-    script = "sleep 300 & sleep 300"
-    done = grading._run(("sh", "-c", script), Limits(0.2), {"MARK": "bomb"})
-    assert done.returncode == 12
-    end = time.monotonic() + 10  # what was killed may take a moment to be gone
-    while left := [p for p in Path("/proc").glob("[0-9]*/environ") if b"MARK=bomb" in _bytes(p)]:
-        assert time.monotonic() < end, left
-        time.sleep(0.05)
+    (tmp_path / "in").mkdir()
+    for name in (os.fsdecode(b"\xff.onnx"), "=1+1.onnx"):
+        (tmp_path / "in" / name).write_bytes(model_bytes())
+    leaderboard(tmp_path / "in", tmp_path / "out", options)
+    assert lines(tmp_path / "out").keys() == {"\\udcff", "=1+1"}
+    with (tmp_path / "out/leaderboard.csv").open(newline="") as file:
+        assert {row["team"] for row in csv.DictReader(file)} == {"\\udcff", "'=1+1"}
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+@pytest.mark.parametrize("place", ["in", "in/board", "test/board"])
+def test_a_board_among_what_it_reads(
+    secret: Path, options: Options, tmp_path: Path, place: str
+) -> None:
+    shutil.copytree(secret / "test", tmp_path / "test")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.onnx").write_bytes(model_bytes())
+    own = replace(options, grader=Grader(tmp_path / "test", Limits(60)))
+    with pytest.raises(OutputError, match="lies in the folder of the"):
+        leaderboard(tmp_path / "in", tmp_path / place, own)
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["a.onnx"]
+    assert not (tmp_path / "test/board").exists()
+
+
+def test_a_truth_that_a_submission_could_read(secret: Path, tmp_path: Path) -> None:
+    shutil.copytree(secret, tmp_path / "secret")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.onnx").write_bytes(model_bytes())
+    own = Options(Grader(tmp_path / "secret", Limits(60)), tmp_path / "secret/truth.csv")
+    with pytest.raises(DataError, match="lies among the test images"):
+        leaderboard(tmp_path / "in", tmp_path / "out", own)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "",
+        "[" * 100_000,
+        '{"model": 5}',
+        "NaN",
+        json.dumps({**FACTS, "model": {**FACTS["model"], "macs": -1}}),
+        json.dumps({**FACTS, "model": {**FACTS["model"], "macs": 10**400}}),
+        json.dumps({**FACTS, "model": {**FACTS["model"], "classes": ["\ud800", "a"]}}),
+        json.dumps({**FACTS, "speed": {"images_per_second": float("inf")}}),
+    ],
+)
+def test_what_a_grader_did_not_write_is_not_believed(
+    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    """A model that took over the grader writes what it likes; docker/test_board.py does it."""
+
+    def written(command: Any, seconds: float, out: Path, *_: object) -> Ended:
+        (out / "grade.json").write_text(output)
+        (out / "submission.csv").write_text("filename,class\n000.png,blue\n")
+        return Ended(0, "", "")
+
+    monkeypatch.setattr(grading, "bounded", written)
+    (tmp_path / "a.onnx").write_bytes(model_bytes())
+    grader = Grader(secret / "test", Limits(60))
+    found = grade_submission(Submission("a", tmp_path / "a.onnx"), grader, tmp_path / "graded")
+    assert (found.state, found.is_graded) == ("crashed", False)
+    assert not (tmp_path / "graded").exists()
+    output = json.dumps(FACTS)  # the control
+    found = grade_submission(Submission("a", tmp_path / "a.onnx"), grader, tmp_path / "graded")
+    assert found.costs == Costs(1, 1, 1.0, None, 0)
 
 
 def test_a_truth_of_other_images_stops_before_anything_is_graded(
@@ -228,12 +291,6 @@ def test_both_boards_and_the_shake_up() -> None:
     """A team that is first on the public part only has two ranks, and the private one decides."""
     names = [f"{n}.png" for n in range(200)]
     truth = {name: ("a", "b")[int(name[:-4]) % 2] for name in names}
-    facts = {
-        "model": {"macs": 1000, "parameters": 10, "classes": ["a", "b"]},
-        "speed": {"images_per_second": 1.0},
-        "margin": {"smallest": None},
-        "unreadable": {},
-    }
     rng = np.random.default_rng(0)
     public = {name for name in names if is_public(name, 0.5, 0)}
 
@@ -242,9 +299,10 @@ def test_both_boards_and_the_shake_up() -> None:
         for name in names:
             right = rng.random() < (on_public if name in public else on_private)
             labels[name] = truth[name] if right else "ab".replace(truth[name], "")
-        return Outcome(team, "graded", "", team, 1, facts, labels)
+        costs = Costs(1000, 10, 1.0, None, 0)
+        return Outcome(team, "graded", "", team, 1, costs, ("a", "b"), labels)
 
-    options = Options(Path(), Path("truth.csv"), WASTE, in_process, resamples=200)
+    options = Options(Grader(Path(), Limits(1)), Path("truth.csv"), resamples=200)
     outcomes = [answers("fitted", 0.99, 0.6), answers("honest", 0.85, 0.85)]
     found = ranked(outcomes, truth, options)
     assert [line.team for line in found.lines] == ["honest", "fitted"]

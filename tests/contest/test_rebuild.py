@@ -10,12 +10,13 @@ from tests.contest.conftest import model_bytes
 from tests.small_models import write_pictures
 from weighin.contest import rebuild
 from weighin.contest.bundle import zipped
-from weighin.contest.grading import Limits, grade_submission, in_process
+from weighin.contest.grading import Grader, grade_submission
 from weighin.contest.leaderboard import Board, Line
 from weighin.contest.ranking import Standing
 from weighin.contest.rebuild import Rebuild, rebuilt
 from weighin.contest.submissions import found_in
 from weighin.files import sha256
+from weighin.grading.limits import Limits
 from weighin.grading.score import WASTE
 
 RANKED = Standing(0.1, 0.0, 0.2, 0.9, 0.9, 1, 1, 1, None, {})
@@ -45,7 +46,7 @@ def board_of(entries: Path, tmp_path: Path) -> Board:
     write_pictures(test)
     lines = []
     for each in found_in(entries):
-        outcome = grade_submission(each, test, tmp_path / "graded", in_process, Limits(60))
+        outcome = grade_submission(each, Grader(test, Limits(60)), tmp_path / "graded")
         lines.append(Line(outcome, RANKED))
     return Board(tuple(lines), WASTE, 1, 0)
 

@@ -25,11 +25,11 @@ def submit(out: Path) -> None:
 @cli.command()
 @click.argument("bundle", type=EXISTING, default="submission")
 @click.option("--container", help="Grade in this image, as the organizer does: weighin-grader.")
-@click.option("--seconds", type=float, default=120.0, show_default=True)
+@click.option("--seconds", type=float, help="30, and 0.5 an image by default, as on a board.")
 @click.option("--memory", type=int, default=4096, show_default=True, help="MB.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def preflight(
-    bundle: Path, container: str | None, seconds: float, memory: int, as_json: bool
+    bundle: Path, container: str | None, seconds: float | None, memory: int, as_json: bool
 ) -> None:
     """Try a submission as the organizer will: the same grader, limits, and awkward images.
 
@@ -38,11 +38,12 @@ def preflight(
     weighin preflight submission/model.onnx --json
     """
     from weighin.contest.bundle import preflight, verdict
-    from weighin.contest.grading import Limits, in_container, in_process
+    from weighin.contest.smoke import IMAGES
     from weighin.files import canonical_json
+    from weighin.grading.limits import Limits, seconds_for
 
-    run = in_container(container) if container else in_process
-    checks = preflight(bundle, run, Limits(seconds, memory))
+    limits = Limits(seconds or seconds_for(len(IMAGES)), memory * 2**20)
+    checks = preflight(bundle, limits, container)
     if as_json:
         click.echo(canonical_json(verdict(checks)), nl=False)
     else:
@@ -93,7 +94,7 @@ def leaderboard(
     weighin leaderboard entries board --test secret --truth secret.csv
     weighin leaderboard entries board --test secret --truth secret.csv --container weighin-grader
     """
-    from weighin.contest.grading import Limits, in_container, in_process
+    from weighin.contest.grading import Grader
     from weighin.contest.leaderboard import (
         Options,
         leaderboard,
@@ -101,15 +102,16 @@ def leaderboard(
         with_rebuilt,
         write_board,
     )
+    from weighin.grading.folder import list_files
     from weighin.grading.grade import read_contest
+    from weighin.grading.limits import Limits, seconds_for
     from weighin.grading.score import WASTE
 
+    limits = Limits(seconds or seconds_for(len(list_files(test))), memory * 2**20)
     options = Options(
-        test=test,
+        grader=Grader(test, limits, container),
         truth=truth,
         contest=read_contest(contest) if contest else WASTE,
-        run=in_container(container) if container else in_process,
-        limits=Limits(seconds, memory),
         jobs=jobs,
         public_share=public_share,
         seed=seed,

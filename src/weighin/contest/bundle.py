@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weighin.contest.grading import Limits, Outcome, Runner, grade_submission
+from weighin.contest.grading import Grader, Outcome, grade_submission
 from weighin.contest.smoke import write_smoke
 from weighin.contest.submissions import ANSWERS, MAX_BYTES, MODEL, Submission, read_file
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import canonical_json, sha256, write_bytes
+from weighin.grading.limits import Limits
 from weighin.grading.recount import count_file
 from weighin.params import load
 
@@ -64,7 +65,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def preflight(path: Path, run: Runner, limits: Limits) -> list[Check]:
+def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Check]:
     """Return what an organizer would find: each check of a bundle, a folder or an ONNX file."""
     checks: list[Check] = []
     try:
@@ -76,12 +77,12 @@ def preflight(path: Path, run: Runner, limits: Limits) -> list[Check]:
     with tempfile.TemporaryDirectory(prefix="weighin-") as name:
         place = Path(name)
         images = write_smoke(place / "smoke")
-        team = Submission("preflight", path)
-        outcome = grade_submission(team, place / "smoke", place / "graded", run, limits)
+        grader = Grader(place / "smoke", limits, image)
+        outcome = grade_submission(Submission("preflight", path), grader, place / "graded")
     checks.append(Check("the grader takes the model", outcome.is_graded, outcome.said))
     if not outcome.is_graded:
         return checks
-    missing = set(images) - (outcome.labels or {}).keys()
+    missing = set(images) - outcome.labels.keys()
     said = f"no label for {', '.join(sorted(missing))}" if missing else ""
     checks.append(Check("it labels awkward images", not missing, said))
     checks += _claims(path, outcome)
@@ -99,7 +100,7 @@ def verdict(checks: list[Check]) -> dict[str, Any]:
 def _claims(path: Path, outcome: Outcome) -> list[Check]:
     """Return whether the files beside a model say what the grader finds."""
     found: list[Check] = []
-    counted = (outcome.facts or {})["model"]["macs"]
+    counted = outcome.costs and outcome.costs.macs
     metrics = read_file(path, "metrics.json")
     if metrics is not None:
         claimed = _json(metrics).get("macs")
@@ -107,7 +108,7 @@ def _claims(path: Path, outcome: Outcome) -> list[Check]:
         found.append(Check("its MACs are those of the graph", not said, said))
     answers = read_file(path, ANSWERS)
     if answers is not None:
-        known = set((outcome.facts or {})["model"]["classes"])
+        known = set(outcome.classes)
         labels = [line.rpartition(",")[2] for line in answers.decode(errors="replace").split("\n")]
         other = sorted(set(labels[1:]) - known - {""})
         said = f"{ANSWERS} has classes that the model does not: {', '.join(other[:5])}"

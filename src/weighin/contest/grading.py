@@ -1,25 +1,26 @@
 """One submission graded by the grader's own code, apart from everything else, and never twice.
 
-`in_process` runs `python -m weighin.grading` in a process of its own, with limits of time, memory
-and output; `in_container` runs the same code in the hardened container of docker/grade.sh. Neither
-is told the truth: what is graded could otherwise learn it. A finished result is kept in a folder
-that is named by what decides it, so that a board that was interrupted goes on where it was.
+It runs as `python -m weighin.grading` in a process of its own, or the same code in the hardened
+container of docker/grade.sh. It is never told the truth: what is graded could otherwise learn it.
+What comes out is not believed either: a model that took over the grader could have written it. A
+finished result is kept in a folder under a name made of all that decides it, so that a board that
+was interrupted goes on where it was.
 """
 
+import csv
+import io
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Annotated, Any
 
-from weighin.contest.submissions import Submission, read_model
-from weighin.errors import DataError, OutputError, WeighinError
+from weighin.contest.bounds import Ended, bounded, container_name, image_id
+from weighin.contest.submissions import Submission, plain, read_model
+from weighin.errors import DataError, WeighinError
 from weighin.files import (
     fingerprint,
     read_json,
@@ -29,186 +30,173 @@ from weighin.files import (
     write_bytes,
     write_json,
 )
-from weighin.label_csv import read_labels
+from weighin.grading.labels import HEADER
+from weighin.grading.limits import Limits
+from weighin.validation import Section, parameter, read
 
-STATES = {7: "hidden work", 8: "refused", 9: "no output", 12: "too slow", 13: "too much memory"}
-OURS = {2, 4, 5}  # wrong usage, contest or images: not a submission's fault
+KILLED = "too much memory"  # 137 and -9: by the system, which does not say so
+STATES = {7: "hidden work", 8: "refused", 9: "no output", 12: "too slow", 13: KILLED}
+STATES |= {137: KILLED, -9: KILLED}
+OVER = {"time": "too slow", "output": "too much output", "stopped": "crashed"}
 GRACE = 30.0  # seconds over a submission's own limit, for the start of the grader or the container
-MAX_SAID = 4000  # characters of a grader's message that are kept
-SCRIPT = Path("docker/grade.sh")
+ENGINE_FAILS = 125  # exit code of `docker run` where it cannot start a container
+MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
+MAX_SAID = 500  # characters of a grader's message
+
+
+@dataclass(frozen=True)
+class Costs(Section):
+    """What the grader counted and measured of a model."""
+
+    macs: Annotated[int, parameter("", low=0, high=1e18)]
+    parameters: Annotated[int, parameter("", low=0, high=1e18)]
+    images_per_second: Annotated[float, parameter("", low=0)]
+    closest_call: float | None  # the smallest margin between two classes
+    unreadable: Annotated[int, parameter("", low=0)]  # images, which get the fallback class
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a submission: its figures and answers, or the sentence why there are none."""
+    """What came of a submission: its costs and labels, or the sentence why there are none."""
 
     team: str
-    state: str  # graded, refused, hidden work, too slow, too much memory, crashed, malformed
-    said: str
+    state: str  # graded, malformed, crashed, or one of STATES and OVER
+    said: str = ""
     sha256: str = ""  # of the ONNX file
     bytes: int = 0
-    facts: dict[str, Any] | None = None  # of grade.json
-    labels: dict[str, str] | None = None  # {file name: class}
+    costs: Costs | None = None
+    classes: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)  # {file name: class}
 
     @property
     def is_graded(self) -> bool:
         """Return whether it has figures."""
-        return self.state == "graded"
-
-    @property
-    def costs(self) -> dict[str, Any] | None:
-        """Return what grade.json says of the model and of its speed; None where there is none."""
-        if self.facts is None:
-            return None
-        return {
-            "macs": self.facts["model"]["macs"],
-            "parameters": self.facts["model"]["parameters"],
-            "images_per_second": self.facts["speed"]["images_per_second"],
-            "closest_call": self.facts["margin"]["smallest"],
-            "unreadable": len(self.facts["unreadable"]),
-        }
+        return self.costs is not None
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one submission may take."""
+class Grader:
+    """How submissions are graded: on which images, within which limits, where."""
 
-    seconds: float | None = None  # None: the grader's own, which grows with the images
-    memory: int = 4096  # MB
+    test: Path
+    limits: Limits
+    image: str | None = None  # of the container; None: a process of this machine
+    stopped: Event = field(default_factory=Event, compare=False)  # set, it ends what is running
 
-    def options(self) -> tuple[str, ...]:
-        """Return the grader's options that say so."""
-        seconds = () if self.seconds is None else ("--seconds", str(self.seconds))
-        return (*seconds, "--memory", str(self.memory))
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """Return what decides a result beside the model.
+
+        Raises:
+            DataError: no engine has the image.
+        """
+        code = image_id(self.image) if self.image else source_hash("grading", "contest")
+        if code is None:
+            problem = f"no container engine has the image {self.image}"
+            fix = "run `make images`, or leave out --container to grade in processes"
+            raise DataError(problem, fix)
+        return {"test": sha256_tree(self.test), "limits": asdict(self.limits), "code": code}
+
+    def run(self, model: Path, out: Path) -> Ended:
+        """Grade a model into the folder `out`."""
+        seconds, memory = self.limits.seconds, self.limits.memory // 2**20
+        options = ("--seconds", f"{seconds:g}", "--memory", str(memory))
+        paths = (str(model), str(self.test), str(out))
+        if self.image is None:
+            command = (sys.executable, "-m", "weighin.grading", *paths, *options)
+            return bounded(command, seconds + GRACE, out, self.stopped)
+        name = container_name()
+        told = {"MEMORY": f"{memory}m", "OPTIONS": " ".join(options), "CONTAINER": name}
+        script = ("sh", str(_script()), self.key["code"], *paths)
+        return bounded(script, seconds + GRACE, out, self.stopped, name, told)
 
 
-Runner = Callable[[Path, Path, Path, Limits], "subprocess.CompletedProcess[str]"]
-
-
-def in_process(
-    model: Path, test: Path, out: Path, limits: Limits
-) -> "subprocess.CompletedProcess[str]":
-    """Grade in a process of its own."""
-    command = (sys.executable, "-m", "weighin.grading", str(model), str(test), str(out))
-    return _run((*command, *limits.options()), limits, {})
-
-
-def in_container(image: str) -> Runner:
-    """Return what grades in a container of `image`.
+def grade_submission(submission: Submission, grader: Grader, folder: Path) -> Outcome:
+    """Return what came of a submission, from `folder` where it was graded before.
 
     Raises:
-        DataError: docker/grade.sh is not here, or no engine answers.
+        DataError: no engine has the grader's image.
     """
-    if not SCRIPT.is_file():
-        raise DataError(f"{SCRIPT} is not here", "run this in the project's folder")
-    known = subprocess.run(("docker", "image", "inspect", image), capture_output=True, text=True)
-    if known.returncode:
-        problem = f"no container engine has the image {image}: {known.stderr.strip()}"
-        raise DataError(
-            problem, "run `make images`, or leave out --container to grade in processes"
-        )
-
-    def run(
-        model: Path, test: Path, out: Path, limits: Limits
-    ) -> "subprocess.CompletedProcess[str]":
-        command = ("sh", str(SCRIPT), image, str(model), str(test), str(out))
-        told = {"MEMORY": f"{limits.memory}m", "OPTIONS": " ".join(limits.options())}
-        return _run(command, limits, told)
-
-    return run
-
-
-def grade_submission(
-    submission: Submission, test: Path, folder: Path, run: Runner, limits: Limits
-) -> Outcome:
-    """Return what came of a submission, from `folder` where it was graded before."""
     try:
         model = read_model(submission.path)
     except WeighinError as error:
         return Outcome(submission.team, "malformed", error.problem)
-    except OSError as error:
-        return Outcome(submission.team, "malformed", f"it cannot be read: {error.strerror}")
     digest = sha256(model)
-    code = source_hash("grading")
-    key = {"model": digest, "test": _tree(test), "code": code, "limits": asdict(limits)}
-    kept = folder / f"{fingerprint(key)}.json"
+    kept = folder / f"{fingerprint({'model': digest, **grader.key})}.json"
     if kept.is_file():
         found = read_json(kept)
     else:
-        found = _graded(model, test, run, limits)
+        found = _graded(model, grader)
         if found["state"] != "crashed":  # that may be the machine's fault
             write_json(kept, found)
+    if found["state"] == "graded":
+        found |= {"costs": Costs(**found["costs"]), "classes": tuple(found["classes"])}
     return Outcome(submission.team, sha256=digest, bytes=len(model), **found)
 
 
-def _graded(model: bytes, test: Path, run: Runner, limits: Limits) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="weighin-") as name:
-        place = Path(name)
-        out = place / "out"
+def _graded(model: bytes, grader: Grader) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="weighin-", ignore_cleanup_errors=True) as name:
+        place, out = Path(name), Path(name) / "out"
         out.mkdir()
         write_bytes(place / "model.onnx", model)
-        done = run(place / "model.onnx", test, out, limits)
-        said = _sentence(done.stderr)
-        if done.returncode in OURS:
-            fix = "fix the test folder or the options, then run the same command again"
-            raise DataError(f"the grader cannot work: {said}", fix)
-        if done.returncode:
-            return {"state": STATES.get(done.returncode, "crashed"), "said": said}
+        ended = grader.run(place / "model.onnx", out)
+        said = _sentence(ended.said)
+        if ended.over:
+            return {"state": OVER[ended.over], "said": f"it was ended: {_too_much(ended, grader)}"}
+        if ended.code == ENGINE_FAILS and grader.image and image_id(grader.image) is None:
+            raise DataError(f"the container engine fails: {said}", "start it, then run this again")
+        if ended.code:
+            killed = STATES.get(ended.code) == KILLED and not ended.said.strip()
+            said = "the system ended it, most likely for want of memory" if killed else said
+            return {"state": STATES.get(ended.code, "crashed"), "said": said}
         try:
-            facts = json.loads((out / "grade.json").read_bytes())
-            labels = read_labels(out / "submission.csv").by_name(needed=False)
-        except (OSError, ValueError, WeighinError) as error:
-            return {"state": "crashed", "said": f"its output cannot be read: {error}"}
-        return {"state": "graded", "said": "", "facts": facts, "labels": labels}
+            return {"state": "graded", **_output(out)}
+        except (WeighinError, ValueError, LookupError, TypeError, RecursionError, csv.Error):
+            return {"state": "crashed", "said": "what the grader wrote is not what it writes"}
+
+
+def _too_much(ended: Ended, grader: Grader) -> str:
+    if ended.over == "time":
+        return f"it takes more than the {grader.limits.seconds:g} s it may take"
+    return "it writes more than it may" if ended.over == "output" else "the board was interrupted"
+
+
+def _output(out: Path) -> dict[str, Any]:
+    """Return costs, classes and labels of a grader's output, each of its kind and in its range."""
+    facts = json.loads(plain(out / "grade.json", MAX_OUTPUT))
+    model, unreadable = facts["model"], facts["unreadable"]
+    costs = {
+        "macs": model["macs"],
+        "parameters": model["parameters"],
+        "images_per_second": facts["speed"]["images_per_second"],
+        "closest_call": facts["margin"]["smallest"],
+        "unreadable": len(unreadable),
+    }
+    text = plain(out / "submission.csv", MAX_OUTPUT).decode()
+    header, *rows = csv.reader(io.StringIO(text))
+    labels = dict(rows)
+    classes = [name for name in model["classes"] if isinstance(name, str)]
+    "".join(classes).encode()  # no halves of characters, which no file can hold
+    if tuple(header) != HEADER or len(labels) != len(rows) or len(classes) < 2:
+        raise ValueError("not a table of one label a file")
+    return {"costs": asdict(read(Costs, costs, "")), "classes": classes, "labels": labels}
 
 
 def _sentence(said: str) -> str:
     """Return a grader's error without paths of this machine, control characters and its fix."""
-    lines = [line for line in said[-MAX_SAID:].splitlines() if line.strip()]
+    lines = [line for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
     text = errors[0].removeprefix("error: ") if errors else "it ended without a word"
     head, colon, rest = text.partition(": ")
     text = rest if colon and head.endswith(".onnx") else text
-    return "".join(char for char in text if char.isprintable())
+    return "".join(char for char in text if char.isprintable())[:MAX_SAID]
 
 
-def _run(
-    command: Sequence[str], limits: Limits, extra: dict[str, str]
-) -> "subprocess.CompletedProcess[str]":
-    """Run a grader; what outlives its time is ended with all that it started."""
-    limit = None if limits.seconds is None else limits.seconds + GRACE
-    with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **extra},
-            start_new_session=True,
-        ) as process,
-    ):
-        over = ""
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code, over = 12, f"error: it takes more than the {limits.seconds} s it may take"
-        finally:
-            _end(process.pid)
-        said.seek(max(0, said.seek(0, os.SEEK_END) - 4 * MAX_SAID))
-        message = said.read().decode(errors="replace")
-    return subprocess.CompletedProcess(command, code, "", message or over)
-
-
-def _end(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    except PermissionError as error:
-        raise OutputError(f"cannot end the grader: {error}", "end it by hand") from error
-
-
-@cache
-def _tree(folder: Path) -> str:
-    return sha256_tree(folder)
+def _script() -> Path:
+    """Return docker/grade.sh of the checkout that this code is in, or of the folder here."""
+    places = (Path(__file__).parents[3], Path())
+    found = [place / "docker/grade.sh" for place in places]
+    for path in found:
+        if path.is_file():
+            return path
+    raise DataError(f"{found[-1]} is not here", "run this in the project's folder")

@@ -7,15 +7,15 @@ public part, so that no page tells more of the private part's classes than the f
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from weighin.contest.grading import Limits, Outcome, Runner, grade_submission, in_process
+from weighin.contest.grading import Grader, Outcome, grade_submission
 from weighin.contest.ranking import Entry, Standing, is_public, standings
 from weighin.contest.submissions import Submission, found_in
-from weighin.errors import WeighinError
+from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import sha256, write_csv, write_json
 from weighin.grading.folder import list_files
 from weighin.grading.labels import read_truth
@@ -26,7 +26,17 @@ from weighin.progress import Progress
 
 COLUMNS = (
     *("rank", "rank_best", "rank_worst", "team", "state", "score", "score_low", "score_high"),
-    *("f1", "accuracy", "macs", "parameters", "bytes", "public_rank", "public_score", "said"),
+    *(
+        "f1",
+        "accuracy",
+        "macs",
+        "parameters",
+        "bytes",
+        "public_rank",
+        "public_score",
+        "said",
+        "rebuilt",
+    ),
 )
 FIX = "name the folder of the test images that the truth is about"
 
@@ -35,11 +45,9 @@ FIX = "name the folder of the test images that the truth is about"
 class Options:
     """How a board is made."""
 
-    test: Path
+    grader: Grader
     truth: Path
     contest: Contest = WASTE
-    run: Runner = in_process
-    limits: Limits = field(default_factory=Limits)
     jobs: int = 1
     public_share: float = 0.5  # of the test images; 0: one board, all of it private
     seed: int = 0  # of the parts and of the resamples
@@ -83,13 +91,16 @@ def leaderboard(folder: Path, out: Path, options: Options) -> Board:
     What was graded before with the same model, images, limits and code is not graded again.
 
     Raises:
-        DataError: there is no submission, or the truth is not about the test images.
-        OutputError: `out` cannot be written.
+        DataError: there is no submission, or the truth is not about the test images, or lies
+            where what is graded could read it.
+        OutputError: `out` cannot be written, or is where submissions or images are looked for.
     """
+    test = options.grader.test
+    _check_apart(folder, out, options)
     submissions = found_in(folder)
-    names = list_files(options.test)
+    names = list_files(test)
     classes = set(read_labels(options.truth).by_name().values())
-    truth = read_truth(options.truth, names, classes, str(options.test), FIX).labels
+    truth = read_truth(options.truth, names, classes, str(test), FIX).labels
     outcomes = _graded(submissions, out / "graded", options)
 
     @cache  # most models have the same classes
@@ -100,6 +111,21 @@ def leaderboard(folder: Path, out: Path, options: Options) -> Board:
     board = ranked(told, truth, options)
     write_board(board, out)
     return board
+
+
+def _check_apart(folder: Path, out: Path, options: Options) -> None:
+    test = options.grader.test
+    for place, what in ((folder, "submissions"), (test, "test images")):
+        if _is_below(out, place):
+            problem = f"{out} lies in the folder of the {what}, {place}"
+            raise OutputError(problem, "name a folder outside it, such as board")
+    if _is_below(options.truth, test):
+        problem = f"{options.truth} lies among the test images, where a submission could read it"
+        raise DataError(problem, f"move it out of {test}")
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Options) -> Board:
@@ -146,7 +172,7 @@ def facts(board: Board) -> dict[str, Any]:
                 "said": line.outcome.said,
                 "sha256": line.outcome.sha256,
                 "bytes": line.outcome.bytes,
-                "model": line.outcome.costs,
+                "model": line.outcome.costs and asdict(line.outcome.costs),
                 "private": line.private and asdict(line.private),
                 "public": line.public and asdict(line.public),
                 "same_as": list(line.same_as),
@@ -164,16 +190,17 @@ def with_rebuilt(board: Board, verdicts: Mapping[str, str]) -> Board:
 
 
 def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -> list[Outcome]:
-    progress = Progress("graded", len(submissions))
-
-    def one(submission: Submission) -> Outcome:
-        return grade_submission(submission, options.test, folder, options.run, options.limits)
-
+    grader, progress = options.grader, Progress("graded", len(submissions))
+    grader.key  # noqa: B018 - where there is no image, that is said before anything is written
     outcomes = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for outcome in pool.map(one, submissions):
-            outcomes.append(outcome)
-            progress.step(f"{outcome.team}: {outcome.state}")
+        try:
+            for outcome in pool.map(lambda one: grade_submission(one, grader, folder), submissions):
+                outcomes.append(outcome)
+                progress.step(f"{outcome.team}: {outcome.state}")
+        except BaseException:
+            grader.stopped.set()  # else what is running would be waited for
+            raise
     return outcomes
 
 
@@ -187,17 +214,17 @@ def _in_words_of(
 
     `in_classes` gives the truth as a model with these classes spells it.
     """
-    if outcome.facts is None or outcome.labels is None:
+    if not outcome.is_graded:
         return outcome
     missing = truth.keys() - outcome.labels.keys()
     if missing:
         said = f"it has no label for {len(missing):,} images"
-        return replace(outcome, state="crashed", said=said)
+        return replace(outcome, state="crashed", said=said, costs=None)
     try:
-        theirs = in_classes(tuple(outcome.facts["model"]["classes"]))
+        theirs = in_classes(outcome.classes)
     except WeighinError as error:
         said = error.problem.replace(str(path), "the truth")
-        return replace(outcome, state="refused", said=said)
+        return replace(outcome, state="refused", said=said, costs=None)
     words = {theirs[name]: truth[name] for name in truth}
     labels = {name: words.get(label, label) for name, label in outcome.labels.items()}
     return replace(outcome, labels=labels)
@@ -216,15 +243,15 @@ def _standings(
 
 
 def _entry(outcome: Outcome, names: Sequence[str]) -> Entry:
-    labels, costs = outcome.labels or {}, outcome.costs or {}
-    return Entry([labels[name] for name in names], costs["macs"], costs["parameters"])
+    assert outcome.costs is not None
+    labels = [outcome.labels[name] for name in names]
+    return Entry(labels, outcome.costs.macs, outcome.costs.parameters)
 
 
 def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
     """Return {team: the other teams with the same file or the same answers}."""
     answers = {
-        outcome.team: sha256(repr(sorted((outcome.labels or {}).items())).encode())
-        for outcome in outcomes
+        outcome.team: sha256(repr(sorted(outcome.labels.items())).encode()) for outcome in outcomes
     }
     return {
         one.team: tuple(
@@ -242,22 +269,23 @@ def _order(line: Line) -> tuple[int, float]:
 
 
 def _row(line: Line) -> list[object]:
-    costs, one, public = line.outcome.costs or {}, line.deciding, line.public
-    figures = (
-        [one.rank, one.best_rank, one.worst_rank, line.team, line.outcome.state]
-        + [f"{value:.6f}" for value in (one.score, one.low, one.high, one.f1, one.accuracy)]
-        if one
-        else ["", "", "", line.team, line.outcome.state, "", "", "", "", ""]
-    )
-    return [
-        *figures,
-        costs.get("macs", ""),
-        costs.get("parameters", ""),
-        line.outcome.bytes or "",
-        public.rank if public else "",
-        f"{public.score:.6f}" if public else "",
-        line.outcome.said,
-    ]
+    one, public, costs = line.deciding, line.public, line.outcome.costs
+    row: dict[str, object] = {"team": _text(line.team), "state": line.outcome.state}
+    if one and costs:
+        row |= {"rank": one.rank, "rank_best": one.best_rank, "rank_worst": one.worst_rank}
+        numbers = {"score": one.score, "score_low": one.low, "score_high": one.high}
+        numbers |= {"f1": one.f1, "accuracy": one.accuracy}
+        row |= {name: f"{value:.6f}" for name, value in numbers.items()}
+        row |= {"macs": costs.macs, "parameters": costs.parameters, "bytes": line.outcome.bytes}
+    if public:
+        row |= {"public_rank": public.rank, "public_score": f"{public.score:.6f}"}
+    row |= {"said": _text(line.outcome.said), "rebuilt": _text(line.rebuilt)}
+    return [row.get(name, "") for name in COLUMNS]
+
+
+def _text(value: str) -> str:
+    """Return a text of a team's choice as one that no spreadsheet takes for a formula."""
+    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
 
 
 def lines_of(board: Board) -> list[str]:
@@ -265,13 +293,14 @@ def lines_of(board: Board) -> list[str]:
     shown = []
     for line in board.lines:
         one = line.deciding
-        if one is None:
+        costs = line.outcome.costs
+        if one is None or costs is None:
             shown.append(f"   -  {line.team}: {line.outcome.state}: {line.outcome.said}")
             continue
-        macs, ranks = (line.outcome.costs or {})["macs"], f"{one.best_rank} to {one.worst_rank}"
+        ranks = f"{one.best_rank} to {one.worst_rank}"
         same = f"; the same as {', '.join(line.same_as)}" if line.same_as else ""
         shown.append(
             f"{one.rank:>4}  {line.team}: score {one.score:.4f} ({one.low:.4f} to {one.high:.4f}), "
-            f"F1 {one.f1:.4f}, {macs:,} MACs; rank {ranks} at 95 %{same}"
+            f"F1 {one.f1:.4f}, {costs.macs:,} MACs; rank {ranks} at 95 %{same}"
         )
     return shown

@@ -45,7 +45,7 @@ def page_names(teams: Sequence[str]) -> dict[str, str]:
 def front(board: Board) -> str:
     """Return the picture of all submissions: MACs against macro F1, and the front of the best."""
     points = [
-        (costs["macs"] / 1e6, standing.f1, line.team)
+        (costs.macs / 1e6, standing.f1, line.team)
         for line in board.lines
         if (standing := line.deciding) and (costs := line.outcome.costs)
     ]

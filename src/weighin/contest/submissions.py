@@ -4,12 +4,17 @@ A ZIP file is never unpacked: the few files that a submission may hold are read 
 up to its limit, so that no path in it can lead anywhere and no size in it can fill a disk.
 """
 
+import io
+import os
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from weighin.errors import DataError, ModelError
+from weighin.file_names import printable
 
 MODEL, ANSWERS = "model.onnx", "submission.csv"
 MAX_BYTES = {  # what a submission may hold, and how large each file may be
@@ -21,6 +26,7 @@ MAX_BYTES = {  # what a submission may hold, and how large each file may be
     "MODEL_CARD.md": 10_000_000,
     "source.json": 100_000,
 }
+MAX_READ = 2**20  # bytes that are read of a ZIP file at once; so many has its table of contents
 FIX = "hand in an .onnx file, a folder or a ZIP file with a model.onnx in it (`weighin submit`)"
 
 
@@ -45,10 +51,44 @@ def found_in(folder: Path) -> list[Submission]:
         raise DataError(f"{folder} holds no submission", FIX)
     suffixes = (".onnx", ".zip")
     teams = [path.stem if path.suffix.lower() in suffixes else path.name for path in entries]
-    return [
-        Submission(team if teams.count(team) == 1 else path.name, path)
-        for team, path in zip(teams, entries, strict=True)
-    ]
+    both = list(zip(teams, entries, strict=True))
+    teams = [team if teams.count(team) == 1 else path.name for team, path in both]
+    if len(set(teams)) < len(teams):  # x.onnx, x.zip, x.onnx.zip
+        teams = [path.name for path in entries]
+    return [Submission(printable(team), path) for team, path in zip(teams, entries, strict=True)]
+
+
+def plain(path: Path, most: int) -> bytes:
+    """Return the bytes of a plain file of at most `most`; no link, pipe or device is opened.
+
+    Raises:
+        ModelError: it is something else, too large, or cannot be read.
+    """
+    with _opened(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size, path.name, most)
+        return file.readall()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["_ZipFile"]:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise ModelError(f"{path.name} is not a plain file: {error.strerror}", FIX) from None
+    with _ZipFile(handle) as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ModelError(f"{path.name} is not a plain file", FIX)
+        yield file
+
+
+class _ZipFile(io.FileIO):
+    """An open file, of which a table of contents that would fill the memory is not read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next `size` bytes."""
+        if size is not None and size > MAX_READ:
+            raise zipfile.BadZipFile("its table of contents is too long")
+        return super().read(size)
 
 
 def read_file(path: Path, name: str) -> bytes | None:
@@ -60,10 +100,10 @@ def read_file(path: Path, name: str) -> bytes | None:
     if path.is_symlink():
         raise ModelError(f"{path.name} is a link", FIX)
     if path.is_dir():
-        return _bounded(path / name, name) if _is_there(path / name) else None
+        return plain(path / name, MAX_BYTES[name]) if os.path.lexists(path / name) else None
     if path.suffix.lower() == ".zip":
         return _of_zip(path, name)
-    return _bounded(path, name) if name == MODEL else None
+    return plain(path, MAX_BYTES[name]) if name == MODEL else None
 
 
 def read_model(path: Path) -> bytes:
@@ -78,25 +118,16 @@ def read_model(path: Path) -> bytes:
     return data
 
 
-def _is_there(path: Path) -> bool:
-    return path.is_symlink() or path.exists()
-
-
-def _bounded(path: Path, name: str) -> bytes:
-    if path.is_symlink() or not path.is_file():
-        raise ModelError(f"{path.name} is not a plain file", FIX)
-    _check_size(path.stat().st_size, name)
-    return path.read_bytes()
-
-
 def _of_zip(path: Path, name: str) -> bytes | None:
     try:
-        with zipfile.ZipFile(path) as bundle:
+        with _opened(path) as file, zipfile.ZipFile(file) as bundle:
             entries = [each for each in bundle.infolist() if _names(each.filename, name)]
             if len(entries) > 1:
                 raise ModelError(f"{path.name} holds {name} more than once", FIX)
             return _of_entry(bundle, entries[0], name) if entries else None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # zipfile and the codecs below it raise many kinds
         raise ModelError(f"{path.name} is not a sound ZIP file: {error}", FIX) from None
 
 
@@ -111,13 +142,15 @@ def _of_entry(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> byt
         raise ModelError(f"{name} in the ZIP file is a link", FIX)
     if entry.flag_bits & 1:
         raise ModelError(f"{name} in the ZIP file is encrypted", FIX)
-    _check_size(entry.file_size, name)
+    _check_size(entry.file_size, name, MAX_BYTES[name])
+    data = bytearray()
     with bundle.open(entry) as file:  # the size that it claims may be another than it has
-        data = file.read(MAX_BYTES[name] + 1)
-    _check_size(len(data), name)
-    return data
+        while part := file.read(MAX_READ):
+            data += part
+            _check_size(len(data), name, MAX_BYTES[name])
+    return bytes(data)
 
 
-def _check_size(size: int, name: str) -> None:
-    if size > MAX_BYTES[name]:
-        raise ModelError(f"{name} has {size:,} bytes, over {MAX_BYTES[name]:,}", FIX)
+def _check_size(size: int, name: str, most: int) -> None:
+    if size > most:
+        raise ModelError(f"{name} has {size:,} bytes, over {most:,}", FIX)
