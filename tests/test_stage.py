@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from weighin import stage
+from weighin import files, stage
 from weighin.errors import DataError, ParamsError
 from weighin.params import load
 
@@ -65,6 +65,15 @@ def test_scratch_belongs_to_contents_and_declared_values(project):
     edit(project / "params.yaml", "seed: 0", "seed: 1")
     third = scratch_of(project)
     assert len({first, second, third}) == 3
+
+
+def test_a_stage_that_needs_no_scratch_reads_none_of_its_inputs(project, monkeypatch):
+    hashed: list[Path] = []
+    monkeypatch.setattr(files, "sha256_tree", lambda path: hashed.append(path) or "0" * 64)
+    stage.run("toy", lambda s: None)
+    assert not hashed
+    stage.run("toy", lambda s: s.scratch)
+    assert hashed == [Path("input.txt")]
 
 
 def test_values_that_are_not_declared_do_not_move_the_scratch(project):

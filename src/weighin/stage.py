@@ -7,6 +7,7 @@ does not name cannot be read, and scratch space belongs to exactly those content
 import atexit
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -32,7 +33,14 @@ class Stage:
 
     name: str
     params: "Params"
-    scratch: Path
+    entry: Mapping[str, Any]  # what dvc.yaml says of it
+
+    @functools.cached_property
+    def scratch(self) -> Path:
+        """The folder; the stage's inputs, which name it, are hashed where it is asked for."""
+        path = SCRATCH / self.name / stage_fingerprint(self.entry)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
 
 class Undeclared:
@@ -89,11 +97,8 @@ def run(name: str, body: Callable[[Stage], None]) -> None:
 
     entry = declaration(name)
     params = restricted(load(PARAMS), name, entry)
-    root = SCRATCH / name
-    scratch = root / stage_fingerprint(entry)
-    scratch.mkdir(parents=True, exist_ok=True)
-    body(Stage(name, params, scratch))
-    shutil.rmtree(root, ignore_errors=True)
+    body(Stage(name, params, entry))
+    shutil.rmtree(SCRATCH / name, ignore_errors=True)
 
 
 def exit_code(body: Callable[[], None]) -> int:
