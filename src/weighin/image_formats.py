@@ -7,7 +7,6 @@ processor, so that a picture gives the same pixels everywhere.
 import io
 import logging
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import (
@@ -149,13 +148,9 @@ def _is_buffered(data: bytes) -> bool:
     return data[frame + 9 : frame + 10] != data[segments[0xDA] + 4 : segments[0xDA] + 5]
 
 
-def kind_of(path: Path) -> str:
-    """Return what a file that is no image is instead; empty if it is not known."""
-    try:
-        with path.open("rb") as file:
-            return _unopened(file.read(MAX_HEAD)).detail
-    except OSError:
-        return ""
+def kind_of(head: bytes) -> str:
+    """Return what a file that is no image is, by its first MAX_HEAD bytes; empty if not known."""
+    return _unopened(head).detail
 
 
 def _unopened(data: bytes) -> UnreadableImageError:

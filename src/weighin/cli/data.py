@@ -76,6 +76,32 @@ def _arrived(report: dict[str, Any]) -> list[str]:
     return [*lines, *report["notes"], "all of it in data/import.json"]
 
 
+@cli.command("pack-data")
+@click.option("--shard-mb", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--record/--no-record", default=True, help="Record data/ in data.dvc with DVC.")
+def pack_data(shard_mb: int, record: bool) -> None:
+    """Put the images of data/train into a few tar files: DVC's cost goes by files.
+
+    The layout is WebDataset's. prepare reads the images there and writes the same bytes as before;
+    train.csv, the test and its truth stay.
+
+    \b
+    weighin pack-data
+    """
+    from weighin.data import versioning
+    from weighin.data.packing import pack_data
+
+    if record:
+        versioning.check_recordable(Path())
+    for line in pack_data(Path("data"), shard_mb * 10**6, cores()):
+        click.echo(line)
+    if record:
+        click.echo(
+            f"recorded in {versioning.record(Path())}; next: dvc repro. To go back: "
+            "git checkout data.dvc, then dvc checkout data.dvc"
+        )
+
+
 @cli.command("demo-data")
 @click.argument("folder", type=ANY, default="data")
 @click.option("--count", default=1500, show_default=True, help="Images, train and test together.")

@@ -63,13 +63,13 @@ def _checked(file: "NamedFile", params: "Params") -> str:
 
 def _classes() -> int:
     """Return how many classes the data have; of data that are not here, those of the contest."""
+    from weighin.data.shards import open_images
     from weighin.files import read_json
 
     packed, folders = Path("work/prepare/classes.json"), Path("data/train")
     if packed.is_file():
         return len(read_json(packed))
-    found = [path for path in folders.iterdir() if path.is_dir()] if folders.is_dir() else []
-    return len(found) or 9
+    return len(open_images(folders).classes()) if folders.is_dir() else 9
 
 
 @cli.command()

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from weighin.data.faults import Images, Verdict
+from weighin.data.listing import Listing, Place, opened
 from weighin.data.near_duplicates import Pairs
 from weighin.images import Source, UnreadableImageError
 
@@ -23,16 +24,16 @@ PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
 def draw_pictures(
-    root: Path, out: Path, images: Images, verdict: Verdict, pairs: Pairs, pool: Executor
+    listing: Listing, out: Path, images: Images, verdict: Verdict, pairs: Pairs, pool: Executor
 ) -> list[Future[str]]:
     """Have `out`/<Class>.jpg and `out`/-pairs.jpg written; each gives its name when it is there."""
-    drawn = []
+    root, drawn = listing.root.absolute(), []
     for label, name in enumerate(images.classes):
         mine = np.flatnonzero(images.labels == label)
         # those of the smallest hashes: the choice hardly changes when images are added
         some = mine[np.argsort(images.records["sha256"][mine], kind="stable")[: COLUMNS * ROWS]]
         title = f"{name}: {len(mine)} images"
-        chosen = [images.names[place] for place in some]
+        chosen = [listing.place(images.names[place]) for place in some]
         drawn.append(pool.submit(contact_sheet, root, title, chosen, out / f"{name}.jpg"))
     contradictions = {
         tuple(sorted((name, other)))
@@ -42,7 +43,8 @@ def draw_pictures(
     doubtful = [("same bytes, two classes", a, b) for a, b in sorted(contradictions)]
     doubtful += suspicious(images, pairs)
     if doubtful:
-        drawn.append(pool.submit(pair_sheet, root, doubtful[:PAIRS], out / "-pairs.jpg"))
+        shown = [(*row, listing.place(row[1]), listing.place(row[2])) for row in doubtful[:PAIRS]]
+        drawn.append(pool.submit(pair_sheet, root, shown, out / "-pairs.jpg"))
     return drawn
 
 
@@ -55,37 +57,38 @@ def suspicious(images: Images, pairs: Pairs) -> list[tuple[str, str, str]]:
     return [("alike" if same else "alike, two classes", a, b) for same, a, b in sorted(named)]
 
 
-def contact_sheet(root: Path, title: str, names: Sequence[str], path: Path) -> str:
-    """Write the pictures `names` below `root` as a grid of tiles under a title; return its name."""
-    rows = -(-len(names) // COLUMNS)
+def contact_sheet(root: Path, title: str, places: Sequence[Place], path: Path) -> str:
+    """Write the pictures at `places` as a grid of tiles under a title; return its name."""
+    rows = -(-len(places) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * TILE, LINE + 4 + rows * TILE), PAPER)
     _write(sheet, (4, 1), title, COLUMNS * TILE)
-    for place, name in enumerate(names):
-        row, column = divmod(place, COLUMNS)
-        sheet.paste(_tile(root / name), (column * TILE, LINE + 4 + row * TILE))
+    for number, place in enumerate(places):
+        row, column = divmod(number, COLUMNS)
+        sheet.paste(_tile(root, place), (column * TILE, LINE + 4 + row * TILE))
     return _save(sheet, path)
 
 
-def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str]], path: Path) -> str:
-    """Write pairs (what is suspicious, name, name) side by side, each under its words."""
+def pair_sheet(root: Path, pairs: Sequence[tuple[str, str, str, Place, Place]], path: Path) -> str:
+    """Write pairs (what is suspicious, names, places) side by side, each under its words."""
     height = TILE + 3 * LINE + 6
     columns = 4
     rows = -(-len(pairs) // columns)
     sheet = Image.new("RGB", (columns * 2 * TILE, rows * height), PAPER)
-    for place, (what, left, right) in enumerate(pairs):
-        row, column = divmod(place, columns)
+    for number, (*words, left, right) in enumerate(pairs):
+        row, column = divmod(number, columns)
         x, y = column * 2 * TILE, row * height
-        for line, text in enumerate((what, left, right)):
+        for line, text in enumerate(words):
             _write(sheet, (x + 4, y + line * LINE), text, 2 * TILE - 8)
-        sheet.paste(_tile(root / left), (x, y + 3 * LINE + 2))
-        sheet.paste(_tile(root / right), (x + TILE, y + 3 * LINE + 2))
+        sheet.paste(_tile(root, left), (x, y + 3 * LINE + 2))
+        sheet.paste(_tile(root, right), (x + TILE, y + 3 * LINE + 2))
     return _save(sheet, path)
 
 
-def _tile(path: Path) -> Image.Image:
+def _tile(root: Path, place: Place) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), PAPER)
     try:
-        source = Source(path.read_bytes())
+        with opened(root, place) as (file, size):
+            source = Source(file.read(size))
         least = TILE * min(source.shape) // max(source.shape)  # its longer side fills the tile
         image = source.image(max(1, least)).copy()
     except (OSError, UnreadableImageError):

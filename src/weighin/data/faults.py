@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weighin.data.listing import class_of
+from weighin.data.listing import Listing, class_of
 from weighin.data.near_duplicates import close_pairs, near_an_earlier
 from weighin.data.scan import MARKS, UNREADABLE, Records
 from weighin.errors import DataError
-from weighin.image_formats import kind_of
+from weighin.image_formats import MAX_HEAD, kind_of
 from weighin.params import Faults
 
 Found = tuple[str, str, str]  # fault, name, detail
@@ -49,27 +49,19 @@ class Verdict:
     rows: list[Row] = field(default_factory=list)
 
 
-def judge(
-    root: Path,
-    names: list[str],
-    found: Iterable[Found],
-    records: Records,
-    near_bits: int,
-    policy: Faults,
-) -> Verdict:
-    """Return what stays of the sorted `names` after every policy; `found` are the listing's faults.
+def judge(listing: Listing, records: Records, near_bits: int, policy: Faults) -> Verdict:
+    """Return what stays of a listing after every policy.
 
-    `root` is the folder that the names lie in: what is no image is looked at again, to be named.
-
-    Duplicates, contradictions and near-duplicates are looked for among what is readable and not
-    yet dropped, small classes last of all.
+    What is no image is looked at again, to be named. Duplicates, contradictions and near-duplicates
+    are looked for among what is readable and not yet dropped, small classes last of all.
 
     Raises:
         DataError: faults whose policy is "fail", named.
     """
+    names = listing.names
     verdict = Verdict(np.ones(len(names), bool))
-    _apply(verdict, found, names, policy)
-    _apply(verdict, _marked(root, names, records), names, policy)
+    _apply(verdict, listing.faults, names, policy)
+    _apply(verdict, _marked(listing, records), names, policy)
     _apply(verdict, _same_bytes(names, records, verdict.keep), names, policy)
     _apply(verdict, _alike(names, records, verdict.keep, near_bits), names, policy)
     _apply(verdict, list(_small_classes(names, verdict, policy.min_per_class)), names, policy)
@@ -104,13 +96,13 @@ def _fail(failed: list[Row]) -> None:
     )
 
 
-def _marked(root: Path, names: list[str], records: Records) -> Iterator[Found]:
+def _marked(listing: Listing, records: Records) -> Iterator[Found]:
     marks = records["marks"]
     for place in np.flatnonzero(marks):
         for bit, fault in enumerate(MARKS):
             if int(marks[place]) >> bit & 1:
-                no_image = fault == "not-an-image"
-                yield fault, names[place], kind_of(root / names[place]) if no_image else ""
+                name, no_image = listing.names[place], fault == "not-an-image"
+                yield fault, name, kind_of(listing.read(name, MAX_HEAD)) if no_image else ""
 
 
 def _same_bytes(names: list[str], records: Records, keep: npt.NDArray[np.bool_]) -> Iterator[Found]:

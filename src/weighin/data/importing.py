@@ -6,31 +6,32 @@
     data/test_truth.csv         filename, class (when their truth is known)
     data/import.json            what came in and what did not, and the hashes of the rest
 
-The source is a tree with one folder a class, a CSV of file names and classes, or the annotations of
-a tool: a COCO file, an export of Label Studio or of CVAT.
+The source is a tree with one folder a class, a folder of shards (`shards.py`), a CSV of file names
+and classes, or the annotations of a tool: a COCO file, an export of Label Studio or of CVAT.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from weighin.data import versioning
 from weighin.data.coco import read_coco, read_json
 from weighin.data.coco_crops import stored_pixels, write_crops
 from weighin.data.import_index import ImportIndex, checked_class
 from weighin.data.import_test import write_test
 from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, read_test, split_word
 from weighin.data.listing import list_files
-from weighin.data.marks import DRAWN, IMPORTED, changes, write_mark
+from weighin.data.marks import DRAWN, IMPORTED, write_mark
+from weighin.data.replacing import aside, link, snapshot
+from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.errors import DataError
 from weighin.file_names import DROPPINGS, Matches, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder
 from weighin.label_csv import Columns, Labels, Row, read_labels
+from weighin.parallel import cores
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ def import_data(
     options = options or Options()
     recover_folder(into)
     _check_places(source, into, options)
-    aside = _aside(into, force)
-    before = _snapshot(into)
-    with replace_folder(into, aside) as draft:
+    beside = aside(into, force)
+    before = snapshot(into)
+    with replace_folder(into, beside) as draft:
         new = draft / NEW
         index = ImportIndex(new / "train")
         kind = _read(source, into, index, options)
@@ -77,18 +78,15 @@ def import_data(
         if index.test:
             test = {"test": write_test(index, options.truth, new)}
         elif into.is_dir() and not (into / DRAWN).exists():
-            kept = _keep_test(into, new, shutil.copyfile if aside else _link)
+            kept = _keep_test(into, new, shutil.copyfile if beside else link)
             index.notes += [f"{kept:,} test images are kept; --test names others"] if kept else []
         report = {"kind": kind, **index.report(), **test}
         write_mark(new, IMPORTED, report)
-        if _snapshot(into) != before:
+        if snapshot(into) != before:
             raise DataError(f"{into} was changed during the import", "run the same command again")
-    if aside:
-        report["notes"].append(f"what {into} was is in {aside}")
+    if beside:
+        report["notes"].append(f"what {into} was is in {beside}")
     return report
-
-
-# --- what may be replaced
 
 
 def _check_places(source: Path, into: Path, options: Options) -> None:
@@ -114,50 +112,14 @@ def _check_places(source: Path, into: Path, options: Options) -> None:
         raise DataError(f"{options.truth} is the truth of no test", "name its images with --test")
 
 
-def _aside(into: Path, force: bool) -> Path | None:
-    """Return where to move what `into` holds; None if it may go.
-
-    Raises:
-        DataError: it is neither an import, nor drawn, nor kept by DVC, as it is now.
-    """
-    if not into.exists() or not any(into.iterdir()):
-        return None
-    changed = [changes(into, mark) for mark in (IMPORTED, DRAWN) if (into / mark).exists()]
-    if [] in changed or versioning.kept(into):
-        return None
-    beside = (into.with_name(f"{into.name}.before-{number}") for number in count(1))
-    aside = next(path for path in beside if not path.exists())
-    if force:
-        return aside
-    names = min(changed, key=len, default=sorted(path.name for path in into.iterdir()))
-    files = sum(path.is_file() for path in into.rglob("*"))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    what = "was changed since it was imported" if changed else "was not written by an import"
-    raise DataError(
-        f"{into} {what}, and is not kept by DVC as it is: {', '.join(names[:3])}{more}. "
-        f"The import would have replaced its {files:,} files",
-        f"move {into} away, or keep it with `dvc add {into}`; "
-        f"or run again with --force, which moves it to {aside}",
-    )
-
-
-def _snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return the size and time of every file: enough to see whether anyone wrote there since."""
-    found = {}
-    for path in folder.rglob("*"):
-        facts = path.lstat()
-        found[str(path)] = (facts.st_size, facts.st_mtime_ns)
-    return found
-
-
-# --- the three kinds of source
+# --- the kinds of source
 
 
 def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str:
     suffix = source.suffix.lower()
     if source.is_dir():
-        _tree(source, index, options)
-        kind = "folder"
+        kind = "shards" if shards_of(source) else "folder"
+        (_shards if kind == "shards" else _tree)(source, index, options)
     elif suffix in (".csv", ".tsv", ".txt"):
         _table(source, into, index, options)
         kind = "csv"
@@ -196,6 +158,25 @@ def _tree(source: Path, index: ImportIndex, options: Options) -> None:
         option = {VALIDATION: "--validation", TEST: "--test"}.get(word)
         if option and path.is_dir() and getattr(options, word) is None and not given:
             index.notes.append(f"{path.name}/ lies beside it and is not taken; {option} names it")
+
+
+def _shards(source: Path, index: ImportIndex, options: Options) -> None:
+    """Copy shards as they are; their samples say their classes, groups and splits."""
+    if options.validation is not None:
+        fix = "say it in the samples' .json (split), or make shards of both"
+        raise DataError(f"{source} holds shards, beside which {options.validation} cannot lie", fix)
+    samples = read_shards(source, cores())
+    splits = {sample.split for sample in samples}
+    if splits - {"", TRAIN, VALIDATION}:
+        word = min(splits - {"", TRAIN, VALIDATION})
+        fix = "write train or validation, and name the folder of the test images with --test"
+        raise DataError(f'{source}: samples are of the split "{word}"', fix)
+    given = VALIDATION in splits
+    for name, label, _, group, split in samples:
+        index.rows.append(Row(name, label, group, (split or TRAIN) if given else ""))
+    index.folder.mkdir(parents=True)
+    for path in shards_of(source):
+        shutil.copyfile(path, index.folder / path.name)
 
 
 def _empty(source: Path, files: Sequence[Placed]) -> list[str]:
@@ -383,10 +364,3 @@ def _keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> int
     if (into / "test_truth.csv").exists():
         copy(str(into / "test_truth.csv"), str(new / "test_truth.csv"))
     return sum(1 for path in (new / "test").rglob("*") if path.is_file())
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system that has no links
-        shutil.copyfile(source, target)

@@ -1,14 +1,19 @@
 """What lies in a class-per-folder tree: every file's name and class, and what is odd about names.
 
 `<root>/<Class>/**/<file>`; hidden files and other systems' droppings are passed over. A name is
-the path below the root with "/" between its parts. Nothing is opened here.
+the path below the root with "/" between its parts. Where the images lie in shards (`shards.py`),
+names are those that they had, or would have, as files. Listing opens no file.
 """
 
+import contextlib
 import os
 import stat
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,12 +21,46 @@ from weighin.errors import DataError
 from weighin.file_names import escapes, fold, walk
 
 
+class Member(NamedTuple):
+    """The bytes of an image in a shard."""
+
+    shard: str  # the file's name below the root
+    offset: int
+    size: int
+
+
+Place = str | Member  # where an image's bytes are: a file below the root, or a part of one
+
+
+@contextlib.contextmanager
+def opened(root: Path | str, place: Place) -> Iterator[tuple[FileIO, int]]:
+    """Yield a file open for reading where an image begins, and the image's size in bytes."""
+    name, offset, size = (place, 0, -1) if isinstance(place, str) else place
+    with open(f"{root}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast
+        if size < 0:
+            size = os.fstat(file.fileno()).st_size
+        else:
+            file.seek(offset)
+        yield file, size
+
+
 @dataclass
 class Listing:
-    """The files of a tree, in the order of their names, and the faults seen so far."""
+    """The images below `root`, in the order of their names, and the faults seen so far."""
 
+    root: Path
     names: list[str] = field(default_factory=list)
     faults: list[tuple[str, str, str]] = field(default_factory=list)  # (fault, name, detail)
+    members: dict[str, Member] = field(default_factory=dict)  # of images in shards
+
+    def place(self, name: str) -> Place:
+        """Return where an image's bytes are."""
+        return self.members.get(name, name)
+
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """Return an image's bytes, at most so many of them."""
+        with opened(self.root, self.place(name)) as (file, size):
+            return file.read(size if most is None else min(size, most))
 
     def classes(self) -> tuple[str, ...]:
         """Return the sorted names of the classes that hold a file."""
@@ -67,7 +106,7 @@ def list_files(root: Path) -> Listing:
             f"{root} is not a folder of class folders",
             "bring a data set in with `weighin import FOLDER|CSV|COCO`",
         )
-    listing = Listing()
+    listing = Listing(root)
     for name, entry in walk(root):
         fault = _fault(name, entry, root)
         if fault is None:

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from weighin.data.contact_sheets import draw_pictures, suspicious
 from weighin.data.faults import Images, Verdict, judge, read_given, selected
-from weighin.data.listing import list_images
 from weighin.data.near_duplicates import Pairs, close_pairs
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
 from weighin.data.scan import CHUNK, Scan, hexadecimal, scan
+from weighin.data.shards import open_images
 from weighin.data.splits import SPLITS, Flags, Split, split_images
 from weighin.files import NEW, replace_folder, write_json
 from weighin.images import Pixels, Size
@@ -42,22 +42,22 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         OutputError: the disk is full or `out` cannot be written.
         WorkerError: a worker process went away.
     """
-    root = source / "train"
     given = read_given(source, params.group)
-    listing = list_images(root)
+    listing = open_images(source / "train", workers)
     workers = min(workers, -(-len(listing.names) // CHUNK))
     with replace_folder(out) as draft, worker_pool(workers, "it read images") as pool:
         pack = draft / NEW
         rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
-        job = Scan(root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect)
-        records = scan(listing.names, job, pool, workers)
-        verdict = judge(
-            root, listing.names, listing.faults, records, params.near_bits, params.faults
+        job = Scan(
+            listing.root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect
         )
+        places = [listing.place(name) for name in listing.names]
+        records = scan(places, job, pool, workers)
+        verdict = judge(listing, records, params.near_bits, params.faults)
         images = selected(listing.names, records, verdict, given)
         del records  # 4 MB for 100,000 images
         pairs = close_pairs(images.records["hash"], params.near_bits)
-        drawn = draw_pictures(root, pack / "pictures", images, verdict, pairs, pool)
+        drawn = draw_pictures(listing, pack / "pictures", images, verdict, pairs, pool)
         split = split_images(images, pairs, params.validation, seed)
         _write_pack(pack, images, split.validates, rows, params.sizes)
         report = summarize(images, split, verdict, pairs, len(listing.names))

@@ -6,9 +6,8 @@ image, so memory does not grow with the pixels and the bytes do not depend on wh
 
 import contextlib
 import hashlib
-import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from weighin.data.listing import Place, opened
 from weighin.data.near_duplicates import SIDE, perceptual_hashes, thumbnail
 from weighin.images import LEAST, Pixels, Size, Source, UnreadableImageError
 from weighin.progress import Progress
@@ -51,31 +51,31 @@ class Scan:
     max_aspect: float
 
 
-def scan(names: list[str], job: Scan, pool: Executor, workers: int) -> Records:
-    """Return one record for each name, having written each picture's row into the drafts."""
+def scan(places: Sequence[Place], job: Scan, pool: Executor, workers: int) -> Records:
+    """Return one record for each image, having written each picture's row into the drafts."""
     for draft, (height, width) in zip(job.drafts, job.sizes, strict=True):
         with draft.open("wb") as file:
-            file.truncate(len(names) * height * width * 3)
-    records = np.zeros(len(names), RECORD)
-    progress = Progress("prepare", len(names))
+            file.truncate(len(places) * height * width * 3)
+    records = np.zeros(len(places), RECORD)
+    progress = Progress("prepare", len(places))
     unsaid = 0
-    for start, part in _parts(names, job, pool, 4 * workers):
+    for start, part in _parts(places, job, pool, 4 * workers):
         records[start : start + len(part)] = part
         unsaid += len(part)
-        if unsaid * 20 >= len(names) or start + len(part) == len(names):
+        if unsaid * 20 >= len(places) or start + len(part) == len(places):
             progress.step("images", unsaid)
             unsaid = 0
     return records
 
 
-def scan_part(names: list[str], start: int, job: Scan) -> Records:
-    """Return the records of `names`, whose first is image number `start`."""
-    records = np.zeros(len(names), RECORD)
-    thumbnails = np.zeros((len(names), SIDE, SIDE), np.uint8)
+def scan_part(places: Sequence[Place], start: int, job: Scan) -> Records:
+    """Return the records of the images at `places`, whose first is image number `start`."""
+    records = np.zeros(len(places), RECORD)
+    thumbnails = np.zeros((len(places), SIDE, SIDE), np.uint8)
     with contextlib.ExitStack() as stack:
         drafts = [stack.enter_context(path.open("r+b")) for path in job.drafts]
-        for index, name in enumerate(names):
-            digest, faults, rows = _one(job, name, thumbnails[index])
+        for index, place in enumerate(places):
+            digest, faults, rows = _one(job, place, thumbnails[index])
             records[index] = digest, 0, mark(*faults)
             for draft, row in zip(drafts, rows, strict=False):  # no rows of what is unreadable
                 draft.seek((start + index) * row.nbytes)
@@ -85,14 +85,14 @@ def scan_part(names: list[str], start: int, job: Scan) -> Records:
 
 
 def _one(
-    job: Scan, name: str, thumbnail_row: Pixels
+    job: Scan, place: Place, thumbnail_row: Pixels
 ) -> tuple[bytes, tuple[str, ...], list[Pixels]]:
     """Fill the thumbnail of one image and return its SHA-256, its faults and its rows."""
     try:
-        with open(f"{job.root}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast
-            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+        with opened(job.root, place) as (file, size):
+            if size > MAX_BYTES:
                 return b"", ("bomb",), []
-            data = file.readall()
+            data = file.read(size)
     except OSError:
         return b"", ("unreadable",), []
     digest = hashlib.sha256(data).digest()
@@ -119,12 +119,12 @@ def mark(*faults: str) -> int:
 
 
 def _parts(
-    names: list[str], job: Scan, pool: Executor, ahead: int
+    places: Sequence[Place], job: Scan, pool: Executor, ahead: int
 ) -> Iterator[tuple[int, Records]]:
     """Yield (start, records) in order, with at most `ahead` parts under way."""
     waiting: deque[tuple[int, Future[Records]]] = deque()
-    for start in range(0, len(names), CHUNK):
-        part = names[start : start + CHUNK]
+    for start in range(0, len(places), CHUNK):
+        part = places[start : start + CHUNK]
         waiting.append((start, pool.submit(scan_part, part, start, job)))
         if len(waiting) > ahead:
             first, future = waiting.popleft()

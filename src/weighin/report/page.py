@@ -18,6 +18,8 @@ import yaml
 from markupsafe import Markup
 from PIL import Image
 
+from weighin.data.listing import Listing
+from weighin.data.shards import open_images, shards_of
 from weighin.images import Pixels, UnreadableImageError, decode
 from weighin.report import formatting
 from weighin.report.evaluation import (
@@ -53,6 +55,7 @@ Rows = list[list[str]]
 def page(results: Results, charts: dict[str, Chart], images: Path, definition: Json) -> str:
     """Return the page; `images` is the folder of the mistakes, `definition` that of the build."""
     data, params = results.data, results.params
+    pictures = open_images(images) if shards_of(images) else Listing(images)
     mistakes = worst_mistakes(data.validation, params.report.mistakes) if data.validation else []
     pins = definition["internalParameters"]["environment"]
     return _render(
@@ -69,7 +72,7 @@ def page(results: Results, charts: dict[str, Chart], images: Path, definition: J
         layers=_layers(data),
         classes={split: _classes(one) for split, one in results.evaluations.items()},
         confused={split: _confused(one) for split, one in results.evaluations.items()},
-        worst=[(mistake, thumbnail(images / mistake.name)) for mistake in mistakes],
+        worst=[(mistake, thumbnail(pictures, mistake.name)) for mistake in mistakes],
         corrupted_examples=_examples(results.robustness),
         hashes=_hashes(definition),
         pins=sorted(pins.items()),
@@ -130,10 +133,10 @@ def plain(text: str) -> Markup:
     return Markup(MARKS.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False)))
 
 
-def thumbnail(path: Path) -> bytes | None:
-    """Return a picture file as a JPEG of at most SIDE pixels a side; None if it cannot be read."""
+def thumbnail(images: Listing, name: str) -> bytes | None:
+    """Return a picture as a JPEG of at most SIDE pixels a side; None if it cannot be read."""
     try:
-        image = Image.fromarray(decode(path.read_bytes()).pixels)
+        image = Image.fromarray(decode(images.read(name)).pixels)
     except (OSError, UnreadableImageError):
         return None
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)

@@ -1,0 +1,178 @@
+"""Images in a few tar files in place of many files: the layout of WebDataset.
+
+    data/train/shard-000000.tar
+        000000000.jpg       an image: the bytes of its file
+        000000000.json      {"class": "Paper", "name": "Paper/x.jpg"}; the name may be left out
+        000000001.jpg
+        000000001.cls       or its class as text
+
+A sample's key is the path of its members up to the first point of the last part, and the rest is
+what a member is: https://github.com/webdataset/webdataset#the-webdataset-format. Members of a
+sample follow each other, and no key comes twice. An image without a name of its own is called
+<class>/<key>.<suffix>. `prepare` reads the images where they lie; nothing is unpacked.
+"""
+
+import itertools
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from weighin.data.listing import Listing, Member, list_images, name_collisions
+from weighin.errors import DataError
+from weighin.file_names import IMAGE_SUFFIXES
+from weighin.parallel import workers as worker_pool
+
+KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
+IMAGE = {*(suffix[1:] for suffix in IMAGE_SUFFIXES), "bin"}  # "bin": a file without such a suffix
+BLOCK = tarfile.BLOCKSIZE
+FIX = "make the shards again, with `weighin pack-data` or with WebDataset's TarWriter"
+
+Header = tuple[int, int]  # of a member: offset of its bytes, size
+
+
+class Sample(NamedTuple):
+    """An image of a shard, and what is said of it."""
+
+    name: str
+    label: str
+    member: Member
+    group: str = ""
+    split: str = ""
+
+
+def shards_of(root: Path) -> list[Path]:
+    """Return the tar files of a folder that holds no folders: these are its images."""
+    if not root.is_dir():
+        return []
+    shown = [path for path in root.iterdir() if path.name[0] != "."]
+    if any(path.is_dir() for path in shown):
+        return []
+    return sorted(path for path in shown if path.suffix.lower() == ".tar")
+
+
+def open_images(root: Path, workers: int = 1) -> Listing:
+    """Return the images below `root`, a folder of class folders or of shards.
+
+    Raises:
+        DataError: there are none, or a shard is broken.
+    """
+    if not shards_of(root):
+        return list_images(root)
+    samples = read_shards(root, workers)
+    listing = Listing(root, [sample.name for sample in samples])
+    listing.members = {sample.name: sample.member for sample in samples}
+    listing.faults = name_collisions(listing.names)
+    return listing
+
+
+def read_shards(root: Path, workers: int = 1) -> list[Sample]:
+    """Return the samples of all shards of a folder in the order of their names.
+
+    Raises:
+        DataError: a shard is broken or holds no sample; a name comes twice.
+    """
+    paths = shards_of(root)
+    with worker_pool(max(1, min(workers, len(paths))), "it read shards") as pool:
+        found = list(pool.map(read_shard, paths))
+    samples = sorted((one for part in found for one in part), key=lambda one: one.name)
+    for one, other in itertools.pairwise(samples):
+        if one.name == other.name:
+            where = " and ".join(sorted({one.member.shard, other.member.shard}))
+            raise DataError(f"{root}: two samples are called {one.name}, in {where}", FIX)
+    return samples
+
+
+def read_shard(path: Path) -> list[Sample]:
+    """Return the samples of a shard in its order.
+
+    Raises:
+        DataError: it is no whole tar file; a key comes twice or leads out of the folder; a sample
+            has not one image, or no class.
+    """
+    try:
+        with path.open("rb") as file:
+            samples = [_sample(path, file, *one) for one in _samples(path, file).items()]
+    except OSError as error:
+        fix = "check that it exists and that you may read it, then run the same command again"
+        raise DataError(f"{path} cannot be read: {error.strerror or error}", fix) from None
+    if not samples:
+        raise DataError(f"{path} holds no sample", FIX)
+    return samples
+
+
+def _samples(path: Path, file: BinaryIO) -> dict[str, dict[str, Header]]:
+    """Return {key: {suffix: where its bytes are}} of a tar file."""
+    samples: dict[str, dict[str, Header]] = {}
+    last = ""
+    for member in _members(path, file):
+        found = KEY.fullmatch(member.name.removeprefix("./"))
+        if found is None or member.isdir():  # a hidden file, or one that is said nothing of
+            continue
+        key, suffix = found[1], found[2].lower()
+        parts = key.split("/")
+        if {"", ".", ".."} & set(parts):
+            raise DataError(f"{path}: the name {member.name} leads out of the data set", FIX)
+        if not member.isreg() or member.issparse():
+            raise DataError(f"{path}: {member.name} is a link or no plain file", FIX)
+        sample = samples.setdefault(key, {})
+        if suffix in sample or (sample and key != last):
+            raise DataError(f"{path}: the key {key} comes twice", FIX)
+        sample[suffix], last = (member.offset_data, member.size), key
+    return samples
+
+
+def _members(path: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            kept: list[tarfile.TarInfo] = vars(tar)["members"]  # it keeps all that it has read
+            while member := tar.next():
+                kept.clear()
+                yield member
+            end = tar.offset
+    except tarfile.TarError as error:
+        raise DataError(f"{path} is no whole tar file: {error}", FIX) from None
+    file.seek(end)  # a broken header ends a tar file too, as far as the module can tell
+    rest = file.read(BLOCK)
+    if len(rest) < BLOCK or any(rest):
+        raise DataError(f"{path} is no whole tar file: it breaks off at byte {end:,}", FIX)
+
+
+def _sample(path: Path, file: BinaryIO, key: str, parts: dict[str, Header]) -> Sample:
+    images = sorted(IMAGE & parts.keys())
+    if len(images) != 1:
+        what = f"several images ({', '.join(images)})" if images else "no image"
+        raise DataError(f"{path}: the sample {key} has {what}", FIX)
+    facts = _facts(path, file, key, parts)
+    label = facts.get("class", facts.get("label"))
+    if label is None and "cls" in parts:
+        label = _read(file, parts["cls"]).decode("utf-8", "replace").strip()
+    label = "" if label is None or isinstance(label, bool) else str(label)
+    if not label or label[0] == "." or any(letter in label for letter in "/\\\0\n"):
+        what = f'the class "{label}", which no folder can be called' if label else "no class"
+        fix = f"give it a .cls, or a .json with class; or {FIX}"
+        raise DataError(f"{path}: the sample {key} has {what}", fix)
+    own = key if key.startswith(f"{label}/") else f"{label}/{key.replace('/', '_')}"
+    name = str(facts.get("name") or f"{own}.{images[0]}")
+    rest = name.removeprefix(f"{label}/").split("/")
+    if not name.startswith(f"{label}/") or {"", ".", ".."} & set(rest) or "\0" in name:
+        raise DataError(f"{path}: the sample {key} of {label} cannot be called {name}", FIX)
+    group, split = (str(facts.get(word) or "") for word in ("group", "split"))
+    return Sample(name, label, Member(path.name, *parts[images[0]]), group, split)
+
+
+def _facts(path: Path, file: BinaryIO, key: str, parts: dict[str, Header]) -> dict[str, Any]:
+    try:
+        facts = json.loads(_read(file, parts["json"])) if "json" in parts else {}
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise DataError(f"{path}: the .json of the sample {key} is no JSON object", FIX)
+    return facts
+
+
+def _read(file: BinaryIO, where: Header) -> bytes:
+    file.seek(where[0])
+    return file.read(where[1])
