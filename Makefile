@@ -44,19 +44,20 @@ AREAS := pipeline kills cluster portability demo growth docker rebuild
 empty :=
 EVERYDAY := not ($(subst $(empty) $(empty), or ,$(AREAS)))
 PYTEST := python -m pytest --durations=10
+ONCE = $(if $(REPEATS),, and not repeats)
 
 test: setup-dev ## set up and pass the tests
 	$(PYTEST) -n 2 --dist loadfile -m "$(EVERYDAY) and not serial"
 	$(PYTEST) -m "$(EVERYDAY) and serial"
 
-test-area: setup-dev ## the tests of one area: make test-area AREA=pipeline
+test-area: setup-dev ## the tests of one area: make test-area AREA=pipeline [REPEATS=1]
 	@[ -n "$(filter $(AREA),$(AREAS))" ] || { echo "error: AREA must be one of $(AREAS)"; exit 2; }
-	$(PYTEST) $(if $(filter $(AREA),pipeline portability),-n 2 )-m "$(AREA) and not serial" || [ $$? = 5 ]
-	$(PYTEST) -m "$(AREA) and serial" || [ $$? = 5 ]
+	$(PYTEST) $(if $(filter $(AREA),pipeline portability),-n 2 )-m "$(AREA) and not serial$(ONCE)" || [ $$? = 5 ]
+	$(PYTEST) -m "$(AREA) and serial$(ONCE)" || [ $$? = 5 ]
 
-test-all: setup-dev ## the tests of everyday and of every area, one after the other
+test-all: setup-dev ## the tests of everyday and of every area with their repeats, one after the other
 	$(MAKE) test
-	@for area in $(AREAS); do $(MAKE) test-area AREA=$$area || exit $$?; done
+	@for area in $(AREAS); do $(MAKE) test-area REPEATS=1 AREA=$$area || exit $$?; done
 
 check: setup-dev ## what keeps the code as it is: types, lint, format
 	ruff check

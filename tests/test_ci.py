@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 MARKERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"][
     "markers"
 ]
-AREAS = {line.partition(":")[0] for line in MARKERS} - {"serial"}
+NO_AREAS = {"serial", "repeats"}
+AREAS = {line.partition(":")[0] for line in MARKERS} - NO_AREAS
 CI = (ROOT / ".ci/run").read_text()
 
 
@@ -29,7 +30,7 @@ def test_the_expressions_that_choose_tests_name_markers_alone() -> None:
         assert len(expressions) == 2
         for expression in expressions:
             words = set(re.findall(r"\w+", expression)) - {"not", "and", "or"}
-            assert words <= AREAS | {"serial"}, expression
+            assert words <= AREAS | NO_AREAS, expression
 
 
 def test_ci_runs_every_area_when_what_it_covers_changed() -> None:
@@ -47,3 +48,15 @@ def test_every_marked_test_is_of_a_known_area() -> None:
         for name in re.findall(r"pytest\.mark\.(\w+)", path.read_text(encoding="utf-8"))
     }
     assert used >= AREAS
+
+
+def test_repeats_run_in_test_all_alone() -> None:
+    def expressions(*command: str) -> list[str]:
+        line = ["make", "--dry-run", *command]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+        return re.findall(r'-m "([^"]+)"', done.stdout)
+
+    everyday, all_of_it = expressions("test-area", "AREA=kills"), expressions("test-all")
+    assert all(expression.endswith(" and not repeats") for expression in everyday)
+    assert not any("repeats" in expression for expression in all_of_it)
+    assert len(all_of_it) == 2 + 2 * len(AREAS)

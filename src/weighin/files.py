@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -195,13 +196,11 @@ def sha256_tree(path: Path) -> str:
     return sha256("".join(lines).encode())
 
 
+@cache
 def source_hash(*packages: str) -> str:
-    """Return one hash for the code of the ground floor and of these packages of ours."""
+    """Return one hash for the code of the ground floor and of these packages above it."""
     root = Path(__file__).parent
-    files = [
-        *root.glob("*.py"),
-        *(path for name in packages for path in (root / name).rglob("*.py")),
-    ]
+    files = [*root.glob("*.py"), *(p for name in packages for p in (root / name).rglob("*.py"))]
     return fingerprint({path.relative_to(root).as_posix(): sha256_file(path) for path in files})
 
 

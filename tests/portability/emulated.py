@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CPUS = ("Haswell", "EPYC-Milan", "Skylake-Client")
+CPUS = ("EPYC-Milan", "Haswell", "Skylake-Client")
 
 
 def emulated(folder: Path, cpu: str) -> Path:

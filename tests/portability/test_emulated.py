@@ -62,7 +62,9 @@ def test_what_an_emulated_process_starts_is_emulated(tmp_path: Path) -> None:
     assert done.stdout.split() == ["False", "False", "True"]
 
 
-@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize(
+    "cpu", [CPUS[0], *(pytest.param(cpu, marks=pytest.mark.repeats) for cpu in CPUS[1:])]
+)
 def test_a_whole_project(built: Path, tmp_path: Path, cpu: str) -> None:
     root = copied(built, tmp_path)
     before = read_yaml(root / "dvc.lock")

@@ -1,5 +1,6 @@
 """What is kept of a search is whole or absent, and is found by the same evaluation alone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -76,11 +77,24 @@ def test_nothing_is_found_for_other_images(
     assert EvaluationCache(tmp_path / "kept", images).find(task) is None
 
 
-KEY = """
-import sys
+CHANGES = """
+import json, sys
 from pathlib import Path
+from weighin import files
 from weighin.search.evaluation import EvaluationCache
-print(EvaluationCache(Path("kept"), Path(sys.argv[1]))._context)
+
+def context():
+    files.source_hash.cache_clear()
+    return EvaluationCache(Path("kept"), Path(sys.argv[1]))._context
+
+first, seen = context(), {}
+for name in sys.argv[2:]:
+    path = Path(files.__file__).parent / name
+    text = path.read_text()
+    path.write_text(text + "# changed")
+    seen[name] = context() != first
+    path.write_text(text)
+print(json.dumps([seen, context() == first]))
 """
 
 
@@ -90,25 +104,15 @@ def test_nothing_is_found_for_other_code(tmp_path: Path, images: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(weighin.__file__).parent, copy, ignore=ignored)
 
-    def context() -> str:
-        environment = {**os.environ, "PYTHONPATH": str(copy.parent)}
-        line = [sys.executable, "-c", KEY, str(images)]
-        return subprocess.run(
-            line, env=environment, check=True, capture_output=True
-        ).stdout.decode()
-
-    first = context()
-    for name, matters in (
-        ("report/__init__.py", False),
-        ("network/layers.py", True),
-        ("training/trainer.py", True),
-        ("files.py", True),
-    ):
-        text = (copy / name).read_text()
-        (copy / name).write_text(text + "\n# changed\n")
-        assert (context() != first) is matters, name
-        (copy / name).write_text(text)
-    assert context() == first
+    names = ["report/__init__.py", "network/layers.py", "training/trainer.py", "files.py"]
+    done = subprocess.run(
+        [sys.executable, "-c", CHANGES, str(images), *names],
+        env={**os.environ, "PYTHONPATH": str(copy.parent)},
+        check=True,
+        capture_output=True,
+    )
+    changed, back = json.loads(done.stdout)
+    assert list(changed.values()) == [False, True, True, True] and back
 
 
 def test_other_versions_are_another_evaluation(

@@ -79,6 +79,7 @@ def test_three_kills(command: Command, run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.kills
+@pytest.mark.repeats
 @pytest.mark.timeout(3600)
 def test_twenty_five_kills(command: Command, run: Run, tmp_path: Path) -> None:
     check(command, run, tmp_path, 25)
