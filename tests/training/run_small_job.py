@@ -1,6 +1,6 @@
 """Trains the small job in a process of its own, for tests that kill, starve or multiply it.
 
-run_small_job.py PACK SCRATCH OUT [workers=N] [epochs=N] [seed=N]
+run_small_job.py PACK SCRATCH OUT [workers=N] [epochs=N] [seed=N] [device=NAME]
 writes OUT and prints its SHA-256.
 """
 
@@ -12,7 +12,9 @@ if __name__ == "__main__":
 
     pin()
 
-    from small_job import make_job
+    from dataclasses import replace
+
+    from small_job import RECIPE, make_job
 
     from weighin.errors import WeighinError
     from weighin.files import sha256_file
@@ -22,9 +24,9 @@ if __name__ == "__main__":
 
     pack, scratch, out = map(Path, sys.argv[1:4])
     given = dict(pair.split("=") for pair in sys.argv[4:])
-    job = make_job(
-        pack, epochs=int(given.get("epochs", 4)), address=(int(given.get("seed", 1)), "t")
-    )
+    recipe = replace(RECIPE, device=given.get("device", "cpu"))
+    address = (int(given.get("seed", 1)), "t")
+    job = make_job(pack, recipe=recipe, epochs=int(given.get("epochs", 4)), address=address)
     try:
         result = train_job(given.get("what", "train"), job, int(given.get("workers", 1)), scratch)
         if is_first():

@@ -103,13 +103,14 @@ def test_the_average_is_that_of_the_weights_after_each_step(packed: Path) -> Non
     trainer = Trainer(ProcessGroup(), make_job(packed))
     expected = trainer.flat.weights.clone()
     seen: list[torch.Tensor] = []
-    update = trainer.update_average
+    update = trainer.update
 
-    def watch(step: int) -> None:
+    def watch(rows: torch.Tensor) -> torch.Tensor:
+        loss = update(rows)
         seen.append(trainer.flat.weights.clone())
-        update(step)
+        return loss
 
-    trainer.update_average = watch  # type: ignore[method-assign]
+    trainer.update = watch  # type: ignore[method-assign]
     trainer.train_epoch()
     for step, weights in enumerate(seen):
         decay = min(0.9, (1 + step) / (10 + step))
@@ -162,7 +163,9 @@ def test_statistics_are_the_mean_over_the_shards(packed: Path) -> None:
         trainer.module(trainer.dataset.shard(order, 0, 0, shard, (12, 12))[0])
         shards.append(trainer.flat.statistics.clone())
     trainer.flat.statistics.copy_(before)
-    trainer.add_shards(order, 0)
+    trainer.set_rates(0.1, 0.1)
+    trainer.compute_shards(order, 0)
+    trainer.update(trainer.rows)
     torch.testing.assert_close(trainer.flat.statistics, sum(shards) / 4)
 
 
@@ -176,7 +179,9 @@ def test_gradients_are_the_mean_over_the_shards(packed: Path) -> None:
         grads = torch.autograd.grad(loss, trainer.flat.parameters)
         for view, grad in zip(trainer.flat.views(expected), grads, strict=True):
             view += grad / 4
-    trainer.add_shards(order, 0)
+    trainer.set_rates(0.1, 0.1)
+    trainer.compute_shards(order, 0)
+    trainer.update(trainer.rows)
     torch.testing.assert_close(trainer.flat.grads, expected)
 
 

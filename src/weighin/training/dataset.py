@@ -4,6 +4,7 @@ Shapes: N images of H x W pixels, K classes, B images a shard.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,13 @@ from weighin.training.augment import augment
 
 Address = tuple[int | str, ...]
 Labels = npt.NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """A shard's inputs (B, 3, H, W), channels last, and targets (B, K)."""
+
+    inputs: Tensor
+    targets: Tensor
 
 
 class Dataset:
@@ -65,13 +73,17 @@ class Dataset:
         drawn = shuffled[np.minimum(np.searchsorted(edges, points), len(edges) - 1)]
         return rng.permutation(drawn)
 
-    def shard(
-        self, order: Labels, epoch: int, step: int, shard: int, size: Size
-    ) -> tuple[Tensor, Tensor]:
-        """Return a shard's inputs (B, 3, H, W), channels last, and targets (B, K)."""
+    def shard(self, order: Labels, epoch: int, step: int, shard: int, size: Size) -> Batch:
+        """Return a shard's images of a size as the network sees them."""
+        chosen, rng = self.address_of(order, epoch, step, shard)
+        targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
+        images, targets = augment(self.images[size][chosen], targets, rng, self.recipe.augment)
+        return Batch(torch.from_numpy(normalize(images)), torch.from_numpy(targets))
+
+    def address_of(
+        self, order: Labels, epoch: int, step: int, shard: int
+    ) -> tuple[Labels, np.random.Generator]:
+        """Return which images (B,) are in a shard, and the random stream of its changes."""
         start = step * self.batch + shard * self.recipe.shard_size
         chosen = order[start : start + self.recipe.shard_size]
-        targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
-        rng = generator(*self.address, "augment", epoch, step, shard)
-        images, targets = augment(self.images[size][chosen], targets, rng, self.recipe.augment)
-        return torch.from_numpy(normalize(images)), torch.from_numpy(targets)
+        return chosen, generator(*self.address, "augment", epoch, step, shard)

@@ -30,8 +30,8 @@ class FlatModule:
         order = sorted(named, key=lambda name: groups[name])  # stable: the module's own order
         sizes = [sum(named[n].numel() for n in order if groups[n] == g) for g in range(3)]
         self.decayed, self.trained = sizes[0], sizes[0] + sizes[1]
-        self.weights = torch.zeros(sum(sizes))
-        self.grads = torch.zeros(self.trained)
+        self.weights = next(iter(named.values())).new_zeros(sum(sizes))
+        self.grads = self.weights.new_zeros(self.trained)
         self.parameters = [named[name] for name in order if groups[name] < 2]
         views = _views(self.weights, [named[name] for name in order])
         for name, view in zip(order, views, strict=True):
@@ -58,7 +58,7 @@ class FlatModule:
         norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.track_running_stats]
         names = [(norm, name) for norm in norms for name in ("running_mean", "running_var")]
         parts = [getattr(norm, name) for norm, name in names]
-        flat = torch.cat([*parts, torch.zeros(0)])
+        flat = torch.cat([*parts, self.weights.new_zeros(0)])
         for (norm, name), view in zip(names, _views(flat, parts), strict=True):
             norm.num_batches_tracked = None  # momentum is fixed: the counter serves nobody
             setattr(norm, name, view)

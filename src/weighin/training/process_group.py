@@ -1,8 +1,8 @@
 """The processes of one training run: which shards each computes, and how the rows are gathered.
 
 Rows are gathered as they are and added in shard order by every process, so the result does not
-depend on the number of processes. They talk over gloo: local processes started here, or the ranks
-of `torchrun`.
+depend on the number of processes. They talk over gloo, or over NCCL where each has a GPU: local
+processes started here (by a server that never touches a GPU), or the ranks of `torchrun`.
 """
 
 import atexit
@@ -30,6 +30,7 @@ from weighin.parallel import interrupts_blocked
 
 R = TypeVar("R")
 PATIENCE = timedelta(minutes=5)  # with a process whose host fell silent; a killed one shows at once
+NCCL = "cuda:nccl"
 FIX = "run the same command again: it goes on from the last finished epoch"
 
 
@@ -53,12 +54,18 @@ class ProcessGroup:
         if self.size == 1:
             return rows
         slots = -(-shards // self.size)
-        sent = rows.new_zeros(slots, rows.shape[1])
+        # gloo gathers in the processor's memory, NCCL from GPU to GPU
+        sent = rows.new_zeros(slots, rows.shape[1], device=None if self.nccl else "cpu")
         sent[: len(rows)] = rows
         out = [torch.empty_like(sent) for _ in range(self.size)]
         with _exchange():
             dist.all_gather(out, sent)
-        return torch.cat(out)[:shards]
+        return torch.cat(out)[:shards].to(rows.device)
+
+    @property
+    def nccl(self) -> bool:
+        """Whether the processes have a GPU each: NCCL refuses two of them on one."""
+        return self.size > 1 and NCCL in dist.get_backend_config()
 
     def broadcast(self, data: bytes) -> bytes:
         """Return the bytes of rank 0, in every process.
@@ -205,7 +212,9 @@ def _end_with_the_first() -> None:
 @contextlib.contextmanager
 def _joined(store: str, rank: int, size: int) -> Iterator[ProcessGroup]:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=PATIENCE)
+    dist.init_process_group(
+        _backend(size), init_method=store, rank=rank, world_size=size, timeout=PATIENCE
+    )
     try:
         yield ProcessGroup(rank, size)
     finally:
@@ -213,9 +222,14 @@ def _joined(store: str, rank: int, size: int) -> Iterator[ProcessGroup]:
             dist.destroy_process_group()
 
 
+def _backend(size: int) -> str:
+    """Return who carries tensors between so many processes of this machine."""
+    return f"cpu:gloo,{NCCL}" if torch.cuda.device_count() >= size else "gloo"
+
+
 @cache
 def _rank_of_torchrun() -> ProcessGroup:
     """Return this rank; its group lives as long as the process, for a store serves one group."""
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    dist.init_process_group(_backend(int(os.environ["LOCAL_WORLD_SIZE"])), timeout=PATIENCE)
     atexit.register(dist.destroy_process_group)
     return ProcessGroup(dist.get_rank(), dist.get_world_size())

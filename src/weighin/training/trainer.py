@@ -30,7 +30,7 @@ from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
 from weighin.training import checkpoint
-from weighin.training.dataset import Address, Dataset
+from weighin.training.dataset import Address, Batch, Dataset
 from weighin.training.flat import FlatModule
 from weighin.training.kernels import keep_memory, use_fast_kernels
 from weighin.training.losses import Criterion
@@ -39,6 +39,7 @@ from weighin.training.weights import Trained, Weights, load_weights, module_weig
 
 Epoch = dict[str, float]
 Logits = npt.NDArray[np.float32]
+CPU = torch.device("cpu")
 CHUNK = 64  # images of one validation forward: another number is another rounding
 
 
@@ -83,7 +84,7 @@ def fit(
     Raises:
         WorkerError: another process of the group ended.
     """
-    trainer = Trainer(group, job)
+    trainer = make_trainer(group, job)
     trainer.restore(group.broadcast(state))
     last = job.epochs if until is None else until
     every = max(1, job.epochs // max(1, job.validations))
@@ -98,10 +99,19 @@ def fit(
     return TrainingResult(weights, trainer.history, trainer.logits(), trainer.packed_state())
 
 
+def make_trainer(group: ProcessGroup, job: Job) -> "Trainer":
+    """Return the trainer of the device that a job's recipe names."""
+    if job.recipe.device == "cpu":
+        return Trainer(group, job)
+    from weighin.training.device_trainer import DeviceTrainer  # it stands on this file
+
+    return DeviceTrainer(group, job)
+
+
 class Trainer:
     """The live state of one job, in one process of a group."""
 
-    def __init__(self, group: ProcessGroup, job: Job) -> None:
+    def __init__(self, group: ProcessGroup, job: Job, device: torch.device = CPU) -> None:
         torch.set_num_threads(1)  # use_deterministic_algorithms adds 2.7 s of imports, no equality
         keep_memory()
         self.group, self.job = group, job
@@ -113,17 +123,29 @@ class Trainer:
             initialize(self.module, *job.address)
         else:
             load_weights(self.module, job.start)
-        self.flat = FlatModule(self.module, job.freeze)
-        use_fast_kernels(self.module)
+        self.flat = FlatModule(self.module.to(device), job.freeze)
+        self.use_kernels(self.module)
         self.optimizer = make_optimizer(self.flat, job.recipe)
-        self.criterion = Criterion(job.recipe.loss, self.dataset.prior())
-        self.teacher = _teacher(job, self.dataset.classes)
+        self.criterion = Criterion(job.recipe.loss, self.dataset.prior().to(device))
+        self.teacher: nn.Module | None = None
+        if job.teacher is not None:
+            self.teacher = job.teacher.module(self.dataset.classes).to(device)
+            self.use_kernels(self.teacher.to(memory_format=torch.channels_last))
         self.average = [vector.clone() for vector in self.flat.vectors]
         width = self.flat.trained + len(self.flat.statistics) + 1
-        self.rows = torch.zeros(len(group.local_shards(job.recipe.shards)), width)
+        self.rows = self.flat.weights.new_zeros(len(self.local_shards), width)
         self.row_grads = [self.flat.views(row[: self.flat.trained]) for row in self.rows]
         self.epoch, self.history = 0, list[Epoch]()
         self._logits: tuple[int, Logits] | None = None  # of the last validation, and its epoch
+
+    def use_kernels(self, module: nn.Module) -> None:
+        """Let a network's layers compute as the device does best."""
+        use_fast_kernels(module)
+
+    @property
+    def local_shards(self) -> range:
+        """Which shards of a batch this process computes."""
+        return self.group.local_shards(self.job.recipe.shards)
 
     @property
     def images_per_epoch(self) -> int:
@@ -134,57 +156,62 @@ class Trainer:
         """Train one epoch; return its mean loss and last learning rate."""
         self.module.train()
         order, steps = self.dataset.order(self.epoch), self.dataset.steps
-        total, rate = torch.zeros(()), self.job.recipe.lr
+        total, rate, recipe = self.rows.new_zeros(()), self.job.recipe.lr, self.job.recipe
         for step in range(steps):
-            total += self.add_shards(order, step)
             at = self.epoch * steps + step
-            rate = learning_rate(self.job.recipe, at, self.job.epochs * steps)
-            for parameters in self.optimizer.param_groups:
-                parameters["lr"] = rate
-            self.optimizer.step()
-            self.update_average(at)
+            rate = learning_rate(recipe, at, self.job.epochs * steps)
+            self.set_rates(rate, 1 - average_decay(recipe, at))
+            self.compute_shards(order, step)
+            total += self.update(self.group.all_gather(self.rows, recipe.shards))
         self.epoch += 1
         return {"epoch": self.epoch, "loss": round(float(total) / steps, 6), "lr": rate}
 
-    def add_shards(self, order: npt.NDArray[np.int64], step: int) -> Tensor:
-        """Set gradients and statistics to their means over a batch's shards; return the loss."""
-        flat, shards = self.flat, self.job.recipe.shards
+    def set_rates(self, rate: float, share: float) -> None:
+        """Set the learning rate, and the share of a step's weights in their average."""
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        self.share: float | Tensor = share
+
+    def compute_shards(self, order: npt.NDArray[np.int64], step: int) -> None:
+        """Set this process's rows (T + Q + 1) to its shards' gradients, statistics and losses."""
+        flat = self.flat
         before = flat.statistics.clone()  # (Q,): every shard starts from these
-        for place, shard in enumerate(self.group.local_shards(shards)):
+        for place, shard in enumerate(self.local_shards):
             flat.statistics.copy_(before)
             loss = self.shard_loss(order, step, shard)
             grads = torch.autograd.grad(loss, flat.parameters)
             for view, grad in zip(self.row_grads[place], grads, strict=True):
                 view.copy_(grad)
-            row = self.rows[place]  # (T + Q + 1,): gradients, statistics, loss
+            row = self.rows[place]
             row[flat.trained : -1] = flat.statistics
             row[-1] = loss.detach()
-        rows = self.group.all_gather(self.rows, shards)  # (S, T + Q + 1)
-        mean = rows[0].clone()
+
+    def update(self, rows: Tensor) -> Tensor:
+        """Take a step along the mean of all shards' rows (S, T + Q + 1); return the mean loss."""
+        flat, mean = self.flat, rows[0].clone()
         for row in rows[1:]:  # in order: a sum of floats depends on it
             mean += row
-        mean /= shards
+        mean /= len(rows)
         flat.grads.copy_(mean[: flat.trained])
         flat.statistics.copy_(mean[flat.trained : -1])
+        self.optimizer.step()
+        if self.job.recipe.ema:
+            for average, vector in zip(self.average, flat.vectors, strict=True):
+                average.lerp_(vector, self.share)
         return mean[-1]
 
     def shard_loss(self, order: npt.NDArray[np.int64], step: int, shard: int) -> Tensor:
         """Return the loss of one shard, a scalar."""
-        size = self.sizes[self.epoch]
-        # (B, 3, H, W), (B, K)
-        inputs, targets = self.dataset.shard(order, self.epoch, step, shard, size)
+        inputs, targets = self.batch(order, step, shard)  # (B, 3, H, W), (B, K)
         guide = None
         if self.teacher is not None:
             with torch.no_grad():
                 guide = self.teacher(inputs)  # (B, K)
         return self.criterion(self.module(inputs), targets, guide)
 
-    def update_average(self, step: int) -> None:
-        """Move the averaged weights and statistics towards those of `step`."""
-        if self.job.recipe.ema:
-            share = 1 - average_decay(self.job.recipe, step)
-            for average, vector in zip(self.average, self.flat.vectors, strict=True):
-                average.lerp_(vector, share)
+    def batch(self, order: npt.NDArray[np.int64], step: int, shard: int) -> Batch:
+        """Return the images of a shard."""
+        return self.dataset.shard(order, self.epoch, step, shard, self.sizes[self.epoch])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -231,7 +258,7 @@ class Trainer:
 
     def packed_state(self) -> bytes:
         """Return everything that the run needs to go on."""
-        arrays = {name: tensor.numpy() for name, tensor in self.tensors().items()}
+        arrays = {name: tensor.cpu().numpy() for name, tensor in self.tensors().items()}
         return checkpoint.pack(checkpoint.State(arrays, self.epoch, self.history))
 
     def restore(self, data: bytes) -> None:
@@ -263,12 +290,13 @@ def make_optimizer(flat: FlatModule, recipe: Recipe) -> torch.optim.Optimizer:
         made = torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=nesterov, fused=True)
         names = ["momentum_buffer"] if nesterov else []
     else:
-        made = torch.optim.AdamW(groups, recipe.lr, (recipe.momentum, 0.999), fused=True)
+        betas, cuda = (recipe.momentum, 0.999), flat.weights.is_cuda
+        made = torch.optim.AdamW(groups, recipe.lr, betas, fused=True, capturable=cuda)
         names = ["exp_avg", "exp_avg_sq"]
     for part in parts:
         made.state[part] = {name: torch.zeros_like(part) for name in names}
         if recipe.optimizer == "adamw":
-            made.state[part]["step"] = torch.zeros(())
+            made.state[part]["step"] = flat.weights.new_zeros(())
     return made
 
 
@@ -301,14 +329,15 @@ def predict_logits(
     """Return logits (N, K) of uint8 images (N, H, W, 3), in fixed chunks shared by the group."""
     group = group or ProcessGroup()
     module.eval()
+    device = next(module.parameters()).device
     chunks = -(-len(images) // CHUNK)
     local = group.local_shards(chunks)
     with torch.inference_mode():
-        classes = module(torch.zeros(1, 3, *images.shape[1:3])).shape[1]
+        classes = module(torch.zeros(1, 3, *images.shape[1:3], device=device)).shape[1]
         rows = torch.zeros(len(local), CHUNK, classes)
         for row, chunk in zip(rows, local, strict=True):
             part = np.asarray(images[chunk * CHUNK : (chunk + 1) * CHUNK])
-            row[: len(part)] = module(torch.from_numpy(normalize(part)))
+            row[: len(part)] = module(torch.from_numpy(normalize(part)).to(device))
     gathered = group.all_gather(rows.flatten(1), chunks)  # (chunks, CHUNK * K)
     return gathered.view(-1, classes)[: len(images)].clone().numpy()
 
@@ -331,11 +360,3 @@ def _dataset(job: Job, sizes: list[Size]) -> Dataset:
         images[size] = np.concatenate(parts) if job.all_data else parts[0]  # a memory map
     labels = np.concatenate([pack.labels for pack in packs])
     return Dataset(images, labels, len(packs[0].classes), job.recipe, job.address)
-
-
-def _teacher(job: Job, classes: int) -> nn.Module | None:
-    if job.teacher is None:
-        return None
-    module = job.teacher.module(classes)
-    use_fast_kernels(module)
-    return module.to(memory_format=torch.channels_last)

@@ -91,7 +91,7 @@ def read_weights(path: Path, fix: str = FIX) -> dict[str, npt.NDArray[np.float32
 
 def module_weights(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     """Return a copy of every parameter and statistic by name, in the usual layout."""
-    return {k: v.detach().contiguous().clone().numpy() for k, v in _named(module).items()}
+    return {k: v.detach().cpu().contiguous().clone().numpy() for k, v in _named(module).items()}
 
 
 def load_weights(module: nn.Module, weights: Weights) -> None:
