@@ -32,6 +32,9 @@ class WeighinError(Exception):
 
     exit_code = 3
 
+    def __init_subclass__(cls, code: int) -> None:
+        cls.exit_code = code
+
     def __init__(self, problem: str, fix: str) -> None:
         super().__init__(problem, fix)
         self.problem = problem
@@ -41,67 +44,45 @@ class WeighinError(Exception):
         return f"{self.problem}\n  to fix: {self.fix}"
 
 
-class ParamsError(WeighinError):
+class ParamsError(WeighinError, code=4):
     """A parameter is missing, unknown, of another type or out of its range."""
 
-    exit_code = 4
 
-
-class DataError(WeighinError):
+class DataError(WeighinError, code=5):
     """Images or labels cannot be used as they are."""
 
-    exit_code = 5
 
-
-class NetworkError(WeighinError):
+class NetworkError(WeighinError, code=6):
     """Rows, ranks or weights do not make a network."""
 
-    exit_code = 6
 
-
-class HiddenWorkError(NetworkError):
+class HiddenWorkError(NetworkError, code=7):
     """A network multiplies and accumulates where the contest's rule counts nothing."""
 
-    exit_code = 7
 
-
-class ModelError(WeighinError):
+class ModelError(WeighinError, code=8):
     """An ONNX file cannot be graded."""
 
-    exit_code = 8
 
-
-class OutputError(WeighinError):
+class OutputError(WeighinError, code=9):
     """An output cannot be written."""
 
-    exit_code = 9
 
-
-class WorkerError(WeighinError):
+class WorkerError(WeighinError, code=10):
     """A worker process or a cluster went away; finished work is kept."""
 
-    exit_code = 10
 
-
-class MismatchError(WeighinError):
+class MismatchError(WeighinError, code=11):
     """A rebuilt output is not the one that was recorded."""
 
-    exit_code = 11
 
-
-class TimeLimitError(WeighinError):
+class TimeLimitError(WeighinError, code=12):
     """A model or a folder takes longer than it may."""
 
-    exit_code = 12
 
-
-class MemoryLimitError(WeighinError):
+class MemoryLimitError(WeighinError, code=13):
     """A model or a folder takes more memory than it may."""
 
-    exit_code = 13
 
-
-class MachineError(WeighinError):
+class MachineError(WeighinError, code=14):
     """This machine cannot compute the promised bytes."""
-
-    exit_code = 14

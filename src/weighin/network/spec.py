@@ -11,7 +11,7 @@ the blocks and their arguments are checked by `build.check`, which knows the blo
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,13 @@ def shipped(name: str) -> Path:
     return Path(__file__).with_name("rows") / f"{name}.yaml"
 
 
+def key_faults(values: Mapping[Any, Any], known: Sequence[str], needed: Sequence[str]) -> list[str]:
+    """Return the faults of a mapping whose keys are not all known, or not all there."""
+    unknown = [str(key) for key in values if key not in known]
+    faults = [f"unknown key {key}{did_you_mean(key, known)}" for key in unknown]
+    return faults + [f"{key} is missing" for key in needed if key not in values]
+
+
 def _fix(source: str) -> str:
     return f"edit {source}; a row is [repeats, Block, [arguments]]"
 
@@ -95,9 +102,7 @@ def _fix(source: str) -> str:
 def _faults(values: Any) -> list[str]:
     if not isinstance(values, Mapping):
         return [f"must be a mapping of {', '.join(KEYS)}"]
-    unknown = [str(key) for key in values if key not in KEYS]
-    faults = [f"unknown key {key}{did_you_mean(key, KEYS)}" for key in unknown]
-    faults += [f"{key} is missing" for key in KEYS if key not in values]
+    faults = key_faults(values, KEYS, KEYS)
     if "input" in values and not _is_size(values["input"]):
         faults.append(f"input is {values['input']}; it must be [height, width], 1 to {MAX_SIDE}")
     if "width" in values and not _is_width(values["width"]):

@@ -17,11 +17,11 @@ from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.params import Contest, Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, study_record
+from weighin.search.cluster import open_workers
 from weighin.search.space import Space, read_space, sample_network
 from weighin.search.study import Plan, Proposal, Propose, Study, Trial
 from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
-from weighin.search.workers import open_workers
 from weighin.training.device import record_device, require_device
 
 

@@ -1,7 +1,8 @@
-"""Workers of a Dask cluster: its scheduler gives out the evaluations, and again after a death.
+"""The workers of a search: this machine's (workers.py), or those of a Dask cluster.
 
-The workers run in the project's folder on a disk that they share, or in the rebuild image with its
-data (docker/cluster.yaml), and with the pins of weighin.determinism.
+Its scheduler gives out the evaluations, and again after a death. The workers run in the project's
+folder on a disk that they share, or in the rebuild image with its data (docker/cluster.yaml), and
+with the pins of weighin.determinism.
 
 A scheduler, its workers and its clients exchange pickled Python: each of them executes whatever
 anybody sends who can connect to it. So an address is one of
@@ -23,18 +24,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from distributed import Client
-from distributed.scheduler import KilledWorker
-from distributed.security import Security
-
 from weighin.determinism import pinned
 from weighin.errors import OutputError, WorkerError
 from weighin.files import write_bytes
+from weighin.parallel import worker_count
 from weighin.progress import say
-from weighin.search.workers import FIX, Workers
+from weighin.search.workers import FIX, LocalWorkers, Workers
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # half a second that most searches save
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey as Key
+    from distributed import Client
+    from distributed.security import Security
 
 CONNECT = 10.0  # seconds for the scheduler to answer
 PATIENCE = 60.0  # seconds without a single worker
@@ -45,10 +45,22 @@ QUIET = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")  # it serves HT
 VALID = timedelta(days=3650)
 
 
+def open_workers(setting: int | str, cluster: str | None, most: int) -> Workers:
+    """Return the workers that params name, at most one a trial of a generation.
+
+    WEIGHIN_CLUSTER in the environment overrides the cluster: it changes the speed, never a byte.
+
+    Raises:
+        WorkerError: there is no cluster where they name one.
+    """
+    cluster = os.environ.get("WEIGHIN_CLUSTER") or cluster
+    if cluster is None:
+        return LocalWorkers(worker_count(setting, most))
+    return ClusterWorkers(cluster)
+
+
 class ClusterWorkers(Workers):
     """The workers of a scheduler at ``tls://host:port``, or ``tcp://127.0.0.1:port``."""
-
-    lost = (KilledWorker, CancelledError)
 
     def __init__(self, address: str) -> None:
         """Connect.
@@ -57,6 +69,9 @@ class ClusterWorkers(Workers):
             WorkerError: no scheduler answers there, or one that lacks this package; the address is
                 open to strangers.
         """
+        from distributed.scheduler import KilledWorker
+
+        self.lost = (KilledWorker, CancelledError)
         self._address = address
         self._client = _connected(address)
         self._executor: Executor = self._client.get_executor(pure=False)  # type: ignore[no-untyped-call]
@@ -107,7 +122,9 @@ class ClusterWorkers(Workers):
         return there
 
 
-def _connected(address: str) -> Client:
+def _connected(address: str) -> "Client":
+    from distributed import Client
+
     security = _security() if check_address(address) == "tls" else None
     try:
         client = Client(address, timeout=CONNECT, security=security, set_as_default=False)  # type: ignore[no-untyped-call]
@@ -126,7 +143,9 @@ def _connected(address: str) -> Client:
     return client
 
 
-def _security() -> Security:
+def _security() -> "Security":
+    from distributed.security import Security
+
     ca, certificate, key = map(str, certificates().values())
     return Security(  # type: ignore[no-untyped-call]
         require_encryption=True,

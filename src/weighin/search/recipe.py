@@ -16,10 +16,10 @@ from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, study_record
+from weighin.search.cluster import open_workers
 from weighin.search.study import Plan, Proposal, Study
 from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
-from weighin.search.workers import open_workers
 from weighin.training.device import record_device, require_device
 from weighin.training.weights import initial_weights
 from weighin.validation import parameters, with_values

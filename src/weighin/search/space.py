@@ -18,7 +18,6 @@ arguments are those of `weighin.network.blocks`: a new block needs nothing here.
 
 import inspect
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from weighin.files import read_yaml
 from weighin.images import Size
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import arguments
-from weighin.network.spec import MAX_REPEATS, MAX_WIDTH, NetworkSpec, Row
+from weighin.network.spec import MAX_REPEATS, MAX_WIDTH, PLAIN, NetworkSpec, Row, key_faults
 from weighin.validation import check_value
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 PASS = "pass"
 KEYS, ROW_KEYS = ("input", "width", "rows"), ("name", "repeats", "block", "args")
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 Choices = tuple[Any, ...]
 STARTUP = 8  # random trials before TPE has something to model
 
@@ -87,11 +85,13 @@ def read_space(name: str, sizes: list[Size]) -> Space:
     path = _path(name)
     values = read_yaml(path)
     faults = _form_faults(values)
-    rows = [] if faults else [_row(number, row, faults) for number, row in _numbered(values)]
+    numbered = enumerate([] if faults else values["rows"], 1)
+    rows = [_row(number, row, faults) for number, row in numbered]
     names = [row.name for row in rows if row is not None]
     faults += [f"two rows are called {n}" for n in sorted(set(names)) if names.count(n) > 1]
     if faults:
-        raise ParamsError("\n".join(f"{path}: {fault}" for fault in faults), _fix(path))
+        fix = f"edit {path}; the form is explained at the top of weighin/search/space.py"
+        raise ParamsError("\n".join(f"{path}: {fault}" for fault in faults), fix)
     inputs = _inputs(values["input"], sizes, path)
     return Space(inputs, _choices(values["width"]), tuple(r for r in rows if r is not None))
 
@@ -109,14 +109,6 @@ def _path(name: str) -> Path:
     return Path(name)
 
 
-def _fix(path: Path) -> str:
-    return f"edit {path}; the form is explained at the top of weighin/search/space.py"
-
-
-def _numbered(values: Any) -> list[tuple[int, Any]]:
-    return list(enumerate(values["rows"], 1))
-
-
 def _inputs(value: Any, sizes: list[Size], path: Path) -> tuple[Size, ...]:
     """Return the input sizes from few pixels to many."""
     chosen = sizes if value == "packed" else [(height, width) for height, width in value]
@@ -130,7 +122,7 @@ def _inputs(value: Any, sizes: list[Size], path: Path) -> tuple[Size, ...]:
 def _form_faults(values: Any) -> list[str]:
     if not isinstance(values, Mapping):
         return [f"must be a mapping of {', '.join(KEYS)}"]
-    faults = _key_faults(values, KEYS, KEYS)
+    faults = key_faults(values, KEYS, KEYS)
     if "input" in values:
         faults += _input_faults(values["input"])
     if "width" in values:
@@ -142,14 +134,6 @@ def _form_faults(values: Any) -> list[str]:
     if "rows" in values and not (isinstance(values["rows"], list) and values["rows"]):
         faults.append("rows must be a list of at least one row")
     return faults
-
-
-def _key_faults(
-    values: Mapping[str, Any], known: tuple[str, ...], needed: tuple[str, ...]
-) -> list[str]:
-    unknown = [str(key) for key in values if key not in known]
-    faults = [f"unknown key {key}{did_you_mean(key, known)}" for key in unknown]
-    return faults + [f"{key} is missing" for key in needed if key not in values]
 
 
 def _input_faults(value: Any) -> list[str]:
@@ -184,8 +168,8 @@ def _row(number: int, row: Any, faults: list[str]) -> RowSpace | None:
 def _row_form_faults(row: Any) -> list[str]:
     if not isinstance(row, Mapping):
         return [f"is {row}; it must be a mapping of {', '.join(ROW_KEYS)}"]
-    faults = _key_faults(row, ROW_KEYS, ("name", "block"))
-    if "name" in row and not (isinstance(row["name"], str) and NAME.fullmatch(row["name"])):
+    faults = key_faults(row, ROW_KEYS, ("name", "block"))
+    if "name" in row and not (isinstance(row["name"], str) and PLAIN.fullmatch(row["name"])):
         faults.append(f"name is {row['name']}; letters, digits, - and _ go")
     if not isinstance(row.get("args") or {}, Mapping):
         faults.append("args must be a mapping of arguments to choices")

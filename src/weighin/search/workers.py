@@ -4,16 +4,15 @@ Both are `concurrent.futures` executors. A worker that dies takes its evaluation
 is run again: an evaluation is a pure function of its task, so nobody can tell afterwards.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import ClassVar, Self, TypeVar
+from typing import Self, TypeVar
 
 from weighin.errors import WorkerError
-from weighin.parallel import Pool, worker_count
+from weighin.parallel import Pool
 from weighin.progress import say
 
 T = TypeVar("T")
@@ -27,7 +26,7 @@ FIX = "run the same command again: finished evaluations are kept"
 class Workers(ABC):
     """Runs a function on tasks until all are done; a slot is an executor that takes one task."""
 
-    lost: ClassVar[tuple[type[BaseException], ...]]  # what a future raises whose worker went away
+    lost: tuple[type[BaseException], ...]  # what a future raises whose worker went away
 
     def __enter__(self) -> Self:
         return self
@@ -132,19 +131,3 @@ class LocalWorkers(Workers):
 
     def look(self, finished: int) -> None:
         """Do nothing: an executor notices by itself when its process dies."""
-
-
-def open_workers(setting: int | str, cluster: str | None, most: int) -> Workers:
-    """Return the workers that params name, at most one a trial of a generation.
-
-    WEIGHIN_CLUSTER in the environment overrides the cluster: it changes the speed, never a byte.
-
-    Raises:
-        WorkerError: there is no cluster where they name one.
-    """
-    cluster = os.environ.get("WEIGHIN_CLUSTER") or cluster
-    if cluster is None:
-        return LocalWorkers(worker_count(setting, most))
-    from weighin.search.cluster import ClusterWorkers  # half a second that most searches save
-
-    return ClusterWorkers(cluster)
