@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -180,7 +181,7 @@ def test_check_opens_the_files_that_parameters_name(project):
     assert (done.returncode, done.stderr) == (0, "")
     assert "contest.score: my_score.py gives 0.5000" in done.stdout
     macs = re.search(r"search.network: net.yaml has ([0-9,]+) MACs", done.stdout)
-    counted = weighin(project, "count", "net.yaml").stdout
+    counted = CliRunner().invoke(commands(), ["count", str(project / "net.yaml")]).stdout
     assert f"{macs[1]} MACs with its batch norms folded" in counted
 
 
@@ -243,13 +244,14 @@ def test_count_of_an_onnx_file(tmp_path, model):
 def test_count_of_rows(tmp_path):
     from weighin.network.spec import shipped
 
-    for name in (str(shipped("seed")), "seed"):
-        done = weighin(tmp_path, "count", name)
-        assert done.stdout.splitlines() == [
-            "1,838,558 MACs, 250,486 parameters",
-            "1,776,949 MACs with its batch norms folded",
-            "1,702,220 MACs of convolutions and linear layers by ptflops",
-        ]
+    by_path = weighin(tmp_path, "count", str(shipped("seed"))).stdout
+    by_name = CliRunner().invoke(commands(), ["count", "seed"]).stdout
+    assert by_path.splitlines() == [
+        "1,838,558 MACs, 250,486 parameters",
+        "1,776,949 MACs with its batch norms folded",
+        "1,702,220 MACs of convolutions and linear layers by ptflops",
+    ]
+    assert by_name == by_path
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml", "nowhere.onnx"])

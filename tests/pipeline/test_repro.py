@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.pipeline.project import IMAGES, SIDE, TINY, copied, environment, run, set_params
+from tests.pipeline.project import IMAGES, SIDE, copied, environment, run
 from weighin.data.demo import draw_demo
 from weighin.files import read_yaml, sha256_tree
 
@@ -62,15 +62,6 @@ def test_another_folder_time_zone_language_and_hash_seed_give_the_same_lock(buil
     assert (other / "dvc.lock").read_bytes() == (built / "dvc.lock").read_bytes()
 
 
-def test_another_seed_gives_another_lock(built, tmp_path):
-    other = copied(built, tmp_path)
-    set_params(other, {**TINY, "seed": 1})
-    run(other, "dvc", "repro", "train")
-    old, new = (read_yaml(root / "dvc.lock")["stages"]["train"] for root in (built, other))
-    assert old["outs"][0]["path"] == new["outs"][0]["path"] == "work/train"
-    assert old["outs"][0]["md5"] != new["outs"][0]["md5"]
-
-
 @pytest.mark.parametrize("name", ["search", "train", "finetune"])
 def test_a_killed_stage_goes_on_to_the_same_bytes(name, built, tmp_path):
     project = copied(built, tmp_path)
@@ -98,17 +89,20 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(name, built, tmp_path):
     assert not (project / ".weighin/scratch" / name).exists()
 
 
-def test_an_experiment_shows_its_figures(built, tmp_path):
+def test_an_experiment_of_another_seed_gives_another_lock_and_shows_its_figures(built, tmp_path):
     project = copied(built, tmp_path)
     run(project, "git", "add", "-A")
     run(project, "git", "commit", "--quiet", "-m", "built")
-    run(project, "dvc", "exp", "run", "--name", "short", "-S", "train.epochs=1", "-S", "seed=3")
+    run(project, "dvc", "exp", "run", "--name", "short", "-S", "finetune.epochs=1", "-S", "seed=3")
     shown = json.loads(run(project, "dvc", "exp", "show", "--json").stdout)
     experiment = shown[-1]["experiments"][0]["revs"][0]["data"]
     metrics = experiment["metrics"]["submission/metrics.json"]["data"]
     assert {"f1", "macs", "score"} <= metrics.keys()
     params = experiment["params"]["params.yaml"]["data"]
-    assert (params["train"]["epochs"], params["seed"]) == (1, 3)
+    assert (params["finetune"]["epochs"], params["seed"]) == (1, 3)
+    old, new = (read_yaml(root / "dvc.lock")["stages"]["train"] for root in (built, project))
+    assert old["outs"][0]["path"] == new["outs"][0]["path"] == "work/train"
+    assert old["outs"][0]["md5"] != new["outs"][0]["md5"]
 
 
 @pytest.mark.parametrize(

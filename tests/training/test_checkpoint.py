@@ -69,9 +69,9 @@ def test_a_damaged_state_of_a_run_ends_in_the_same_bytes(run: Run, tmp_path: Pat
 def test_a_full_disk_keeps_the_last_good_state(
     command: Callable[..., list[str]], run: Run, tmp_path: Path
 ) -> None:
-    whole = digest(run(epochs=60))
+    whole = digest(run(epochs=24))
     shutil.rmtree(tmp_path / "scratch")
-    with subprocess.Popen(command(epochs=60), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command(epochs=24), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         process.stderr.readline()
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))
@@ -84,8 +84,8 @@ def test_a_full_disk_keeps_the_last_good_state(
     ]
     kept = checkpoint.unpack(path.read_bytes())
     assert kept is not None
-    assert 1 <= kept.epoch < 60
+    assert 1 <= kept.epoch < 24
     assert [p.name for p in path.parent.iterdir()] == ["train.state"]
-    again = run(epochs=60)
+    again = run(epochs=24)
     assert digest(again) == whole
-    assert again.stderr.startswith(f"train {kept.epoch + 1}/60")
+    assert again.stderr.startswith(f"train {kept.epoch + 1}/24")
