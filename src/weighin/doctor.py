@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from weighin.machine import (
     allows_unportable,
     instruction_sets,
     library_differences,
+    output,
     processor,
     unportable,
 )
@@ -140,9 +140,4 @@ def _engine() -> Finding:
 
 
 def _said(folder: Path, *command: str) -> str:
-    """Return what a command prints within three seconds, or "" where it fails."""
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=3)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return output(*command, folder=folder, seconds=3) or ""

@@ -7,13 +7,13 @@ is code.
 """
 
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weighin.errors import ParamsError
 from weighin.files import NEW, replace_folder, sha256_file, write_json
+from weighin.machine import output
 from weighin.progress import say
 
 if TYPE_CHECKING:
@@ -103,9 +103,4 @@ def _is_untracked(path: Path) -> bool:
     """Whether a file lies in a Git repository, and neither Git nor DVC tracks it."""
     if path.with_name(f"{path.name}.dvc").exists():
         return False
-    command = ["git", "ls-files", "--others", "--", str(path)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no Git here
-        return False
-    return bool(done.stdout.strip())
+    return bool(output("git", "ls-files", "--others", "--", str(path)))

@@ -1,7 +1,8 @@
-"""What decides whether this machine computes the promised bytes: processor, C library, packages.
+"""This machine: whether it computes the promised bytes, and what its programs say.
 
-The promise holds for x86-64 processors with AVX2 under Linux with glibc. Elsewhere a stage stops
-before any work, unless WEIGHIN_ALLOW_UNPORTABLE=1 says that other bytes will do.
+Processor, C library and packages decide. The promise holds for x86-64 processors with AVX2 under
+Linux with glibc. Elsewhere a stage stops before any work, unless WEIGHIN_ALLOW_UNPORTABLE=1 says
+that other bytes will do.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -76,6 +78,15 @@ def require_portable() -> None:
             f"use an x86-64 Linux machine with AVX2, or set {ALLOW}=1 to go on with bytes that "
             "hold for this kind of machine alone; provenance.json will say so",
         )
+
+
+def output(*command: str, folder: Path | None = None, seconds: float | None = None) -> str | None:
+    """Return what a program prints, stripped; None where it fails, takes longer or is not there."""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 class Library(NamedTuple):

@@ -5,7 +5,6 @@ The bundle has the same bytes wherever it is made from the same files.
 
 import io
 import json
-import subprocess
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import canonical_json, sha256, write_bytes
 from weighin.grading.limits import Limits
 from weighin.grading.recount import count_file
+from weighin.machine import output
 from weighin.params import load
 
 NEEDED = (MODEL, ANSWERS, "metrics.json", "provenance.json", "MODEL_CARD.md")
@@ -148,8 +148,7 @@ def _source(project: Path) -> dict[str, str | None]:
     """Return where the submission can be rebuilt from: Git's remote and commit, if any."""
 
     def git(*words: str) -> str | None:
-        done = subprocess.run(("git", *words), cwd=project, capture_output=True, text=True)
-        return done.stdout.strip() or None
+        return output("git", *words, folder=project) or None
 
     return {
         "repository": git("config", "--get", "remote.origin.url"),

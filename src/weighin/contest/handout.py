@@ -12,7 +12,6 @@ Both platforms run the grader's own code, in the grader's image.
 
 import dataclasses
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from weighin.contest.smoke import write_smoke
 from weighin.errors import OutputError
 from weighin.files import write_json, write_text
 from weighin.grading.score import Metrics, score
+from weighin.machine import output
 from weighin.params import Contest
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -164,9 +164,4 @@ def _text(name: str) -> str:
 
 
 def _image_id(image: str) -> str | None:
-    command = ("docker", "image", "inspect", "--format", "{{.Id}}", image)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None
+    return output("docker", "image", "inspect", "--format", "{{.Id}}", image) or None

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import tarfile
 import tempfile
 from collections import Counter
@@ -32,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from weighin.data.versioning import recorded
 from weighin.errors import DataError, MismatchError, ParamsError
 from weighin.files import canonical_json, read_yaml, sha256, sha256_file, write_json
+from weighin.machine import output
 from weighin.params import load
 from weighin.report.provenance import (
     PREDICATE,
@@ -348,10 +348,4 @@ def _text(path: Path, fix: str) -> bytes:
 
 
 def _git(project: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(project), *arguments], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    return output("git", "-C", str(project), *arguments)
