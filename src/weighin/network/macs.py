@@ -185,7 +185,7 @@ def ptflops_macs(module: nn.Module, size: Size) -> int:
     return int(counted)
 
 
-def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None:
+def reject_hidden_work(module: nn.Module, size: Size) -> None:
     """Pass a network whose operators do only what the rule counts for one image of `size`.
 
     Raises:
@@ -193,9 +193,9 @@ def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None
             innermost modules that ran them.
     """
     seen: Counter[str] = Counter()
-    for layer in layer_macs(module, size, channels):
+    for layer in layer_macs(module, size):
         seen[layer.path] += layer.macs if layer.kind == "BatchNorm2d" else layer.products
-    watch, image = _Watch(module), blank_image(module, size, channels)
+    watch, image = _Watch(module), blank_image(module, size)
     with evaluating(module), torch.no_grad(), watch.paths(), watch:
         module(image)
     if watch.strange:
