@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from weighin.errors import HiddenWorkError
 from weighin.images import Size
@@ -220,8 +219,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts products by the module that is running."""
 
     def __init__(self, module: nn.Module) -> None:
+        from torch.utils.flop_counter import flop_registry  # brings triton, which no worker needs
+
         super().__init__()  # type: ignore[no-untyped-call]
-        self.module = module
+        self.module, self._formulas = module, flop_registry
         self.products: Counter[Key] = Counter()
         self.strange: set[Key] = set()
         self._running = [""]
@@ -256,8 +257,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         learned = [_storage(tensor) in self._learned for tensor in tensors]
         if all(learned):  # made of weights or constants alone: a weight too
             self._keep(out)
-        elif packet in flop_registry:
-            self.products[key] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
+        elif packet in self._formulas:
+            self.products[key] += self._formulas[packet](*args, **kwargs, out_val=out) // 2
         elif name in NORMS:
             self.products[key] += args[0].numel() * (1 if args[1] is None else 2)
         elif name in PRODUCTS:
