@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from tests.small_models import make_model
 from weighin.cli import cli, commands
-from weighin.errors import MismatchError, WeighinError
+from weighin.errors import MismatchError, ModelError, WeighinError
 
 ROOT = Path(__file__).parents[1]
 WEIGHIN = [sys.executable, "-c", "from weighin.cli import main; main()"]
@@ -241,6 +242,30 @@ def test_count_of_an_onnx_file(tmp_path, model):
     ]
 
 
+def test_a_model_that_crashes_onnx_is_told_as_an_error(tmp_path):
+    """A slice of a side of less than nothing aborts the process in ONNX 1.23's shape inference."""
+    import weighin as package
+
+    nodes = [
+        helper.make_node("Conv", ["images", "k"], ["less"], name="a"),
+        helper.make_node("Slice", ["less", "one", "many", "two"], ["x"], name="b"),
+    ]
+    weights = {"k": np.zeros((3, 3, 10, 1)), "one": [1], "many": [2**62], "two": [2]}
+    file = make_model(before=nodes, weights=weights).SerializeToString()
+    (tmp_path / "crash.onnx").write_bytes(file)
+    (tmp_path / "t.csv").write_text("filename,class\na.png,red\n")
+    for command in (
+        ("count", "crash.onnx"),
+        ("wrap", "crash.onnx", "--classes", "a,b,c"),
+        ("score", "t.csv", "t.csv", "crash.onnx"),
+    ):
+        done = weighin(tmp_path, *command)
+        assert done.returncode == 8, done.stderr
+        assert "error: it crashed ONNX Runtime (SIGABRT)\n  to fix: " in done.stderr
+    with pytest.raises(ModelError, match="it crashed"):
+        package.count(tmp_path / "crash.onnx")
+
+
 def test_count_of_rows(tmp_path):
     from weighin.network.spec import shipped
 
@@ -252,6 +277,11 @@ def test_count_of_rows(tmp_path):
         "1,702,220 MACs of convolutions and linear layers by ptflops",
     ]
     assert by_name == by_path
+    for name in "ab":
+        (tmp_path / "data/train" / name).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "data/train" / name / "1.png")
+    assert weighin(tmp_path, "count", "seed").stderr == "with 2 outputs (data/train)\n"
+    assert "with 5 outputs" in weighin(tmp_path, "count", "seed", "--classes", "5").stderr
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml", "nowhere.onnx"])
@@ -298,6 +328,23 @@ def test_completion_is_offered(tmp_path):
     env = {**os.environ, "_WEIGHIN_COMPLETE": "bash_source"}
     done = subprocess.run(WEIGHIN, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert "complete -o nosort -F _weighin_completion weighin" in done.stdout
+
+
+def test_predict_keeps_a_table_that_says_something_else(tmp_path, model, photos):
+    (tmp_path / "truth.csv").write_text("filename,class\n1.png,a\n")
+    done = weighin(tmp_path, "predict", "model.onnx", "photos", "truth.csv")
+    assert done.returncode == 0
+    assert (
+        "truth.csv was there and says something else; it is kept as truth.before-1" in done.stderr
+    )
+    assert (tmp_path / "truth.before-1.csv").read_text() == "filename,class\n1.png,a\n"
+    again = weighin(tmp_path, "predict", "model.onnx", "photos", "truth.csv")
+    assert "kept" not in again.stderr
+    (tmp_path / "truth.csv").write_text("mine\n")
+    assert (
+        "truth.before-2" in weighin(tmp_path, "predict", "model.onnx", "photos", "truth.csv").stderr
+    )
+    assert len(list(tmp_path.glob("truth*.csv"))) == 3
 
 
 def test_predict_says_what_it_cannot_read_and_refuses_a_folder_of_it(tmp_path, model, photos):

@@ -1,5 +1,6 @@
 """What `import weighin` offers to a notebook or a script."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from weighin.verification import Proof
 
-ERRORS = {kind.exit_code: kind for kind in WeighinError.__subclasses__()}
+KINDS = [kind for one in WeighinError.__subclasses__() for kind in (one, *one.__subclasses__())]
+ERRORS = {kind.exit_code: kind for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,8 @@ def count(
         reject_hidden_work(network, size)
         return Count(count_macs(network, size), count_parameters(network))
     if Path(network).suffix.lower() == ".onnx":
-        from weighin.grading.recount import count_file
-
-        counted = count_file(Path(network))
-        return Count(counted.macs, counted.parameters)
+        found = json.loads(_output("weighin", "count", network, "--json"))
+        return Count(found["macs"], found["parameters"])
     from weighin.network.cost import cost
     from weighin.network.spec import read_spec
 
@@ -130,15 +130,19 @@ def grade(
     options = {"--truth": truth, "--contest": contest}
     given = [part for name, value in options.items() if value for part in (name, value)]
     given += ["--own-score"] if own_score else []
-    command = [sys.executable, "-m", "weighin.grading", model, folder, out, *given]
-    done = subprocess.run(
-        [str(part) for part in command], env=_environment(), capture_output=True, text=True
-    )
-    if done.returncode:
-        problem, _, fix = done.stderr.removeprefix("error: ").rstrip().partition("\n  to fix: ")
-        raise ERRORS.get(done.returncode, WeighinError)(problem, fix)
+    _output("weighin.grading", model, folder, out, *given)
     facts: dict[str, Any] = read_json(Path(out) / "grade.json")
     return facts
+
+
+def _output(*words: str | Path) -> str:
+    """Return what a module of ours prints, run by itself: no model of others ends this process."""
+    command = [sys.executable, "-m", *map(str, words)]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
+    if done.returncode:
+        problem, _, fix = done.stderr.partition("error: ")[2].rstrip().partition("\n  to fix: ")
+        raise ERRORS.get(done.returncode, WeighinError)(problem or done.stderr, fix)
+    return done.stdout
 
 
 def _environment() -> dict[str, str]:

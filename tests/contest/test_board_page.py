@@ -7,8 +7,12 @@ import pytest
 
 from tests.browser import chrome, needs_browser
 from weighin.contest.grading import Costs, Grader, Outcome
-from weighin.contest.leaderboard import Options, ranked, write_board
+from weighin.contest.leaderboard import Line, Options, ranked, write_board
+from weighin.contest.pages import next_steps
+from weighin.contest.ranking import Standing, is_public
+from weighin.files import read_json
 from weighin.grading.limits import Limits
+from weighin.grading.score import WASTE, Metrics, score
 
 pytestmark = needs_browser
 __all__ = ["chrome"]  # a fixture
@@ -25,9 +29,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(TEAMS):
         costs = Costs(100_000 * (number + 1), 10, 5000.0, 0.01, 0)
         wrong = 20 - number
+        if number == 5:  # right on the public part alone
+            wrong, names = 30, sorted(truth, key=lambda n: is_public(n, 0.5, 0))
         labels = {n: "a" if i < wrong else truth[n] for i, n in enumerate(names)}
         team = f"team{number}" if number else "a team with a long name " * 4
-        outcomes.append(Outcome(team, "graded", "", f"{number}", 1000, costs, (), labels))
+        outcomes.append(Outcome(team, "graded", sha256=f"{number}", costs=costs, labels=labels))
     outcomes.append(Outcome("cheat", "refused", "operator Loop: its work cannot be counted"))
     board = ranked(
         outcomes, truth, Options(Grader(Path(), Limits(1)), Path("truth.csv"), resamples=200)
@@ -44,11 +50,44 @@ def test_the_board_fits_and_reads(page: Path, chrome: Any, size: tuple[int, int]
     wide = "return document.documentElement.scrollWidth"
     assert chrome.execute_script(wide) <= size[0]
     rows = "return [...document.querySelectorAll('table')].map(t => t.tBodies[0].rows.length)"
-    assert chrome.execute_script(rows) == [TEAMS, 1]
+    assert chrome.execute_script(rows) == [TEAMS, TEAMS, 1]
     first = "return document.querySelector('tbody td').textContent"
     assert chrome.execute_script(first) == "1"
-    assert chrome.execute_script("return document.querySelectorAll('svg[role=img]').length") == 1
+    assert chrome.execute_script("return document.querySelectorAll('svg[role=img]').length") == 2
     assert chrome.get_log("browser") == []
+
+
+def test_the_public_page_and_those_of_authors_tell_nothing_of_the_private_part(page: Path) -> None:
+    found = read_json(page.with_name("leaderboard.json"))["submissions"]
+    private = {line["team"]: f"{line['private']['score']:.4f}" for line in found if line["private"]}
+    public = {line["team"]: f"{line['public']['score']:.4f}" for line in found if line["public"]}
+    assert all(private[team] != public[team] for team in private)
+    pages = sorted((page.parent / "submissions").iterdir())
+    assert len(pages) == TEAMS + 1
+    whole = page.read_text(encoding="utf-8")
+    for path in (page.with_name("public.html"), *pages):
+        text = path.read_text(encoding="utf-8")
+        for value in {*private.values()} - {*public.values()}:
+            assert value in whole
+            assert value not in text
+        assert "private" not in text.partition("<body")[2]
+
+
+def test_next_steps_reach_the_score_above_and_no_less_does() -> None:
+    def placed(macs: int, f1: float) -> Line:
+        value = score(WASTE, Metrics(f1, f1, macs, 10)).value
+        one = Standing(value, 0, 1, f1, f1, 1, 1, 1, None, 0.0, {})
+        return Line(Outcome("team", "graded", costs=Costs(macs, 10, 1.0, None, 0)), None, one)
+
+    above = placed(1_000_000, 0.7)
+    fewer, better = next_steps(placed(2_000_000, 0.71), above, WASTE)
+    cut, gain = int(fewer.split()[0].replace(",", "")), float(better.split()[0])
+    target = above.deciding.score if above.deciding else 0
+    for macs, f1 in ((2_000_000 - cut - 1, 0.71), (2_000_000, 0.71 + gain + 1e-4)):
+        assert score(WASTE, Metrics(f1, f1, macs, 10)).value <= target
+    for macs, f1 in ((2_000_000 - cut + 10, 0.71), (2_000_000, 0.71 + gain - 1e-4)):
+        assert score(WASTE, Metrics(f1, f1, macs, 10)).value > target
+    assert next_steps(above, None, WASTE) == ()
 
 
 def test_each_link_leads_to_a_page(page: Path, chrome: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,23 @@ def test_the_smoke_images_are_the_same_everywhere(handout: Path, tmp_path: Path)
     assert sha256_tree(tmp_path / "again") == sha256_tree(handout / "smoke")
 
 
+def test_a_name_of_any_kind(tmp_path: Path) -> None:
+    name = """ "a": {b} # c\\ 'd' """
+    write_handout(tmp_path / "new", WASTE, name, "image")
+    for path in ("codabench/competition.yaml", "evalai/challenge_config.yaml"):
+        assert yaml.safe_load((tmp_path / "new" / path).read_text())["title"] == name
+
+
 def test_codabench_scores_a_submission(handout: Path, secret: Path, tmp_path: Path) -> None:
     competition = yaml.safe_load((handout / "codabench/competition.yaml").read_text())
-    task = competition["tasks"][0]
+    task, pages = competition["tasks"][0], [page["file"] for page in competition["pages"]]
     for part in (task["scoring_program"], task["reference_data"]):
         assert (handout / "codabench" / part).is_dir()
+    for part in (competition["image"], competition["terms"], *pages):  # its unpacker needs these
+        assert (handout / "codabench" / part).stat().st_size > 0
+    phase = competition["phases"][0]
+    assert phase["tasks"] == [task["index"]]
+    assert phase["start"] < phase["end"]
     keys = {column["key"] for column in competition["leaderboards"][0]["columns"]}
     root = tmp_path / "app"
     shutil.copytree(secret / "test", root / "input/ref/test")
@@ -76,15 +89,31 @@ def test_codabench_scores_a_submission(handout: Path, secret: Path, tmp_path: Pa
 
 
 def test_evalai_scores_a_submission(handout: Path, secret: Path, tmp_path: Path) -> None:
-    configuration = yaml.safe_load((handout / "evalai/challenge_config.yaml").read_text())
-    script = handout / "evalai/evaluation_script/main.py"
+    place = handout / "evalai"
+    assert [path.name for path in place.rglob("*.y*ml")] == ["challenge_config.yaml"]  # one alone
+    configuration = yaml.safe_load((place / "challenge_config.yaml").read_text())
+    phase = configuration["challenge_phases"][0]
+    for key in ("description", "evaluation_details", "terms_and_conditions"):  # what it checks for
+        assert (place / configuration[key]).suffix == ".html"
+        assert (place / configuration[key]).is_file()
+    assert (place / configuration["submission_guidelines"]).is_file()
+    assert (place / phase["test_annotation_file"]).is_file()
+    assert (place / phase["description"]).is_file()
+    for part in (configuration, phase):
+        assert part["start_date"] < part["end_date"]
+    with zipfile.ZipFile(place / configuration["evaluation_script"]) as bundle:
+        bundle.extractall(tmp_path / "script")
+    script = tmp_path / "script/main.py"
+    with zipfile.ZipFile(tmp_path / "secret.zip", "w") as bundle:
+        for path in secret.rglob("*"):
+            bundle.write(path, path.relative_to(secret))
     spec = importlib.util.spec_from_file_location("evalai_main", script)
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     (tmp_path / "model.onnx").write_bytes(model_bytes())
-    truth, model = str(secret / "truth.csv"), str(tmp_path / "model.onnx")
+    truth, model = str(tmp_path / "secret.zip"), str(tmp_path / "model.onnx")
     found = module.evaluate(truth, model, "final", submission_metadata={})
     split = configuration["dataset_splits"][0]["codename"]
     assert found["result"][0].keys() == {split}

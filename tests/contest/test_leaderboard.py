@@ -275,6 +275,26 @@ def test_what_a_grader_did_not_write_is_not_believed(
     assert found.costs == Costs(1, 1, 1.0, None, 0)
 
 
+def test_a_truth_with_gaps_misspellings_and_two_spellings(
+    secret: Path, options: Options, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.onnx").write_bytes(model_bytes())
+    rows = (secret / "truth.csv").read_text().splitlines()
+    rows[1], rows[2], rows[3] = "000.png,NaN", "001.png,", "002.png,redd"
+    truth = tmp_path / "truth.csv"
+    truth.write_text("\n".join(rows) + "\n")
+    board = leaderboard(tmp_path / "in", tmp_path / "out", replace(options, truth=truth))
+    assert board.private_images + board.public_images == COUNT - 2
+    assert "truth: 2 rows left out: no class" in board.notes
+    assert "truth: no submission knows the class redd" in board.notes
+    page = (tmp_path / "out/leaderboard.html").read_text(encoding="utf-8")
+    assert all(note in page for note in board.notes)
+    truth.write_text("\n".join([*rows[:3], "002.png,Red", *rows[4:]]) + "\n")
+    with pytest.raises(DataError, match=r"writes a class in two ways: Red and red"):
+        leaderboard(tmp_path / "in", tmp_path / "out", replace(options, truth=truth))
+
+
 def test_a_truth_of_other_images_stops_before_anything_is_graded(
     secret: Path, options: Options, tmp_path: Path
 ) -> None:
@@ -300,7 +320,7 @@ def test_both_boards_and_the_shake_up() -> None:
             right = rng.random() < (on_public if name in public else on_private)
             labels[name] = truth[name] if right else "ab".replace(truth[name], "")
         costs = Costs(1000, 10, 1.0, None, 0)
-        return Outcome(team, "graded", "", team, 1, costs, ("a", "b"), labels)
+        return Outcome(team, "graded", sha256=team, costs=costs, labels=labels)
 
     options = Options(Grader(Path(), Limits(1)), Path("truth.csv"), resamples=200)
     outcomes = [answers("fitted", 0.99, 0.6), answers("honest", 0.85, 0.85)]

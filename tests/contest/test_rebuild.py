@@ -15,11 +15,16 @@ from weighin.contest.leaderboard import Board, Line
 from weighin.contest.ranking import Standing
 from weighin.contest.rebuild import Rebuild, rebuilt
 from weighin.contest.submissions import found_in
-from weighin.files import sha256
 from weighin.grading.limits import Limits
 from weighin.grading.score import WASTE
 
-RANKED = Standing(0.1, 0.0, 0.2, 0.9, 0.9, 1, 1, 1, None, {})
+LOCK = """stages:
+  report:
+    outs: [{{path: report.html, md5: {}}}]
+  train:
+    outs: [{{path: work/train, md5: {}}}]
+"""
+RANKED = Standing(0.1, 0.0, 0.2, 0.9, 0.9, 1, 1, 1, None, 0.0, {})
 
 
 def git(folder: Path, *words: str) -> str:
@@ -34,7 +39,8 @@ def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     (folder / "submission").mkdir(parents=True)
     (folder / "submission/model.onnx").write_bytes(model_bytes())
-    (folder / "dvc.lock").write_text("stages:\n  train:\n    outs: [a]\n  report:\n    outs: [b]\n")
+    (folder / "dvc.yaml").write_text("stages: {train: {}, report: {}}\n")
+    (folder / "dvc.lock").write_text(LOCK.format("b", "a"))
     git(tmp_path, "init", "--quiet", str(folder))
     git(folder, "add", "-A")
     git(folder, "commit", "--quiet", "-m", "built")
@@ -59,7 +65,9 @@ def entry(folder: Path, team: str, source: dict[str, str] | None, model: bytes) 
     (folder / f"{team}.zip").write_bytes(zipped(files))
 
 
-def test_what_cannot_be_compared_says_why(tmp_path: Path, repository: Path) -> None:
+def test_what_cannot_be_compared_says_why(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entries, commit = tmp_path / "entries", git(repository, "rev-parse", "HEAD")
     entry(entries, "a", None, model_bytes())
     entry(entries, "b", {"repository": str(tmp_path / "none"), "commit": commit}, model_bytes(0.1))
@@ -67,8 +75,9 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path, repository: Path) -> N
     entry(
         entries, "d", {"repository": "ext::sh -c touch% hacked", "commit": commit}, model_bytes(0.3)
     )
+    monkeypatch.setattr(rebuild, "image_id", lambda _: "sha256:1")
     found = rebuilt(board_of(entries, tmp_path), entries, Rebuild(4, tmp_path / "clones"))
-    assert found == {
+    assert dict(found) == {
         "a": "cannot be compared here: it names no repository and commit",
         "b": f"cannot be compared here: {tmp_path / 'none'} cannot be cloned",
         "c": f"cannot be compared here: the repository has no commit {'f' * 40}",
@@ -77,19 +86,25 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path, repository: Path) -> N
     assert not list(tmp_path.rglob("hacked"))
 
 
-@pytest.mark.parametrize(
-    ("build", "verdict"),
-    [
-        ("true", "verified"),
-        ("echo x > submission/model.onnx; sed -i s/b/c/ dvc.lock", "differs at report"),
-        (
-            "echo x > submission/model.onnx",
-            "differs at the model that was handed in, which is not that of its commit",
-        ),
-        ("echo no data >&2; exit 5", "cannot be compared here: no data"),
-        ("sleep 60", "cannot be compared here: it took more than 2 s"),
-    ],
-)
+OTHER = "echo x > submission/model.onnx"
+VERDICTS = [
+    ("true", "verified"),
+    (f"{OTHER}; sed -i 's/md5: b/md5: c/' dvc.lock", "differs at report"),
+    (f"{OTHER}; sed -i 's/md5: /md5: x/' dvc.lock", "differs at train"),
+    (f"{OTHER}; rm dvc.lock", "differs at train"),
+    (f"{OTHER}; ln -sf /dev/zero dvc.lock", "differs at train"),
+    (OTHER, "differs at the hand-in: its commit makes another model"),
+    # the model that was ranked is elsewhere on this machine
+    ("rm -r submission; ln -s {models} submission", "differs at the hand-in: its commit makes"),
+    ("ln -sf {models}/model.onnx submission/model.onnx", "differs at the hand-in: its commit"),
+    ("echo no data >&2; exit 5", "cannot be compared here: no data"),
+    ("sleep 60", "cannot be compared here: it took more than 0.0005 hours"),
+    ("yes > much", "cannot be compared here: it wrote more than it may"),
+    ("test ! -e .git && grep -q ours data/train.csv", "verified"),
+]
+
+
+@pytest.mark.parametrize(("build", "verdict"), VERDICTS)
 def test_verdicts(
     tmp_path: Path,
     repository: Path,
@@ -97,14 +112,31 @@ def test_verdicts(
     build: str,
     verdict: str,
 ) -> None:
-    """A shell stands in for the rebuild image: it gets the clone, and does what is wanted."""
-    clone = tmp_path / "clones" / sha256(model_bytes())
-    monkeypatch.setattr(rebuild, "NO_NETWORK", ("sh", "-c", f"cd {clone} && {build}"))
-    entries, commit = tmp_path / "entries", git(repository, "rev-parse", "HEAD")
+    """A shell stands in for the rebuild image: it gets the checkout, and does what is wanted."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/model.onnx").write_bytes(model_bytes())
+    build = build.format(models=tmp_path / "models")
+    script = f'cd "${{6%:/project}}" && {{ {build}; }}'
+    monkeypatch.setattr(rebuild, "CONTAINER", ("sh", "-c", script, "docker"))
+    monkeypatch.setattr(rebuild, "image_id", lambda _: "sha256:1")
+    monkeypatch.setattr(rebuild, "MAX_WRITTEN", 2**25)
+    entries = tmp_path / "entries"
+    (repository / "data").symlink_to("/etc")
+    git(repository, "add", "-A")
+    git(repository, "commit", "--quiet", "-m", "data of its own")
+    commit = git(repository, "rev-parse", "HEAD")
     entry(entries, "team", {"repository": str(repository), "commit": commit}, model_bytes())
     data = tmp_path / "data"
     data.mkdir()
-    (data / "train.csv").write_text("filename,class\n")
-    how = Rebuild(1, tmp_path / "clones", data, seconds=2)
-    assert rebuilt(board_of(entries, tmp_path), entries, how) == {"team": verdict}
-    assert (clone / "data/train.csv").is_file()
+    (data / "train.csv").write_text("ours\n")
+    hours = 0.0005 if build == "sleep 60" else 1
+    how = Rebuild(1, tmp_path / "clones", data, hours=hours)
+    board = board_of(entries, tmp_path)
+    found = dict(rebuilt(board, entries, how))
+    assert found["team"].startswith(verdict)
+    assert [path.suffix for path in (tmp_path / "clones").iterdir()] == (
+        [] if verdict.startswith("cannot") else [".json"]
+    )
+    if not verdict.startswith("cannot"):  # what was found is not looked for again
+        monkeypatch.setattr(rebuild, "CONTAINER", ("false",))
+        assert dict(rebuilt(board, entries, how)) == found

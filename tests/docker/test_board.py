@@ -6,6 +6,7 @@ they can then do is what a fault of the runtime could do at the worst.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from tests.contest.conftest import model_bytes
 from tests.pipeline.project import environment
 from tests.small_models import CLASSES, COLOURS
+from weighin.contest.handout import write_handout
+from weighin.grading.score import WASTE
 
 from .conftest import ROOT, Built, Done, Engine
 
@@ -67,10 +71,15 @@ def write():
 
 
 @pytest.fixture(scope="module")
-def image(engine: Engine, image: Built) -> Iterator[str]:
+def grader(image: Built) -> Built:
+    return image
+
+
+@pytest.fixture(scope="module")
+def taken_over(engine: Engine, grader: Built) -> Iterator[str]:
     """The grader's image, but it runs a model that is a Python program."""
-    tag = image.tag.replace("grader", "taken-over")
-    recipe = f"FROM {image.tag}\nENTRYPOINT {json.dumps(['python3', '-c', TAKEN_OVER])}\n"
+    tag = grader.tag.replace("grader", "taken-over")
+    recipe = f"FROM {grader.tag}\nENTRYPOINT {json.dumps(['python3', '-c', TAKEN_OVER])}\n"
     done = engine.run("docker", "build", "-q", "-t", tag, "-", input=recipe)
     assert done.returncode == 0, done.stderr
     yield tag
@@ -105,8 +114,8 @@ def leaderboard(engine: Engine, contest: Path, image: str) -> Done:
 
 
 @pytest.fixture(scope="module")
-def board(engine: Engine, contest: Path, image: str) -> dict[str, Any]:
-    done = leaderboard(engine, contest, image)
+def board(engine: Engine, contest: Path, taken_over: str) -> dict[str, Any]:
+    done = leaderboard(engine, contest, taken_over)
     assert done.returncode == 0, done.stderr
     found = json.loads((contest / "board/leaderboard.json").read_text(encoding="utf-8"))
     return {line["team"]: line for line in found["submissions"]}
@@ -143,12 +152,39 @@ def test_no_image_no_board(engine: Engine, contest: Path) -> None:
     assert "make images" in done.stderr
 
 
-def test_an_interrupt_ends_the_containers(engine: Engine, contest: Path, image: str) -> None:
+def test_codabench_runs_the_image_that_a_handout_describes(
+    engine: Engine, grader: Built, contest: Path
+) -> None:
+    """As Codabench's worker does: its command, its folders, no capabilities."""
+    place = contest / "handout"
+    write_handout(place, WASTE, "Contest", grader.tag)
+    tag = f"{grader.tag}-codabench"
+    done = engine.run("docker", "build", "-q", "-t", tag, place / "codabench")
+    assert done.returncode == 0, done.stderr
+    root = contest / "app"
+    shutil.copytree(contest / "test", root / "input/ref/test")
+    shutil.copy(contest / "truth.csv", root / "input/ref/truth.csv")
+    (root / "input/res").mkdir()
+    (root / "output").mkdir()
+    shutil.copy(contest / "entries/honest.onnx", root / "input/res/model.onnx")
+    shutil.copytree(place / "codabench/scoring_program", root / "program")
+    mounts = [f"{root / part}:/app/{part}" for part in ("input", "output", "program")]
+    flags = [part for mount in mounts for part in ("-v", mount)]
+    more = ("--network", "none", "--cap-drop", "ALL", "-w", "/app/program")
+    command = yaml.safe_load((root / "program/metadata.yaml").read_text())["command"].split()
+    done = engine.run("docker", "run", "--rm", *more, *flags, tag, *command)
+    engine.run("docker", "rmi", "--force", tag)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((root / "output/scores.json").read_text())
+    assert (scores["f1"], scores["macs"]) == (1, 204)
+
+
+def test_an_interrupt_ends_the_containers(engine: Engine, contest: Path, taken_over: str) -> None:
     """Ctrl-C while a time bomb runs: the command ends at once, and so does the container."""
     (contest / "slow").mkdir()
     (contest / "slow/time.onnx").write_bytes((contest / "entries/time.onnx").read_bytes())
     command = [sys.executable, "-m", "weighin", "leaderboard", "slow", "stopped"]
-    more = ["--test", "test", "--truth", "truth.csv", "--container", image]
+    more = ["--test", "test", "--truth", "truth.csv", "--container", taken_over]
     env = {**os.environ, **environment(ROOT), **engine.environment}
     running = subprocess.Popen([*command, *more], cwd=contest, env=env, stderr=subprocess.PIPE)
     names = ("docker", "ps", "--quiet", "--filter", "name=weighin-")

@@ -4,13 +4,27 @@ WEIGHIN_REBUILD may name an image that `make images` built; else it is built her
 minutes and 10 GB.
 """
 
+import json
 import os
+import shutil
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project import IMAGES, SIDE, make_project, run
+from tests.pipeline.project import (
+    IMAGES,
+    SIDE,
+    TINY,
+    commit,
+    environment,
+    make_project,
+    run,
+    set_params,
+)
+from weighin.contest.bundle import zipped
 from weighin.data.demo import draw_demo
 
 from .conftest import ROOT, Built, Engine, Rebuilds, handed_over
@@ -52,6 +66,52 @@ def test_the_default_submission(inside: Callable[[Path], None], short: Path) -> 
     inside(checkout)
     for name in ("dvc.lock", "submission/metrics.json"):
         assert (checkout / name).read_bytes() == (ROOT / name).read_bytes(), name
+
+
+def test_verdicts_of_a_board(engine: Engine, rebuild: str, short: Path) -> None:
+    """Verified, differs at a stage, cannot be compared here, not tried: each in the real image.
+
+    The one that differs committed the record of a longer training than its parameters ask for.
+    """
+    project, entries = make_project(short / "honest"), short / "entries"
+    run(project, "git", "remote", "add", "origin", str(project))
+    run(project, "dvc", "repro")
+    commit(project)
+    entries.mkdir()
+    run(project, "weighin", "submit", str(entries / "honest.zip"))
+    forged = short / "forged"
+    shutil.copytree(project, forged, symlinks=True)
+    run(forged, "git", "remote", "set-url", "origin", str(forged))
+    honest_params = (forged / "params.yaml").read_bytes()
+    set_params(forged, {**TINY, "train.epochs": 4})
+    run(forged, "dvc", "repro")
+    (forged / "params.yaml").write_bytes(honest_params)
+    commit(forged)
+    with zipfile.ZipFile(entries / "honest.zip") as bundle:
+        files = {name: bundle.read(name) for name in bundle.namelist()}
+    source = json.loads(files["source.json"])
+    head = run(forged, "git", "rev-parse", "HEAD").stdout.strip()
+    source |= {"repository": str(forged), "commit": head}
+    files |= {"source.json": json.dumps(source).encode()}
+    files |= {"model.onnx": (forged / "submission/model.onnx").read_bytes()}
+    (entries / "forged.zip").write_bytes(zipped(files))
+    (entries / "nowhere.onnx").write_bytes(files["model.onnx"])
+    (entries / "nowhere2.onnx").write_bytes(files["model.onnx"])
+    command = (sys.executable, "-m", "weighin", "leaderboard", entries, short / "board")
+    more = ("--test", project / "data/test", "--truth", project / "data/test_truth.csv")
+    how = ("--rebuild", "3", "--rebuild-image", rebuild, "--data", project / "data")
+    done = engine.run(*command, *more, *how, env=environment(ROOT))
+    assert done.returncode == 0, done.stderr
+    text = (short / "board/leaderboard.json").read_text(encoding="utf-8")
+    lines = {line["team"]: line["rebuilt"] for line in json.loads(text)["submissions"]}
+    tried = {team: said for team, said in lines.items() if said != "not tried"}
+    assert len(tried) == 3
+    assert {"honest": "verified", "forged": "differs at train"}.items() <= lines.items()
+    nameless = "cannot be compared here: it names no repository and commit"
+    assert sorted(lines[f"nowhere{n}"] for n in ("", "2")) == [nameless, "not tried"]
+    assert not [path for path in (short / "board/rebuilt").iterdir() if path.is_dir()]
+    names = ("docker", "ps", "--all", "--quiet", "--filter", "name=weighin-")
+    assert engine.run(*names).stdout == ""
 
 
 def safe(folder: Path) -> dict[str, str]:

@@ -116,6 +116,27 @@ def test_the_data_commands_of_the_readme(built, tmp_path):
     assert sum(path.is_file() for path in store.rglob("*")) > 100
 
 
+def test_handing_in_and_organizing(built, tmp_path):
+    """The participant's two lines, and those of the organizer's that need no container engine."""
+    project = copied(built, tmp_path)
+    enters, organizes = (block.splitlines() for block in blocks("Hand in, and organize"))
+    for line in enters:
+        assert "FIX" not in run(project, "sh", "-ec", line).stdout
+    shutil.copytree(project / "data/test", project / "secret")
+    shutil.copyfile(project / "data/test_truth.csv", project / "secret.csv")
+    (project / "entries").mkdir()
+    shutil.move(project / "team.zip", project / "entries")
+    init, images, board, container, rebuild = organizes
+    assert images == "make images"
+    run(project, "sh", "-ec", init)
+    assert (project / "handout/RULES.md").is_file()
+    said = run(project, "sh", "-ec", board).stdout
+    assert said.startswith("   1  team: score ")
+    assert (project / "board/leaderboard.html").is_file()
+    for line in (container, rebuild):  # tests/docker runs them
+        assert line.startswith(board)
+
+
 def blocks(title):
     """Return the blocks of commands of a section, without their indent."""
     section = README.partition(f"## {title}\n")[2].partition("\n## ")[0]

@@ -5,6 +5,7 @@ Everything heavy is imported inside a command, so that `weighin --help` answers 
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from weighin.stage import exit_code, leave
 
 QUICK = {"--help", "-h", "--version"}
 EXISTING, ANY = click.Path(exists=True, path_type=Path), click.Path(path_type=Path)
+APART = {"count", "score", "wrap"}  # these read an ONNX file, which can crash a process
 MODULES = ("contest", "data", "model", "project")  # each adds its commands to `cli`
 
 
@@ -23,7 +25,23 @@ def main() -> None:
         from weighin.determinism import pin
 
         pin()
-    leave(exit_code(_run))
+    leave(exit_code(_apart if APART & set(sys.argv[1:2]) else _run))
+
+
+def _apart() -> None:
+    """Run a command in a child: what a stranger's model does to it is told as an error is."""
+    from weighin.grading.limits import UNLIMITED, limited
+
+    if code := limited(_child, UNLIMITED):
+        sys.exit(code)
+
+
+def _child() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says so, and ends this one
+    try:
+        return exit_code(_run)
+    except SystemExit as ended:
+        return int(ended.code or 0)
 
 
 def commands() -> click.Group:

@@ -18,7 +18,9 @@ def submit(out: Path) -> None:
     """
     from weighin.contest.bundle import submit
 
-    names = submit(Path(), out)
+    names, can_be_rebuilt = submit(Path(), out)
+    if not can_be_rebuilt:
+        click.echo("it cannot be rebuilt by others: commit everything, push it, submit again")
     click.echo(f"{out}: {', '.join(names)}; next: weighin preflight {out}")
 
 
@@ -70,6 +72,8 @@ def preflight(
 @click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True)
 @click.option("--rebuild", type=click.IntRange(0), default=0, help="Rebuild so many of the best.")
 @click.option("--data", type=EXISTING, help="The training data that they are rebuilt on.")
+@click.option("--rebuild-image", default="weighin-rebuild", show_default=True)
+@click.option("--rebuild-hours", type=float, default=6.0, show_default=True, help="For each.")
 def leaderboard(
     submissions: Path,
     out: Path,
@@ -85,6 +89,8 @@ def leaderboard(
     resamples: int,
     rebuild: int,
     data: Path | None,
+    rebuild_image: str,
+    rebuild_hours: float,
 ) -> None:
     """Grade every submission of a folder and rank them; go on where an earlier run ended.
 
@@ -121,9 +127,10 @@ def leaderboard(
     if rebuild:
         from weighin.contest.rebuild import Rebuild, rebuilt
 
-        how = Rebuild(rebuild, out / "rebuilt", data)
-        board = with_rebuilt(board, rebuilt(board, submissions, how))
-        write_board(board, out)
+        how = Rebuild(rebuild, out / "rebuilt", data, rebuild_image, rebuild_hours)
+        for team, verdict in rebuilt(board, submissions, how):
+            board = with_rebuilt(board, team, verdict)
+            write_board(board, out)
     for line in lines_of(board):
         click.echo(line)
     click.echo(f"the board: {out / 'leaderboard.html'}")

@@ -1,5 +1,6 @@
 """The commands about a model: predict, wrap, score, count, blocks."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ def predict(
 ) -> None:
     """Label a folder of images, or one image, with an ONNX file.
 
-    A folder's labels go into OUT, submission.csv by default; one image's are printed.
+    A folder's labels go into OUT, submission.csv by default; one image's are printed. A table that
+    is there and says something else is kept beside it, as OUT.before-1.
 
     \b
     weighin predict submission/model.onnx photos labels.csv
     weighin predict submission/model.onnx photo.jpg --probabilities
     """
-    from weighin.files import csv_text, write_text
+    from weighin.files import csv_text, keep_aside, write_text
     from weighin.grading.contract import from_file
     from weighin.grading.grade import submission_text
     from weighin.grading.model import open_model
@@ -58,7 +60,10 @@ def predict(
     if to_terminal:
         click.echo(text, nl=False)
         return
+    kept = keep_aside(out, text.encode())
     write_text(out, text)
+    if kept:
+        click.echo(f"{out} was there and says something else; it is kept as {kept}", err=True)
     click.echo(f"{len(found.names):,} labels in {out}; unreadable: {len(found.unreadable):,}")
     if found.faults_summary:
         click.echo(f"{found.faults_summary}; these get the fallback class", err=True)
@@ -116,9 +121,10 @@ def score(
 
 @cli.command()
 @click.argument("network", type=ANY)
-@click.option("--classes", default=9, show_default=True, help="Outputs, for a rows file.")
+@click.option("--classes", type=int, help="Outputs of a rows file; those of data/, else 9.")
 @click.option("--layers", is_flag=True, help="List every counted layer.")
-def count(network: Path, classes: int, layers: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Of an ONNX file: its figures as JSON.")
+def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> None:
     """Count the MACs of a rows file or an ONNX file by the contest's rule.
 
     \b
@@ -132,16 +138,22 @@ def count(network: Path, classes: int, layers: bool) -> None:
         from weighin.grading.recount import count_file
 
         found = count_file(network)
+        if as_json:
+            click.echo(json.dumps({"macs": found.macs, "parameters": found.parameters}))
+            return
         for layer in found.layers if layers else ():
             click.echo(f"{layer.macs:>12,}  {layer.op:<18} {layer.name}")
         click.echo(f"{found.macs:,} MACs, {found.parameters:,} parameters")
         if found.unknown:
             click.echo(f"the rule gives 0 MACs to: {', '.join(found.unknown)}")
         return
+    from weighin.cli.project import class_count
     from weighin.network.cost import cost_table
 
-    for line in cost_table(network, classes, layers):
+    many, whose = (classes, "--classes") if classes else class_count()
+    for line in cost_table(network, many, layers):
         click.echo(line)
+    click.echo(f"with {many} outputs ({whose})", err=True)
 
 
 @cli.command()

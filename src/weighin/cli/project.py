@@ -1,5 +1,6 @@
 """The commands about a project: check, explain, reset, sign, verify; its machine, its cluster."""
 
+import contextlib
 import difflib
 import os
 import subprocess
@@ -57,19 +58,23 @@ def _checked(file: "NamedFile", params: "Params") -> str:
         return f"{file.name} holds {len(read_weights(Path(file.name))):,} arrays"
     from weighin.search.architecture import check_network
 
-    _, macs = check_network(file.name, params.prepare.sizes, _classes(), params.contest)
+    _, macs = check_network(file.name, params.prepare.sizes, class_count()[0], params.contest)
     return f"{file.name} has {macs:,} MACs"
 
 
-def _classes() -> int:
-    """Return how many classes the data have; of data that are not here, those of the contest."""
+def class_count() -> tuple[int, str]:
+    """Return how many classes the data have, and what says so; else those of the waste contest."""
     from weighin.data.shards import open_images
+    from weighin.errors import DataError
     from weighin.files import read_json
 
     packed, folders = Path("work/prepare/classes.json"), Path("data/train")
     if packed.is_file():
-        return len(read_json(packed))
-    return len(open_images(folders).classes()) if folders.is_dir() else 9
+        return len(read_json(packed)), str(packed)
+    with contextlib.suppress(DataError):
+        if folders.is_dir():
+            return len(open_images(folders).classes()), str(folders)
+    return 9, "the waste contest's, as there are no data here; --classes N for others"
 
 
 @cli.command()
@@ -126,18 +131,22 @@ def reset() -> None:
 @cli.command()
 @click.argument("key", type=EXISTING)
 @click.option("--provenance", type=ANY, default="submission/provenance.json", show_default=True)
-def sign(key: Path, provenance: Path) -> None:
+@click.option("--without-commit", is_flag=True, help="Sign what no commit holds.")
+def sign(key: Path, provenance: Path, without_commit: bool) -> None:
     """Sign the provenance with an ed25519 key; the signed copy names its commit and image.
 
     \b
     weighin sign ~/.keys/weighin.pem
     """
+    from weighin.errors import MismatchError
     from weighin.report.signing import observe_build, sign
 
     build = observe_build(Path())
-    click.echo(f"signed: {sign(provenance, key, build)}")
-    if build.commit is None:
-        click.echo("no commit is named: this is no Git repository, or tracked files were changed")
+    if build.commit is None and not without_commit:
+        problem = "no commit holds what would be signed: no Git repository, or tracked files differ"
+        raise MismatchError(problem, "commit everything, then sign; or pass --without-commit")
+    signed = sign(provenance, key, build)
+    click.echo(f"signed: {signed}, commit {build.commit or 'unknown'}")
 
 
 @cli.command()

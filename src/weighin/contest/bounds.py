@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
+from weighin.machine import output
+
 MAX_WRITTEN = 200_000_000  # bytes in the folder that a command may write to
 MAX_MESSAGE = 1_000_000  # bytes that it may write to standard error
 KEPT_MESSAGE = 4_000  # bytes at its end that are kept
@@ -37,19 +39,23 @@ def bounded(
     seconds: float,
     folder: Path,
     stopped: Event,
+    *,
     container: str = "",
     environment: dict[str, str] | None = None,
+    most: int | None = None,
 ) -> Ended:
     """Run a command to its end or to its bounds; then nothing that it started is left.
 
     Args:
         command: The program and its arguments.
         seconds: Wall clock.
-        folder: What it may write to; `MAX_WRITTEN` bytes in all.
+        folder: What it may write to; `most` bytes in all, or `MAX_WRITTEN`.
         stopped: When it is set, the command is ended.
         container: The name of the container that it starts, if it starts one.
         environment: Variables beside those of this process.
+        most: Bytes.
     """
+    most, pause = most or MAX_WRITTEN, PAUSE
     end, over = time.monotonic() + seconds, ""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -63,15 +69,15 @@ def bounded(
         try:
             while process.poll() is None and not over:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(PAUSE)
+                    process.wait(pause)
+                looked = time.monotonic()
                 if stopped.is_set():
                     over = "stopped"
                 elif time.monotonic() > end and process.poll() is None:
                     over = "time"
-                elif (
-                    _written(folder) > MAX_WRITTEN or os.fstat(said.fileno()).st_size > MAX_MESSAGE
-                ):
+                elif _written(folder, most) > most or os.fstat(said.fileno()).st_size > MAX_MESSAGE:
                     over = "output"
+                pause = max(PAUSE, 20 * (time.monotonic() - looked))  # to look is little work
         finally:
             _end(process, container)
         said.seek(max(0, _size(said) - KEPT_MESSAGE))
@@ -85,26 +91,21 @@ def container_name() -> str:
 
 def image_id(image: str) -> str | None:
     """Return the ID of an image; None where no engine answers or none has it."""
-    command = ("docker", "image", "inspect", "--format", "{{.Id}}", image)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+    return output("docker", "image", "inspect", "--format", "{{.Id}}", image) or None
 
 
 def _size(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _written(folder: Path) -> int:
+def _written(folder: Path, most: int) -> int:
     """Return the bytes on disk below a folder, counted until there are too many."""
     total = 0
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             with contextlib.suppress(OSError):
                 total += max(4096, 512 * os.lstat(f"{place}/{name}").st_blocks)
-        if total > MAX_WRITTEN:
+        if total > most:
             break
     return total
 

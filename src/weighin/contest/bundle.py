@@ -5,6 +5,7 @@ The bundle has the same bytes wherever it is made from the same files.
 
 import io
 import json
+import re
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from typing import Any
 from weighin.contest.grading import Grader, Outcome, grade_submission
 from weighin.contest.smoke import write_smoke
 from weighin.contest.submissions import ANSWERS, MAX_BYTES, MODEL, Submission, read_file
+from weighin.data.versioning import dvc
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import canonical_json, sha256, write_bytes
 from weighin.grading.limits import Limits
 from weighin.grading.recount import count_file
 from weighin.machine import output
 from weighin.params import load
+from weighin.report.signing import observe_build
 
 NEEDED = (MODEL, ANSWERS, "metrics.json", "provenance.json", "MODEL_CARD.md")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can hold
@@ -35,23 +38,38 @@ class Check:
     said: str
 
 
-def submit(project: Path, out: Path) -> list[str]:
-    """Write the bundle of a project's submission to `out` and return the names in it.
+def submit(project: Path, out: Path) -> tuple[list[str], bool]:
+    """Write the bundle of a project's submission to `out`.
+
+    Returns:
+        The names in it, and whether it names a repository and a commit to rebuild it from.
 
     Raises:
-        DataError: an output is missing, or the outputs do not belong together.
+        DataError: an output is missing or older than what it is made from, or the outputs do not
+            belong together.
     """
     if out.suffix.lower() != ".zip":
         raise OutputError(f"{out} is no name of a ZIP file", f"name it {out.stem}.zip")
+    if out.exists() and not _is_bundle(out):
+        raise OutputError(f"{out} is there already, and no bundle", "name another file")
     folder = project / "submission"
     files = {name: _read(folder / name) for name in NEEDED}
     signed = folder / "provenance.dsse.json"
     if signed.is_file():
         files[signed.name] = signed.read_bytes()
     _check_together(folder, files)
-    files["source.json"] = canonical_json(_source(project)).encode()
+    _check_current(project)
+    source = _source(project)
+    files["source.json"] = canonical_json(source).encode()
     write_bytes(out, zipped(files))
-    return sorted(files)
+    return sorted(files), bool(source["repository"] and source["commit"])
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        return read_file(path, "source.json") is not None
+    except WeighinError:
+        return False
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -144,14 +162,33 @@ def _check_together(folder: Path, files: dict[str, bytes]) -> None:
             raise DataError(f"{folder / name} is not the file that provenance.json names", REBUILD)
 
 
+def _check_current(project: Path) -> None:
+    """Check that data, parameters and code are those that the submission was made from.
+
+    Raises:
+        DataError: DVC says that one of them changed since.
+    """
+    changed: dict[str, list[str]] = {}
+    for stage, entries in json.loads(dvc(project, "status", "--json") or "{}").items():
+        for entry in entries:
+            for found in entry.values() if isinstance(entry, dict) else ():
+                for path, how in found.items():
+                    names = how if isinstance(how, dict) else {path: how}  # of a file of parameters
+                    changed.setdefault(stage, []).extend(map(str, names))
+    if changed:
+        stages = "; ".join(f"{stage}: {', '.join(names[:5])}" for stage, names in changed.items())
+        problem = f"submission/ is older than what it is made from ({stages})"
+        raise DataError(problem, f"{REBUILD}, and `dvc add data` where data/ changed")
+
+
 def _source(project: Path) -> dict[str, str | None]:
-    """Return where the submission can be rebuilt from: Git's remote and commit, if any."""
+    """Return where the submission can be rebuilt from: Git's remote and commit, if any.
 
-    def git(*words: str) -> str | None:
-        return output("git", *words, folder=project) or None
-
+    No commit is named where a tracked file differs from it, and no password in an address.
+    """
+    remote = output("git", "config", "--get", "remote.origin.url", folder=project) or ""
     return {
-        "repository": git("config", "--get", "remote.origin.url"),
-        "commit": git("rev-parse", "HEAD"),
+        "repository": re.sub(r"(?<=://)[^/@]*@", "", remote) or None,
+        "commit": observe_build(project).commit,
         "seed": str(load(project / "params.yaml").seed),
     }

@@ -41,6 +41,7 @@ OVER = {"time": "too slow", "output": "too much output", "stopped": "crashed"}
 GRACE = 30.0  # seconds over a submission's own limit, for the start of the grader or the container
 ENGINE_FAILS = 125  # exit code of `docker run` where it cannot start a container
 MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
+FIX = "  to fix: "
 MAX_SAID = 500  # characters of a grader's message
 
 
@@ -62,6 +63,7 @@ class Outcome:
     team: str
     state: str  # graded, malformed, crashed, or one of STATES and OVER
     said: str = ""
+    fix: str = ""  # what its authors can do
     sha256: str = ""  # of the ONNX file
     bytes: int = 0
     costs: Costs | None = None
@@ -108,7 +110,7 @@ class Grader:
         name = container_name()
         told = {"MEMORY": f"{memory}m", "OPTIONS": " ".join(options), "CONTAINER": name}
         script = ("sh", str(_script()), self.key["code"], *paths)
-        return bounded(script, seconds + GRACE, out, self.stopped, name, told)
+        return bounded(script, seconds + GRACE, out, self.stopped, container=name, environment=told)
 
 
 def grade_submission(submission: Submission, grader: Grader, folder: Path) -> Outcome:
@@ -120,7 +122,7 @@ def grade_submission(submission: Submission, grader: Grader, folder: Path) -> Ou
     try:
         model = read_model(submission.path)
     except WeighinError as error:
-        return Outcome(submission.team, "malformed", error.problem)
+        return Outcome(submission.team, "malformed", error.problem, error.fix)
     digest = sha256(model)
     kept = folder / f"{fingerprint({'model': digest, **grader.key})}.json"
     if kept.is_file():
@@ -140,7 +142,7 @@ def _graded(model: bytes, grader: Grader) -> dict[str, Any]:
         out.mkdir()
         write_bytes(place / "model.onnx", model)
         ended = grader.run(place / "model.onnx", out)
-        said = _sentence(ended.said)
+        said, fix = _sentence(ended.said)
         if ended.over:
             return {"state": OVER[ended.over], "said": f"it was ended: {_too_much(ended, grader)}"}
         if ended.code == ENGINE_FAILS and grader.image and image_id(grader.image) is None:
@@ -148,7 +150,7 @@ def _graded(model: bytes, grader: Grader) -> dict[str, Any]:
         if ended.code:
             killed = STATES.get(ended.code) == KILLED and not ended.said.strip()
             said = "the system ended it, most likely for want of memory" if killed else said
-            return {"state": STATES.get(ended.code, "crashed"), "said": said}
+            return {"state": STATES.get(ended.code, "crashed"), "said": said, "fix": fix}
         try:
             return {"state": "graded", **_output(out)}
         except (WeighinError, ValueError, LookupError, TypeError, RecursionError, csv.Error):
@@ -182,13 +184,18 @@ def _output(out: Path) -> dict[str, Any]:
     return {"costs": asdict(read(Costs, costs, "")), "classes": classes, "labels": labels}
 
 
-def _sentence(said: str) -> str:
-    """Return a grader's error without paths of this machine, control characters and its fix."""
+def _sentence(said: str) -> tuple[str, str]:
+    """Return a grader's error and its fix, without paths of this machine and control characters."""
     lines = [line for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
     text = errors[0].removeprefix("error: ") if errors else "it ended without a word"
     head, colon, rest = text.partition(": ")
     text = rest if colon and head.endswith(".onnx") else text
+    fix = next((line.removeprefix(FIX) for line in lines if line.startswith(FIX)), "")
+    return _shown(text), _shown(fix)
+
+
+def _shown(text: str) -> str:
     return "".join(char for char in text if char.isprintable())[:MAX_SAID]
 
 

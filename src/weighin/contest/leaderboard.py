@@ -1,8 +1,8 @@
 """Many submissions graded and ranked: leaderboard.json, leaderboard.csv and pages to look at.
 
-The test images are parted by a hash of their names into a public part, whose board may be shown
-while a contest runs, and a private part, which decides. What a page says of a submission is of the
-public part, so that no page tells more of the private part's classes than the final figures.
+The test images are parted by a hash of their names into a public part, whose board (public.html)
+may be shown while a contest runs, and a private part, which decides. The page of a submission is
+for its authors: it is of the public part alone, and names no image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import sha256, write_csv, write_json
 from weighin.grading.folder import list_files
-from weighin.grading.labels import read_truth
+from weighin.grading.labels import Truth, class_form, read_truth
 from weighin.grading.score import WASTE
 from weighin.label_csv import read_labels
 from weighin.params import Contest
@@ -38,6 +38,7 @@ COLUMNS = (
         "rebuilt",
     ),
 )
+InClasses = Callable[[tuple[str, ...]], dict[str, str]]  # {file: class} as a model spells it
 FIX = "name the folder of the test images that the truth is about"
 
 
@@ -51,6 +52,7 @@ class Options:
     jobs: int = 1
     public_share: float = 0.5  # of the test images; 0: one board, all of it private
     seed: int = 0  # of the parts and of the resamples
+    name: str = "Leaderboard"
     resamples: int = 2000
 
 
@@ -83,6 +85,14 @@ class Board:
     contest: Contest
     private_images: int
     public_images: int
+    name: str = "Leaderboard"
+    notes: tuple[str, ...] = ()  # how the truth was read, where it was not plain
+
+    @property
+    def public(self) -> "Board":
+        """Return what may be shown while a contest runs: nothing of the private part."""
+        lines = sorted((replace(line, private=None) for line in self.lines), key=_order)
+        return replace(self, lines=tuple(lines), private_images=0)
 
 
 def leaderboard(folder: Path, out: Path, options: Options) -> Board:
@@ -95,12 +105,9 @@ def leaderboard(folder: Path, out: Path, options: Options) -> Board:
             where what is graded could read it.
         OutputError: `out` cannot be written, or is where submissions or images are looked for.
     """
-    test = options.grader.test
     _check_apart(folder, out, options)
-    submissions = found_in(folder)
-    names = list_files(test)
-    classes = set(read_labels(options.truth).by_name().values())
-    truth = read_truth(options.truth, names, classes, str(test), FIX).labels
+    submissions, read = found_in(folder), _truth(options)
+    truth = read.labels
     outcomes = _graded(submissions, out / "graded", options)
 
     @cache  # most models have the same classes
@@ -108,9 +115,38 @@ def leaderboard(folder: Path, out: Path, options: Options) -> Board:
         return read_truth(options.truth, list(truth), classes, "the test folder", FIX).labels
 
     told = [_in_words_of(truth, each, in_classes, options.truth) for each in outcomes]
-    board = ranked(told, truth, options)
+    notes = read.notes + _unknown(truth, [each for each in told if each.is_graded], in_classes)
+    board = replace(ranked(told, truth, options), notes=notes)
     write_board(board, out)
     return board
+
+
+def _truth(options: Options) -> Truth:
+    """Return the truth of the test images, in its own words.
+
+    Raises:
+        DataError: it is of other images, or writes a class in two ways.
+    """
+    forms: dict[str, str] = {}
+    for name in sorted(set(read_labels(options.truth).by_name().values())):
+        other = forms.setdefault(class_form(name), name)
+        if other != name:
+            problem = f"{options.truth} writes a class in two ways: {other} and {name}"
+            raise DataError(problem, f"write it in one way in {options.truth}")
+    test = options.grader.test
+    return read_truth(options.truth, list_files(test), forms.values(), str(test), FIX)
+
+
+def _unknown(
+    truth: Mapping[str, str], outcomes: Sequence[Outcome], in_classes: InClasses
+) -> tuple[str, ...]:
+    """Return a note on classes of the truth that no submission knows: a misspelling, perhaps."""
+    known: set[str] = set()
+    for classes in {outcome.classes for outcome in outcomes}:
+        theirs = in_classes(classes)
+        known |= {truth[name] for name in truth if theirs[name] in classes}
+    lost = sorted(set(truth.values()) - known) if outcomes else []
+    return (f"truth: no submission knows the class {', '.join(lost)}",) if lost else ()
 
 
 def _check_apart(folder: Path, out: Path, options: Options) -> None:
@@ -147,12 +183,12 @@ def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Optio
         else Line(outcome)
         for outcome in outcomes
     ]
-    lines.sort(key=lambda line: (_order(line), line.team))
-    return Board(tuple(lines), options.contest, len(parts[False]), len(parts[True]))
+    sizes = (len(parts[False]), len(parts[True]))
+    return Board(tuple(sorted(lines, key=_order)), options.contest, *sizes, options.name)
 
 
 def write_board(board: Board, out: Path) -> None:
-    """Write leaderboard.json, leaderboard.csv, leaderboard.html and a page for each submission."""
+    """Write the board as JSON, CSV and pages: the whole one, the public one, one a submission."""
     from weighin.contest.pages import write_pages
 
     write_json(out / "leaderboard.json", facts(board))
@@ -164,12 +200,14 @@ def facts(board: Board) -> dict[str, Any]:
     """Return what leaderboard.json holds."""
     return {
         "contest": asdict(board.contest),
+        "notes": list(board.notes),
         "images": {"private": board.private_images, "public": board.public_images},
         "submissions": [
             {
                 "team": line.team,
                 "state": line.outcome.state,
                 "said": line.outcome.said,
+                "fix": line.outcome.fix,
                 "sha256": line.outcome.sha256,
                 "bytes": line.outcome.bytes,
                 "model": line.outcome.costs and asdict(line.outcome.costs),
@@ -183,9 +221,9 @@ def facts(board: Board) -> dict[str, Any]:
     }
 
 
-def with_rebuilt(board: Board, verdicts: Mapping[str, str]) -> Board:
-    """Return a board that says what came of rebuilding some submissions {team: verdict}."""
-    lines = (replace(line, rebuilt=verdicts.get(line.team, line.rebuilt)) for line in board.lines)
+def with_rebuilt(board: Board, team: str, verdict: str) -> Board:
+    """Return a board that says what came of rebuilding a team's submission."""
+    lines = (replace(line, rebuilt=verdict) if line.team == team else line for line in board.lines)
     return replace(board, lines=tuple(lines))
 
 
@@ -207,7 +245,7 @@ def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -
 def _in_words_of(
     truth: Mapping[str, str],
     outcome: Outcome,
-    in_classes: Callable[[tuple[str, ...]], dict[str, str]],
+    in_classes: InClasses,
     path: Path,
 ) -> Outcome:
     """Return an outcome with its labels as the truth spells them, or why that cannot be.
@@ -264,8 +302,8 @@ def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _order(line: Line) -> tuple[int, float]:
-    return (0, line.deciding.score) if line.deciding else (1, 0.0)
+def _order(line: Line) -> tuple[bool, float, str]:
+    return (line.deciding is None, line.deciding.score if line.deciding else 0.0, line.team)
 
 
 def _row(line: Line) -> list[object]:
@@ -290,7 +328,7 @@ def _text(value: str) -> str:
 
 def lines_of(board: Board) -> list[str]:
     """Return the board as lines for a terminal."""
-    shown = []
+    shown = list(board.notes)
     for line in board.lines:
         one = line.deciding
         costs = line.outcome.costs

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from weighin.determinism import generator
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
@@ -49,6 +49,7 @@ class Standing:
     best_rank: int  # of the rank's 95 % interval
     worst_rank: int
     beats_next: float | None  # share of resamples in which it beats the next one; None for the last
+    under_floor: float  # share of resamples in which its F1 is under the contest's floor
     class_f1: dict[str, float]
 
 
@@ -74,7 +75,7 @@ def standings(
             for entry, (*both, _) in zip(entries, measured, strict=True)
         ]
     )  # (S, 1 + R)
-    return _placed(scores, measured)
+    return _placed(scores, measured, contest.floor_f1 if has_floor(contest) else 0.0)
 
 
 def rank_intervals(resampled: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -90,7 +91,7 @@ def rank_intervals(resampled: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArra
 
 
 def _placed(
-    scores: Floats, measured: Sequence[tuple[Floats, Floats, dict[str, float]]]
+    scores: Floats, measured: Sequence[tuple[Floats, Floats, dict[str, float]]], floor: float
 ) -> list[Standing]:
     own, resampled = scores[:, 0], scores[:, 1:]
     low, high = np.quantile(resampled, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=1)
@@ -108,6 +109,7 @@ def _placed(
             best_rank=int(best[row]),
             worst_rank=int(worst[row]),
             beats_next=_beats(resampled, row, following.get(row)),
+            under_floor=float(np.mean(f1[1:] < floor)),
             class_f1=classes,
         )
         for row, (f1, accuracy, classes) in enumerate(measured)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from weighin.determinism import pin
-from weighin.errors import DataError, WeighinError
+from weighin.errors import DataError
 from weighin.file_names import walk
-from weighin.grading.limits import Limits, limited, seconds_for, told
+from weighin.grading.limits import Limits, limited, seconds_for
 
 EXIT_CODES = (
     "exit codes: 0 graded; 2 wrong usage; 4 contest file; 5 images or truth; 7 work that the rule "
@@ -33,10 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _graded(options: argparse.Namespace, limits: Limits) -> int:
-    try:
-        print("\n".join(summary(_grade(options, limits))))
-    except WeighinError as error:
-        return told(error)
+    print("\n".join(summary(_grade(options, limits))))
     return 0
 
 

@@ -82,11 +82,11 @@ def _same_classes(
     images = Counter(row.label for row in table.rows)
     by_form: dict[str, list[str]] = {}
     for name in classes:
-        by_form.setdefault(_form(name), []).append(name)
+        by_form.setdefault(class_form(name), []).append(name)
     words: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     for name in images:
-        alike = [name] if name in classes else by_form.get(_form(name), [])
+        alike = [name] if name in classes else by_form.get(class_form(name), [])
         words[name] = alike[0] if len(alike) == 1 else name
     if not set(words.values()) & set(classes):
         raise DataError(
@@ -106,7 +106,7 @@ def _same_classes(
     return words, notes
 
 
-def _form(name: str) -> str:
+def class_form(name: str) -> str:
     """Return a class without regard to case and blanks; 7.0 is how spreadsheets write class 7."""
     words = fold(name).replace("_", " ").replace("-", " ").split()
     return re.sub(r"^(\d+)\.0+$", r"\1", " ".join(words))

@@ -83,12 +83,16 @@ def _child(work: Callable[[], int], limits: Limits, parent: int) -> int:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         return 1
-    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]  # which nobody but root may raise
+    memory = limits.memory if hard == resource.RLIM_INFINITY else min(limits.memory, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         code = work()
     except MemoryError:
         code = told(limits.out_of_memory())
+    except WeighinError as error:
+        code = told(error)
     except Exception:  # a bug: it may not go on in the parent's code
         traceback.print_exc()
         code = 1

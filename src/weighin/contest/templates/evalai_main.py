@@ -1,6 +1,6 @@
 """EvalAI's evaluation script: grades a model.onnx, or the one in a ZIP file.
 
-The images of the test lie in the folder `test` beside the annotation file.
+The annotation file is a ZIP of the folder `test` with the secret images and of `truth.csv`.
 """
 
 import json
@@ -20,13 +20,14 @@ def evaluate(
     """Return EvalAI's result: score, f1 and macs of the split `test`."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        model = place / "model.onnx"
-        model.write_bytes(_model(Path(user_submission_file)))
+        (place / "model.onnx").write_bytes(_model(Path(user_submission_file)))
+        with zipfile.ZipFile(test_annotation_file) as secret:  # the organizer's own
+            secret.extractall(place)
         rules = json.loads((HERE / "contest.json").read_text())
         (place / "contest.yaml").write_text(json.dumps({"contest": rules}))
-        images = Path(test_annotation_file).parent / "test"
-        command = [sys.executable, "-m", "weighin.grading", model, images, place / "out"]
-        command += ["--truth", test_annotation_file, "--contest", place / "contest.yaml"]
+        command = [sys.executable, "-m", "weighin.grading", place / "model.onnx", place / "test"]
+        command += [place / "out", "--truth", place / "truth.csv"]
+        command += ["--contest", place / "contest.yaml"]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         if done.returncode:
             raise ValueError(done.stderr.strip())
