@@ -1,4 +1,4 @@
-"""The fast kernels compute what torch's own do, gradients included."""
+"""A recorded step computes what autograd does: outputs, gradients and statistics."""
 
 import copy
 
@@ -6,79 +6,101 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from weighin.golden import BLOCK_ROWS
 from weighin.network.build import build, initialize
-from weighin.network.layers import Mean
+from weighin.network.layers import ACTIVATIONS, Mean, activation
 from weighin.network.spec import NetworkSpec, read_spec, shipped
-from weighin.training import kernels
-from weighin.training.kernels import depthwise_weight_gradient, use_fast_kernels
+from weighin.training import compiled, vectors
+from weighin.training.kernels import Recorded, use_fast_kernels
+
+KERNELS = [value for value in vars(compiled).values() if hasattr(value, "cache_clear")]
 
 
-def both(layer: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return (plain, fast) pairs: the output, the gradient of x and of every parameter."""
-    found = []
-    for module in (copy.deepcopy(layer), copy.deepcopy(layer)):
-        if found:
-            use_fast_kernels(module)
-            assert any(m.__class__.__module__ == kernels.__name__ for m in module.modules())
-        inputs = x.clone().requires_grad_()
-        y = module(inputs)
-        weights = torch.linspace(-1, 1, y.numel()).view(y.shape)
-        found.append([y, *torch.autograd.grad((y * weights).sum(), [inputs, *module.parameters()])])
-    return list(zip(*found, strict=True))
+def draw(module: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    for parameter in module.parameters():
+        parameter.data = torch.rand(parameter.shape, generator=generator) - 0.3
+    return module.to(memory_format=torch.channels_last)
 
 
-def values(*shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(sum(shape))
-    x = torch.rand(*shape, generator=generator) - 0.5
+def images(*shape: int, seed: int = 0) -> Tensor:
+    x = torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 0.5
     return x.to(memory_format=torch.channels_last)
 
 
-def draw(layer: nn.Module) -> nn.Module:
-    for parameter in layer.parameters():
-        parameter.data = torch.linspace(-0.5, 0.5, parameter.numel()).view(parameter.shape)
-    return layer
+def results(module: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the output, the gradient of every trained parameter, and the statistics."""
+    y = module(x)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=x.dtype).view(y.shape)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    grads = torch.autograd.grad((y * weights).sum(), trained)
+    return [y.detach(), *grads, *(b for b in module.buffers() if b.dtype == x.dtype)]
+
+
+def check(module: nn.Module, x: Tensor) -> None:
+    """A recorded step is as near to autograd in double precision as autograd in single is."""
+    exact, plain, fast = (copy.deepcopy(module) for _ in range(3))
+    use_fast_kernels(fast)
+    assert type(fast) is Recorded
+    results(fast, images(*x.shape, seed=9))  # what a step leaves in its maps changes no other
+    for name, buffer in fast.named_buffers():
+        buffer.copy_(module.get_buffer(name))
+    found = results(fast, x), results(plain, x), results(exact.double(), x.double())
+    for ours, theirs, wanted in zip(*found, strict=True):
+        assert ours.shape == wanted.shape
+        rounding = (theirs - wanted).norm() + 1e-6 * (wanted.norm() + 1)
+        assert (ours - wanted).norm() <= 10 * rounding
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 4), (60, 60)])
+@pytest.mark.parametrize("channels", [(16, 24), (5, 3), (33, 1)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_pointwise_convolution(size: tuple[int, int], bias: bool) -> None:
-    for plain, fast in both(draw(nn.Conv2d(16, 24, 1, bias=bias)), values(4, 16, *size)):
-        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+def test_pointwise_convolution(
+    size: tuple[int, int], channels: tuple[int, int], bias: bool
+) -> None:
+    layers = nn.Conv2d(3, channels[0], 1), nn.Conv2d(*channels, 1, bias=bias)
+    check(draw(nn.Sequential(*layers)), images(4, 3, *size))
 
 
-@pytest.mark.parametrize("kernel", [3, 5, 7])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 3), (4, 4), (6, 5)])
-def test_depthwise_convolution(kernel: int, stride: int, size: tuple[int, int]) -> None:
-    layer = draw(nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False))
-    for plain, fast in both(layer, values(3, 8, *size)):
-        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 3), (4, 4), (6, 5), (9, 17)])
+def test_depthwise_convolution(
+    kernel: int, stride: int, padding: int, size: tuple[int, int]
+) -> None:
+    if min(size) + 2 * padding < kernel:
+        pytest.skip("no output")
+    depthwise = nn.Conv2d(9, 9, kernel, stride, padding, groups=9, bias=False)
+    check(draw(nn.Sequential(nn.Conv2d(3, 9, 1), depthwise)), images(5, 3, *size))
 
 
-def test_depthwise_weight_gradient_without_padding_by_hand() -> None:
-    x = torch.arange(6.0).view(1, 1, 2, 3)  # 0 1 2 / 3 4 5
-    grad = torch.tensor([[[[1.0, 10.0]]]])
-    found = depthwise_weight_gradient(x, grad, (2, 2), (1, 1), (0, 0))
-    assert found.flatten().tolist() == [0 + 10, 1 + 20, 3 + 40, 4 + 50]
+@pytest.mark.parametrize("act", [*ACTIVATIONS, None])
+@pytest.mark.parametrize("shape", [(3, 20, 5, 7), (2, 16, 1, 1), (2, 3, 40, 40)])
+def test_batch_norm_and_activation(act: str | None, shape: tuple[int, ...]) -> None:
+    norm = nn.BatchNorm2d(shape[1])
+    layers = nn.Conv2d(3, shape[1], 1, bias=False), norm, *activation(act)
+    check(draw(nn.Sequential(*layers)), images(shape[0], 3, *shape[2:]))
 
 
-@pytest.mark.parametrize("layer", [Mean(), nn.AdaptiveAvgPool2d(1)])
-def test_mean(layer: nn.Module) -> None:
-    for plain, fast in both(layer, values(2, 5, 3, 7)):
-        torch.testing.assert_close(fast, plain)
+def test_the_variance_of_large_numbers_is_exact() -> None:
+    norm = nn.Sequential(nn.BatchNorm2d(2))
+    use_fast_kernels(norm)
+    x = torch.tensor([4096.0, 4097.0]).repeat(100).view(1, 1, 10, 20).repeat(1, 2, 1, 1)
+    assert norm(x).unique().tolist() == pytest.approx([-1, 1], abs=1e-4)
 
 
-def test_other_layers_stay_what_they_are() -> None:
-    layers = [
-        nn.Conv2d(4, 4, 1, 2),
-        nn.Conv2d(4, 8, 3, groups=2),
-        nn.Conv2d(4, 4, 3, groups=4, dilation=2, bias=False),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Linear(2, 2),
-    ]
-    before = [type(layer) for layer in layers]
-    use_fast_kernels(nn.ModuleList(layers))
-    assert [type(layer) for layer in layers] == before
+@pytest.mark.parametrize("layer", [Mean(), nn.AdaptiveAvgPool2d(1), nn.MaxPool2d(2), nn.ReLU(True)])
+def test_other_layers(layer: nn.Module) -> None:
+    check(draw(nn.Sequential(nn.Conv2d(3, 5, 1), layer)), images(2, 3, 4, 6))
+
+
+@pytest.mark.parametrize("name", BLOCK_ROWS)
+def test_every_block(name: str) -> None:
+    rows = [[1, "Conv", [16, 3, 2, None, 1, "HardSwish"]], [2, name, BLOCK_ROWS[name]]]
+    rows += [[1, "GlobalAvgPool", []], [1, "Flatten", []], [1, "Linear", ["classes"]]]
+    spec = NetworkSpec.from_dict({"input": [24, 32], "width": 1.0, "rows": rows})
+    check(draw(build(spec, 3)), images(8, 3, 24, 32))
 
 
 @pytest.mark.parametrize("name", ["seed", "small"])
@@ -86,6 +108,70 @@ def test_whole_networks(name: str) -> None:
     spec: NetworkSpec = read_spec(shipped(name))
     module = build(spec, 5)
     initialize(module, "quick")
-    x = values(8, 3, *spec.input)
-    for plain, fast in both(module.train(), x):
-        torch.testing.assert_close(fast, plain, rtol=2e-3, atol=2e-3)
+    x = images(16, 3, *spec.input)
+    exact, fast = copy.deepcopy(module).double(), copy.deepcopy(module)
+    use_fast_kernels(fast)
+    found, wanted = results(fast, x), results(exact, x.double())
+    apart = sum(float((a - b).square().sum()) for a, b in zip(found, wanted, strict=True))
+    assert apart <= 1e-8 * sum(float(b.square().sum()) for b in wanted)
+
+
+def test_frozen_weights_have_no_gradient() -> None:
+    module = draw(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU()))
+    module[0].weight.requires_grad_(False)
+    check(module, images(2, 3, 4, 4))
+
+
+def test_another_shape_is_recorded_anew() -> None:
+    module = draw(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
+    fresh = copy.deepcopy(module)
+    use_fast_kernels(module)
+    use_fast_kernels(fresh)
+    results(module, images(4, 3, 6, 6))
+    for buffer, new in zip(module.buffers(), fresh.buffers(), strict=True):
+        buffer.copy_(new)
+    pairs = zip(
+        results(module, images(2, 3, 5, 7)), results(fresh, images(2, 3, 5, 7)), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_validation_between_two_steps_changes_neither() -> None:
+    depthwise = nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False)
+    module = draw(nn.Sequential(nn.Conv2d(3, 8, 1), depthwise, nn.BatchNorm2d(8), Mean()))
+    use_fast_kernels(module)
+    before, weights = results(module, images(4, 3, 6, 6)), depthwise.weight.detach().clone()
+    with torch.inference_mode():
+        depthwise.weight.mul_(2)
+        module.eval()(images(2, 3, 6, 6))
+        depthwise.weight.copy_(weights)
+    after = results(module.train(), images(4, 3, 6, 6))
+    assert all(torch.equal(a, b) for a, b in zip(before[:6], after[:6], strict=True))
+
+
+def step_bytes(monkeypatch: pytest.MonkeyPatch, cpu: str) -> bytes:
+    """Return what a step of every block computes with code for a processor."""
+    if cpu:
+        monkeypatch.setattr(vectors, "host", lambda: vectors.target(cpu))
+    for kernel in KERNELS:
+        kernel.cache_clear()
+    found = []
+    for act in ("HardSwish", "SiLU", "ReLU6"):
+        layers = nn.Conv2d(3, 37, 1), nn.Conv2d(37, 37, 3, 1, 1, groups=37, bias=False)
+        down = nn.Conv2d(37, 37, 5, 2, 2, groups=37, bias=False)
+        norms = nn.BatchNorm2d(37), *activation(act)
+        module = draw(nn.Sequential(*layers, *norms, down, nn.Conv2d(37, 20, 1)))
+        use_fast_kernels(module)
+        found += [x.numpy().tobytes() for x in results(module, images(6, 3, 9, 13))]
+    monkeypatch.undo()
+    for kernel in KERNELS:
+        kernel.cache_clear()
+    return b"".join(found)
+
+
+def test_the_bits_are_those_of_every_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = step_bytes(monkeypatch, "")
+    assert step_bytes(monkeypatch, "haswell") == here
+    assert step_bytes(monkeypatch, "x86-64") == here  # has no fma, and calls the C library's
+    monkeypatch.setattr(vectors.Kernel, "fma", lambda k, a, b, c: a * b + c)
+    assert step_bytes(monkeypatch, "") != here  # the control: two roundings

@@ -1,0 +1,432 @@
+"""The kernels of a training step: products, batch norm with its activation, depthwise convolutions.
+
+Maps lie channels last: P pixels (B * H * W) of C floats.
+"""
+
+from collections.abc import Callable
+
+from weighin.training.vectors import Kernel, Term, Variable, compiled
+
+ROWS, DEPTH = 6, 256  # of a product: rows at a time; terms of a sum at a time
+PIXELS = 64  # of a batch norm at a time: a block that stays in the first cache
+Slope = Callable[[Kernel, Term], Term]
+
+
+@compiled("a right out", "M N K ROW COLUMN")
+def product(k: Kernel) -> None:
+    """out (M, N) = sum over K of a[m * ROW + k * COLUMN] * right (K, N), in the order of k."""
+
+    def rows(m: Term, width: int, start: Term, stop: Term) -> None:
+        def columns(n: Term) -> None:
+            sums = [Variable(k) for _ in range(width)]
+            places = [(m + r) * k.N + n for r in range(width)]
+            with k.when(start > 0):
+                for total, place in zip(sums, places, strict=True):
+                    total.set(k.load(k.out, place))
+            bases = [k.place(k.a, (m + r) * k.ROW) for r in range(width)]
+            with k.loop(start, stop) as i:
+                right = k.load(k.right, i * k.N + n)
+                for total, base in zip(sums, bases, strict=True):
+                    total.set(k.fma(k.one(base, i * k.COLUMN), right, total.get()))
+            for total, place in zip(sums, places, strict=True):
+                k.store(total.get(), k.out, place)
+
+        k.channels(k.N, columns)
+
+    with k.loop(0, k.K, DEPTH) as start:
+        stop = (start + DEPTH).at_most(k.K)
+        k.steps(0, k.M, ROWS, lambda m, width: rows(m, width, start, stop))
+
+
+def exponential(k: Kernel, x: Term) -> Term:
+    """Return e^x: 2^n times a polynomial (Cephes' expf)."""
+    x = x.at_least(-87.0).at_most(88.0)
+    near = k.fma(x, 1.44269504088896341, 12582912.0)  # 1.5 * 2^23: rounds to a whole number
+    n = near - 12582912.0
+    r = k.fma(n, 2.12194440e-4, k.fma(n, -0.693359375, x))
+    y = k.vector(1.9875691500e-4)
+    for factor in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5):
+        y = k.fma(y, r, factor)
+    return k.power_of_two(near, k.fma(y, r * r, r) + 1.0)
+
+
+def sigmoid(k: Kernel, z: Term) -> Term:
+    """Return 1 / (1 + e^-z)."""
+    one = k.vector(1.0)
+    return one / (one + exponential(k, k.vector(0.0) - z))
+
+
+def ramp(k: Kernel, z: Term) -> Term:
+    """Return the hard sigmoid: (z + 3) / 6 between 0 and 1."""
+    return (z + 3.0).at_least(0.0).at_most(6.0) * (1 / 6)
+
+
+def between(low: float, high: float, inside: Slope, above: float) -> Slope:
+    """Return a slope that is 0 up to `low`, `inside` up to `high`, and then `above`."""
+
+    def slope(k: Kernel, z: Term) -> Term:
+        return (z > low).choose((z < high).choose(inside(k, z), above), 0.0)
+
+    return slope
+
+
+def _silu_slope(k: Kernel, z: Term) -> Term:
+    s = sigmoid(k, z)
+    return s * k.fma(z, k.vector(1.0) - s, 1.0)
+
+
+def _sigmoid_slope(k: Kernel, z: Term) -> Term:
+    s = sigmoid(k, z)
+    return s * (k.vector(1.0) - s)
+
+
+def _number(value: float) -> Slope:
+    return lambda k, z: k.vector(value)
+
+
+ACTIVATIONS: dict[str, tuple[Slope, Slope]] = {  # each with its derivative
+    "Identity": (lambda k, z: z, _number(1.0)),
+    "ReLU": (lambda k, z: z.at_least(0.0), lambda k, z: (z > 0.0).choose(k.vector(1.0), 0.0)),
+    "ReLU6": (lambda k, z: z.at_least(0.0).at_most(6.0), between(0.0, 6.0, _number(1.0), 0.0)),
+    "Hardswish": (
+        lambda k, z: z * ramp(k, z),
+        between(-3.0, 3.0, lambda k, z: k.fma(z, 1 / 3, 0.5), 1.0),
+    ),
+    "Hardsigmoid": (ramp, between(-3.0, 3.0, _number(1 / 6), 0.0)),
+    "SiLU": (lambda k, z: z * sigmoid(k, z), _silu_slope),
+    "Sigmoid": (sigmoid, _sigmoid_slope),
+}
+
+
+@compiled("x y gain shift mean inverse means variances", "P C", "each unbias eps momentum")
+def norm_forward(k: Kernel, act: str) -> None:
+    """y = act(norm(x)); mean and inverse deviation of x; running means and variances move.
+
+    A block's sum and squared deviations join the others' as in Chan, Golub and LeVeque, "Updating
+    formulae and a pairwise algorithm for computing sample variances" (1979).
+    """
+
+    def start(c: Term) -> None:
+        k.store(k.vector(0.0), k.mean, c)
+        k.store(k.vector(0.0), k.inverse, c)
+
+    k.channels(k.C, start)
+    with k.loop(0, k.P, PIXELS) as first:
+        last = (first + PIXELS).at_most(k.P)
+        share = k.number(last - first) / k.number(last)
+        weight = k.number(first) * share
+
+        def block(c: Term) -> None:
+            sums = [Variable(k) for _ in range(4)]
+
+            def add(p: Term, width: int) -> None:
+                for r in range(width):
+                    sums[r].set(sums[r].get() + k.load(k.x, (p + r) * k.C + c))
+
+            k.steps(first, last, 4, add)
+            mean = _total(sums) / k.number(last - first)
+            squares = [Variable(k) for _ in range(4)]
+
+            def square(p: Term, width: int) -> None:
+                for r in range(width):
+                    d = k.load(k.x, (p + r) * k.C + c) - mean
+                    squares[r].set(k.fma(d, d, squares[r].get()))
+
+            k.steps(first, last, 4, square)
+            old = k.load(k.mean, c)
+            apart = mean - old
+            k.store(k.fma(apart, share, old), k.mean, c)
+            more = k.fma(apart * apart, weight, _total(squares))
+            k.store(k.load(k.inverse, c) + more, k.inverse, c)
+
+        k.channels(k.C, block)
+
+    def finish(c: Term) -> None:
+        variance = k.load(k.inverse, c) * k.every_lane(k.each)
+        k.store(k.vector(1.0) / k.sqrt(variance + k.every_lane(k.eps)), k.inverse, c)
+        momentum = k.every_lane(k.momentum)
+        moving = ((k.means, k.load(k.mean, c)), (k.variances, variance * k.every_lane(k.unbias)))
+        for place, value in moving:
+            old = k.load(place, c)
+            k.store(k.fma(momentum, value - old, old), place, c)
+
+    k.channels(k.C, finish)
+    with k.loop(0, k.P, PIXELS) as passed:  # from the end, which the caches still hold
+        last = k.P - passed
+        first = (last - PIXELS).at_least(0)
+
+        def apply(c: Term) -> None:
+            mean, inverse = k.load(k.mean, c), k.load(k.inverse, c)
+            gain, shift = k.load(k.gain, c), k.load(k.shift, c)
+            with k.loop(first, last) as p:
+                at = p * k.C + c
+                z = k.fma((k.load(k.x, at) - mean) * inverse, gain, shift)
+                k.store(ACTIVATIONS[act][0](k, z), k.y, at)
+
+        k.channels(k.C, apply)
+
+
+@compiled("dy x gain shift mean inverse dgain dshift dx", "P C", "each")
+def norm_backward(k: Kernel, act: str) -> None:
+    """Gradients of norm_forward's x, gain and shift from that of y."""
+    kept = act in ("SiLU", "Sigmoid")  # a slope that costs more than to store and load it
+
+    def start(c: Term) -> None:
+        k.store(k.vector(0.0), k.dgain, c)
+        k.store(k.vector(0.0), k.dshift, c)
+
+    k.channels(k.C, start)
+    with k.loop(0, k.P, PIXELS) as first:
+        last = (first + PIXELS).at_most(k.P)
+
+        def block(c: Term) -> None:
+            mean, inverse = k.load(k.mean, c), k.load(k.inverse, c)
+            gain, shift = k.load(k.gain, c), k.load(k.shift, c)
+            grads, products = ([Variable(k) for _ in range(4)] for _ in range(2))
+
+            def add(p: Term, width: int) -> None:
+                for r in range(width):
+                    at = (p + r) * k.C + c
+                    x, g = (k.load(k.x, at) - mean) * inverse, k.load(k.dy, at)
+                    if act != "Identity":
+                        g = g * ACTIVATIONS[act][1](k, k.fma(x, gain, shift))
+                    if kept:
+                        k.store(g, k.dx, at)
+                    grads[r].set(grads[r].get() + g)
+                    products[r].set(k.fma(g, x, products[r].get()))
+
+            k.steps(first, last, 4, add)
+            k.store(k.load(k.dgain, c) + _total(products), k.dgain, c)
+            k.store(k.load(k.dshift, c) + _total(grads), k.dshift, c)
+
+        k.channels(k.C, block)
+    with k.loop(0, k.P, PIXELS) as passed:  # from the end, which the caches still hold
+        last = k.P - passed
+        first = (last - PIXELS).at_least(0)
+
+        def apply(c: Term) -> None:
+            mean, inverse = k.load(k.mean, c), k.load(k.inverse, c)
+            scale, each = k.load(k.gain, c) * inverse, k.every_lane(k.each)
+            offset, along = k.load(k.dshift, c) * each, k.vector(0.0) - k.load(k.dgain, c) * each
+            with k.loop(first, last) as p:
+                at = p * k.C + c
+                x, g = (k.load(k.x, at) - mean) * inverse, k.load(k.dx if kept else k.dy, at)
+                if act != "Identity" and not kept:
+                    g = g * ACTIVATIONS[act][1](k, k.fma(x, k.load(k.gain, c), k.load(k.shift, c)))
+                k.store(scale * k.fma(along, x, g - offset), k.dx, at)
+
+        k.channels(k.C, apply)
+
+
+def _total(sums: list[Variable]) -> Term:
+    a, b, c, d = (s.get() for s in sums)
+    return (a + b) + (c + d)
+
+
+SHAPE = "B H W C OH OW PAD"
+
+
+def _inside(k: Kernel, tap: Term, size: Term, count: Term, stride: int) -> tuple[Term, Term]:
+    """Return the first output whose input at a tap is inside `size`, and the one after the last."""
+    shift = tap - k.PAD
+    first = (k.size(stride - 1) - shift).at_least(0) / stride
+    after = (size - shift + (stride - 1)) / stride
+    return first, after.at_most(count).at_least(first)
+
+
+@compiled("x w y", SHAPE)
+def depthwise_forward(k: Kernel, side: int, stride: int) -> None:
+    """y = the depthwise convolution of x with w (side * side, C)."""
+    x0 = _inside(k, k.size(0), k.W, k.OW, stride)[0]
+    x1 = _inside(k, k.size(side - 1), k.W, k.OW, stride)[1].at_least(x0)
+    with k.loop(0, k.B) as n, k.loop(0, k.OH) as oy:
+        top = oy * stride - k.PAD
+        i0, i1 = (k.size(0) - top).at_least(0), (k.H - top).at_most(side)
+
+        def channels(c: Term) -> None:
+            def border(ox: Term) -> None:
+                left = ox * stride - k.PAD
+                j0, j1 = (k.size(0) - left).at_least(0), (k.W - left).at_most(side)
+                total = Variable(k)
+                with k.loop(i0, i1) as i, k.loop(j0, j1) as j:
+                    x = k.load(k.x, (((n * k.H + top + i) * k.W) + left + j) * k.C + c)
+                    w = k.load(k.w, (i * side + j) * k.C + c)
+                    total.set(k.fma(x, w, total.get()))
+                k.store(total.get(), k.y, ((n * k.OH + oy) * k.OW + ox) * k.C + c)
+
+            def interior(ox: Term, width: int) -> None:
+                left = ox * stride - k.PAD
+                sums = [Variable(k) for _ in range(width)]
+                with k.loop(i0, i1) as i:
+                    base = k.place(k.x, (((n * k.H + top + i) * k.W) + left) * k.C + c)
+                    weights = k.place(k.w, i * side * k.C + c)
+                    pixels = [k.load(base, k.C * j) for j in range((width - 1) * stride + side)]
+                    for j in range(side):
+                        w = k.load(weights, k.C * j)
+                        for r, total in enumerate(sums):
+                            total.set(k.fma(pixels[r * stride + j], w, total.get()))
+                for r, total in enumerate(sums):
+                    k.store(total.get(), k.y, ((n * k.OH + oy) * k.OW + ox + r) * k.C + c)
+
+            with k.loop(0, x0.at_most(k.OW)) as ox:
+                border(ox)
+            k.steps(x0, x1, 4, interior)
+            with k.loop(x1, k.OW) as ox:
+                border(ox)
+
+        k.channels(k.C, channels)
+
+
+@compiled("dy w dx", SHAPE)
+def depthwise_input(k: Kernel, side: int, stride: int) -> None:
+    """dx = the gradient of depthwise_forward's x."""
+
+    def reach(at: Term, outputs: Term) -> tuple[Term, Term]:
+        low = (at - (outputs - 1) * stride).at_least(0)
+        return low + (at - low) % stride, (at + 1).at_most(side)
+
+    with k.loop(0, k.B) as n, k.loop(0, k.H) as y:
+        i0, i1 = reach(y + k.PAD, k.OH)
+        with k.loop(0, k.W) as x:
+            j0, j1 = reach(x + k.PAD, k.OW)
+
+            def channels(c: Term) -> None:
+                total = Variable(k)
+                with k.loop(i0, i1, stride) as i, k.loop(j0, j1, stride) as j:
+                    oy, ox = (y + k.PAD - i) / stride, (x + k.PAD - j) / stride
+                    g = k.load(k.dy, ((n * k.OH + oy) * k.OW + ox) * k.C + c)
+                    w = k.load(k.w, (i * side + j) * k.C + c)
+                    total.set(k.fma(g, w, total.get()))
+                k.store(total.get(), k.dx, ((n * k.H + y) * k.W + x) * k.C + c)
+
+            k.channels(k.C, channels)
+
+
+@compiled("x dy dw", SHAPE)
+def depthwise_weight(k: Kernel, side: int, stride: int) -> None:
+    """dw (side * side, C) = the gradient of depthwise_forward's w: rows' sums, added in order."""
+    ranges = [_inside(k, k.size(j), k.W, k.OW, stride) for j in range(side)]
+    x0, x1 = ranges[0][0], ranges[-1][1]
+    x1 = x1.at_least(x0)
+
+    def channels(c: Term) -> None:
+        for tap in range(side * side):
+            k.store(k.vector(0.0), k.dw, k.C * tap + c)
+        with k.loop(0, k.B) as n, k.loop(0, k.OH) as oy:
+            top = oy * stride - k.PAD
+            i0, i1 = (k.size(0) - top).at_least(0), (k.H - top).at_most(side)
+            with k.loop(i0, i1) as i:
+                x = k.place(k.x, ((n * k.H + top + i) * k.W - k.PAD) * k.C + c)
+                dy = k.place(k.dy, (n * k.OH + oy) * k.OW * k.C + c)
+                sums = [[Variable(k) for _ in range(side)] for _ in range(2)]
+
+                def add(ox: Term, width: int, taps: range) -> None:
+                    for r in range(width):
+                        g = k.load(dy, (ox + r) * k.C)
+                        for j in taps:
+                            v = k.load(x, ((ox + r) * stride + j) * k.C)
+                            sums[r][j].set(k.fma(v, g, sums[r][j].get()))
+
+                for j, (first, after) in enumerate(ranges):
+                    with k.loop(first, x0.at_most(after)) as ox:
+                        add(ox, 1, range(j, j + 1))
+                k.steps(x0, x1, 2, lambda ox, width: add(ox, width, range(side)))
+                for j, (first, after) in enumerate(ranges):
+                    with k.loop(x1.at_least(first), after) as ox:
+                        add(ox, 1, range(j, j + 1))
+                for j in range(side):
+                    at = (i * side + j) * k.C + c
+                    k.store(k.load(k.dw, at) + (sums[0][j].get() + sums[1][j].get()), k.dw, at)
+
+    k.channels(k.C, channels)
+
+
+@compiled("x shift y", "P C")
+def shift_forward(k: Kernel, act: str) -> None:
+    """y = act(x + shift), for rows of C floats."""
+    with k.loop(0, k.P) as p:
+
+        def apply(c: Term) -> None:
+            z = k.load(k.x, p * k.C + c) + k.load(k.shift, c)
+            k.store(ACTIVATIONS[act][0](k, z), k.y, p * k.C + c)
+
+        k.channels(k.C, apply)
+
+
+@compiled("dy x shift dx dshift", "P C")
+def shift_backward(k: Kernel, act: str) -> None:
+    """Gradients of shift_forward's x and shift from that of y."""
+
+    def column(c: Term) -> None:
+        shift, total = k.load(k.shift, c), Variable(k)
+        with k.loop(0, k.P) as p:
+            at = p * k.C + c
+            g = k.load(k.dy, at) * ACTIVATIONS[act][1](k, k.load(k.x, at) + shift)
+            k.store(g, k.dx, at)
+            total.set(total.get() + g)
+        k.store(total.get(), k.dshift, c)
+
+    k.channels(k.C, column)
+
+
+@compiled("x out", "B P C", "each")
+def means(k: Kernel) -> None:
+    """out (B, C) = `each` times the sum of x over an image's P pixels."""
+    with k.loop(0, k.B) as n:
+
+        def column(c: Term) -> None:
+            total = Variable(k)
+            with k.loop(0, k.P) as p:
+                total.set(total.get() + k.load(k.x, (n * k.P + p) * k.C + c))
+            k.store(total.get() * k.every_lane(k.each), k.out, n * k.C + c)
+
+        k.channels(k.C, column)
+
+
+@compiled("x gate y", "B P C")
+def gate_forward(k: Kernel, act: str) -> None:
+    """y = act(x * gate), gate (B, C)."""
+    with k.loop(0, k.B) as n:
+
+        def column(c: Term) -> None:
+            gate = k.load(k.gate, n * k.C + c)
+            with k.loop(0, k.P) as p:
+                at = (n * k.P + p) * k.C + c
+                k.store(ACTIVATIONS[act][0](k, k.load(k.x, at) * gate), k.y, at)
+
+        k.channels(k.C, column)
+
+
+@compiled("dy x gate dgate", "B P C")
+def gate_gradient(k: Kernel, act: str) -> None:
+    """dgate (B, C) = the gradient of gate_forward's gate."""
+    with k.loop(0, k.B) as n:
+
+        def column(c: Term) -> None:
+            gate, total = k.load(k.gate, n * k.C + c), Variable(k)
+            with k.loop(0, k.P) as p:
+                at = (n * k.P + p) * k.C + c
+                x = k.load(k.x, at)
+                g = k.load(k.dy, at) * ACTIVATIONS[act][1](k, x * gate)
+                total.set(k.fma(g, x, total.get()))
+            k.store(total.get(), k.dgate, n * k.C + c)
+
+        k.channels(k.C, column)
+
+
+@compiled("dy x gate dmean dx", "B P C", "each")
+def gate_backward(k: Kernel, act: str) -> None:
+    """dx = the gradient of gate_forward's x, and `each` times that of its mean."""
+    with k.loop(0, k.B) as n:
+
+        def column(c: Term) -> None:
+            gate = k.load(k.gate, n * k.C + c)
+            more = k.load(k.dmean, n * k.C + c) * k.every_lane(k.each)
+            with k.loop(0, k.P) as p:
+                at = (n * k.P + p) * k.C + c
+                g = k.load(k.dy, at)
+                if act != "Identity":
+                    g = g * ACTIVATIONS[act][1](k, k.load(k.x, at) * gate)
+                k.store(k.fma(g, gate, more), k.dx, at)
+
+        k.channels(k.C, column)
