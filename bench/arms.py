@@ -79,14 +79,14 @@ def made(params: "Params", pack: Path, workers: "Workers", scratch: Path) -> "St
     """Return the study that the search stage would run."""
     from weighin.data.pack import packed_sizes
     from weighin.search.architecture import planned, proposer
+    from weighin.search.runner import TrialRunner
     from weighin.search.space import read_space
     from weighin.search.study import Study
-    from weighin.search.trainer import Trainer
 
     plan, contest = planned(params), params.contest
     space = read_space(params.search.space, packed_sizes(pack))
     propose = proposer(space, params.recipe, CLASSES)
-    return Study(plan, contest, propose, Trainer(plan, contest, pack, workers, scratch))
+    return Study(plan, contest, propose, TrialRunner(plan, contest, pack, workers, scratch))
 
 
 def finished(trial: "Trial") -> bool:
@@ -110,9 +110,9 @@ def plain(seed: str, pack: str) -> list[Point]:
     from weighin.data.pack import packed_sizes
     from weighin.search.architecture import proposer
     from weighin.search.evaluation import Task, evaluate
+    from weighin.search.runner import shortened
     from weighin.search.space import read_space
     from weighin.search.study import Trial
-    from weighin.search.trainer import shortened
     from weighin.training.trainer import Job
 
     params = parameters(int(seed))

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -111,3 +112,35 @@ def test_the_tables_of_figures_are_those_that_were_measured():
     found = json.loads(text("bench/results.json"))
     assert f"<!-- figures -->\n{table(found)}<!-- end -->" in text("docs/FIGURES.md")
     assert f"<!-- figures -->\n{headlines(found)}<!-- end -->" in text("README.md")
+
+
+PACKAGE = ROOT / "src/weighin"
+ABOVE = {"__main__.py", "api.py", "doctor.py", "golden.py", "verification.py"}  # import packages
+
+
+def imported_packages(files: Iterable[Path]) -> set[str]:
+    """Return the packages of weighin that files import, wherever in their code."""
+    names = {name for file in files for name in re.findall(IMPORT, file.read_text("utf-8"))}
+    return {name for name in names if (PACKAGE / name).is_dir()}
+
+
+IMPORT = re.compile(r"^ *(?:from|import) weighin\.(\w+)", re.MULTILINE)
+
+
+def test_packages_import_what_the_architecture_says() -> None:
+    table = text("docs/ARCHITECTURE.md")
+    rows = re.findall(r"^\| `(\w+)/` \| [^|]+ \| ?([a-z, ]*) ?\|$", table, re.MULTILINE)
+    allowed = {name: set(re.findall(r"\w+", packages)) for name, packages in rows}
+    order = list(allowed)
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert set(order) == folders - {"cli"}
+    for name, packages in allowed.items():
+        assert packages <= set(order[: order.index(name)]), f"{name} stands above what it imports"
+        found = imported_packages((PACKAGE / name).rglob("*.py")) - {name}
+        assert found <= packages, f"{name} imports {found - packages}"
+
+
+def test_the_ground_floor_imports_no_package() -> None:
+    floor = [path for path in PACKAGE.glob("*.py") if path.name not in ABOVE]
+    assert imported_packages(floor) == set()
+    assert imported_packages(PACKAGE / name for name in ABOVE)

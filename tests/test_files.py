@@ -229,6 +229,13 @@ def test_hash_of_a_folder_is_of_names_and_contents(tmp_path):
     assert len(hashes | {first}) == 5
 
 
+def test_hash_of_a_folder_goes_by_the_parts_of_its_paths(tmp_path):
+    contents = {"a/z": "1", "a-b": "2", "a/b/c": "3", "ä": "4", "a.b/x": "5"}
+    found = grow(tmp_path / "x", contents)
+    lines = [f"{n}\0{files.sha256(contents[n].encode())}\n" for n in sorted(contents, key=Path)]
+    assert found == files.sha256("".join(lines).encode())
+
+
 def test_fingerprint_of_facts():
     assert files.fingerprint({"a": 1, "b": [2, "x"]}) == "66e95f5369c15c7f"
     assert files.fingerprint({"b": [2, "x"], "a": 1}) == "66e95f5369c15c7f"

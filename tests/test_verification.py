@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import DataError, MachineError, MismatchError, ParamsError, WeighinError
-from weighin.files import read_yaml
+from weighin.files import read_yaml, write_json
 from weighin.report.provenance import MACHINE_RECORD, record_machine
 from weighin.verification import _Comparison, verify
 
@@ -311,6 +311,37 @@ def test_the_recorded_output_comes_from_the_remote(project, golden, tmp_path):
     shutil.rmtree(tmp_path / "store")
     said = failure(project)[-1]
     assert said.endswith("work/count.txt (the recorded one is not in DVC's cache or remote)")
+
+
+GPU = {"gpu": "NVIDIA A100", "driver": "535", "cuda": "13.0", "cudnn": 9, "torch": "2.14.1"}
+
+
+@pytest.fixture
+def built_on_a_gpu(project: Path) -> Path:
+    definition = {"internalParameters": {"gpu": {"upper": GPU}}}
+    statement = {"predicate": {"buildDefinition": definition}}
+    write_json(project / "submission/provenance.json", statement)
+    return project
+
+
+def test_what_a_gpu_built_is_graded_elsewhere(built_on_a_gpu, monkeypatch):
+    monkeypatch.setattr("weighin.training.device.here", dict)
+    words = "NVIDIA A100 (driver 535, cuda 13.0, cudnn 9, torch 2.14.1)"
+    expected = f"cannot be compared here: built on {words}, this is a machine without a GPU"
+    with pytest.raises(MachineError) as caught:
+        verify(built_on_a_gpu).check()
+    assert caught.value.problem == expected
+    assert "grade it here instead: python -m weighin.grading submission/model.onnx" in (
+        caught.value.fix
+    )
+    assert verify(built_on_a_gpu, "count").verdict == "same"  # no GPU computed this stage
+    monkeypatch.setattr("weighin.training.device.here", lambda: GPU | {"driver": "550"})
+    assert verify(built_on_a_gpu).verdict == "cannot be compared here"
+
+
+def test_on_the_same_gpu_it_is_rebuilt(built_on_a_gpu, monkeypatch):
+    monkeypatch.setattr("weighin.training.device.here", lambda: dict(GPU))
+    assert verify(built_on_a_gpu).verdict == "same"
 
 
 def test_what_is_not_committed_does_not_help(project):

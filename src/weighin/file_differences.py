@@ -131,5 +131,5 @@ def _line_difference(old: str, new: str) -> str:
     return f"{len(first)} lines recorded, {len(second)} rebuilt"
 
 
-def _cut(line: str, most: int = 60) -> str:
-    return line if len(line) <= most else line[: most - 1] + "…"
+def _cut(line: str) -> str:
+    return line if len(line) <= 60 else line[:59] + "…"

@@ -26,6 +26,7 @@ from weighin.errors import OutputError, ParamsError
 
 T = TypeVar("T")
 NEW, OLD = "new", "old"  # folders inside the draft of `replace_folder`
+PIECE = 2**18  # bytes that are hashed at once
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")  # a text that YAML needs no quotes for,
 NOT_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # if it is none of these
@@ -191,10 +192,13 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Path | str) -> str:
     """Return the SHA-256 of a file, read in pieces."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a small file in a third of the time
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def sha256_tree(path: Path) -> str:
@@ -202,8 +206,14 @@ def sha256_tree(path: Path) -> str:
     path = Path(path)
     if path.is_file():
         return sha256_file(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    lines = (f"{p.relative_to(path).as_posix()}\0{sha256_file(p)}\n" for p in files)
+    parts = sorted(
+        (*Path(folder).relative_to(path).parts, name)
+        for folder, _, names in os.walk(path)
+        for name in names
+    )
+    names = ("/".join(part) for part in parts if "__pycache__" not in part)
+    files = ((name, f"{path}/{name}") for name in names)
+    lines = (f"{name}\0{sha256_file(file)}\n" for name, file in files if Path(file).is_file())
     return sha256("".join(lines).encode())
 
 

@@ -162,7 +162,7 @@ def training() -> Values:
     from weighin.training.process_group import ProcessGroup
     from weighin.training.trainer import fit, learning_rate
 
-    recipe = _recipe()
+    recipe = plain_recipe()
     changes: dict[str, dict[str, Any]] = {
         "adamw": {"optimizer": "adamw", "lr": 0.01},
         "no momentum": {"momentum": 0.0},
@@ -186,7 +186,7 @@ def losses() -> Values:
 
     from weighin.training.losses import Criterion
 
-    off = _recipe().loss
+    off = plain_recipe().loss
     off = replace(off, cross_entropy=0.0, smoothing=0.0)
     losses: dict[str, dict[str, float]] = {
         "cross-entropy": {"cross_entropy": 1.0, "smoothing": 0.1},
@@ -212,7 +212,7 @@ def augmentations() -> Values:
 
     from weighin.training.augment import RANDAUGMENT, augment
 
-    off, batch = _recipe().augment, _pictures("augment", 16, SIZE)
+    off, batch = plain_recipe().augment, _pictures("augment", 16, SIZE)
     targets = np.eye(len(CLASSES), dtype=np.float32)[np.arange(16) % 3]
     for name, value in AUGMENTATIONS.items():
         knobs = replace(off, **{name: value})  # type: ignore[arg-type]
@@ -305,7 +305,8 @@ def _asks(name: str) -> list[tuple[float, int, str]]:
     return asked
 
 
-def _recipe() -> "Recipe":
+def plain_recipe() -> "Recipe":
+    """Return a recipe of small batches without augmentation; the tests' recipes change it."""
     from weighin.params import Augment, Loss, Recipe
 
     off: dict[str, Any] = {field.name: 0 for field in fields(Augment)} | {"crop": 1, "magnitude": 9}

@@ -11,7 +11,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -42,6 +42,8 @@ SPLIT_KINDS = {
 SPLIT_FILLERS = {"x", "public", "private", "seg", "set", "official", "is"}
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 DELIMITERS = (",", ";", "\t", "|", " ")
+ONES = {"1", "1.0", "true"}
+BITS = {"", "0", "0.0", "false", *ONES}
 SAMPLE = 100  # rows that a delimiter is judged by
 NO_CLASS = ("", "nan", "#n/a")  # as pandas and spreadsheets write a missing one
 NOT_TEXT = {
@@ -130,8 +132,8 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
         DataError: it is missing or no table, or its columns cannot be told apart.
     """
     columns = columns or Columns()
-    named = any((columns.filename, columns.label, columns.group, columns.split))
-    table = read_table(path, header=True if named and not _all_numbers(columns) else None)
+    by_name = any(name and not name.isdigit() for name in astuple(columns))
+    table = read_table(path, header=True if by_name else None)
     return _labels(table, columns)
 
 
@@ -278,11 +280,6 @@ def _differ(rows: Iterable[Sequence[str]], column: int) -> bool:
     return len(set(values)) == len(values)
 
 
-def _all_numbers(columns: Columns) -> bool:
-    named = (columns.filename, columns.label, columns.group, columns.split)
-    return all(name is None or name.isdigit() for name in named)
-
-
 def _labels(table: Table, columns: Columns) -> Labels:
     group = _named(table, columns.group, GROUPS)
     split = _named(table, columns.split, SPLITS)
@@ -360,7 +357,8 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     if name is not None and (found := _named(table, name, ())) is not None:
         return found
     columns = [at for at in range(len(table.header)) if at not in set(taken)]
-    files = [at for at in columns if _share_of_images(table.values(at)) > 0.5]
+    images = [sum(v.lower().endswith(IMAGE_SUFFIXES) for v in table.values(at)) for at in columns]
+    files = [at for at, many in zip(columns, images, strict=True) if many * 2 > len(table.rows)]
     titles = {_plain(table.header[at]): at for at in reversed(files or columns)}
     guess = next((titles[wanted] for wanted in FILENAMES if wanted in titles), None)
     if guess is not None:
@@ -378,7 +376,9 @@ def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
     left = [at for at in range(len(table.header)) if at not in set(taken)]
     left = [at for at in left if _plain(table.header[at]) not in INDEX]
     if len(left) > 1:  # an index without a name, and what is the same or empty throughout
-        left = [at for at in left if len(set(table.values(at))) > 1 and not _counts(table, at)]
+        counts = [[str(n + start) for n in range(len(table.rows))] for start in (0, 1)]
+        left = [at for at in left if len(set(table.values(at))) > 1]
+        left = [at for at in left if table.values(at) not in counts]
     if len(left) != 1:
         raise _unclear(table, "has no column that is known to hold classes")
     return left[0]
@@ -387,7 +387,7 @@ def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
 def _one_hot(table: Table, taken: Iterable[int | None]) -> list[int]:
     """Return the columns of a class each: all of 0 and 1, and mostly one 1 in a row."""
     columns = [at for at in range(len(table.header)) if at not in set(taken)]
-    hot = [at for at in columns if all(_is_bit(value) for value in table.values(at))]
+    hot = [at for at in columns if {v.lower() for v in table.values(at)} <= BITS]
     hot = [at for at in hot if _plain(table.header[at]) not in INDEX]
     single = sum(sum(_is_one(row[at]) for at in hot) == 1 for row in table.rows)
     return hot if len(hot) > 1 and single * 2 > len(table.rows) else []
@@ -401,22 +401,9 @@ def _unclear(table: Table, problem: str) -> DataError:
     )
 
 
-def _share_of_images(values: list[str]) -> float:
-    return sum(value.lower().endswith(IMAGE_SUFFIXES) for value in values) / max(1, len(values))
-
-
-def _counts(table: Table, column: int) -> bool:
-    values = table.values(column)
-    return any(values == [str(n + start) for n in range(len(values))] for start in (0, 1))
-
-
 def _is_number(value: str) -> bool:
     return re.fullmatch(r"[+-]?\d+([.,]\d+)?", value) is not None
 
 
-def _is_bit(value: str) -> bool:
-    return value.lower() in ("", "0", "1", "0.0", "1.0", "false", "true")
-
-
 def _is_one(value: str) -> bool:
-    return value.lower() in ("1", "1.0", "true")
+    return value.lower() in ONES

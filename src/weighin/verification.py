@@ -10,7 +10,8 @@ help it. What is compared with is the dvc.lock of that commit. There are three v
                                 commit's; or a file in the working tree was edited
     cannot be compared here     an output has other bytes, and this machine may be why: a golden
                                 value that it computes otherwise, another version of a library,
-                                other data, two rebuilds that differ
+                                other data, two rebuilds that differ; or a stage was computed by a
+                                GPU, and this machine has not the same (then nothing is rebuilt)
 
 Where the recorded output is at hand, in DVC's cache or its remote, the first difference is told:
 stage, file, epoch or trial or tensor, and how far apart.
@@ -38,6 +39,7 @@ Verdict = Literal["same", "differs", "cannot be compared here"]
 DVC = (sys.executable, "-m", "dvc")
 QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
 UNKNOWN: Verdict = "cannot be compared here"
+GRADE = "python -m weighin.grading submission/model.onnx data/test graded"
 # printed by a pinned process of the clone's own code: the golden values that it computes otherwise
 GOLDEN = """
 import importlib.util, json
@@ -90,6 +92,9 @@ class Proof:
         """
         if self.verdict == "same":
             return
+        if not self.rows:
+            fix = f"verify on such a machine, or grade it here instead: {GRADE}"
+            raise MachineError(f"{UNKNOWN}: {'; '.join(self.reasons)}", fix)
         wrong = sum(not row.same for row in self.rows)
         what = f"{wrong} of {len(self.rows)} outputs differ from dvc.lock" if wrong else ""
         if self.verdict == UNKNOWN:
@@ -115,6 +120,9 @@ def verify(project: Path, stage: str | None = None, workers: int | None = None) 
     if stage is not None and stage not in recorded:
         known = ", ".join(recorded)
         raise ParamsError(f"dvc.lock has no stage {stage}", f"name one of {known}")
+    names = [stage] if stage else list(recorded)
+    if reason := _other_gpu(project, {name: recorded[name] for name in names}):
+        return Proof((), UNKNOWN, (reason,))
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         _clone(project, clone)
@@ -122,7 +130,6 @@ def verify(project: Path, stage: str | None = None, workers: int | None = None) 
         if stage is not None:
             _bring_inputs(project, clone, recorded[stage])
         _rebuild(clone, stage, workers)
-        names = [stage] if stage else list(recorded)
         return _Comparison(project, clone, recorded, names, workers).proof()
 
 
@@ -251,6 +258,26 @@ class _Comparison:
             _try(self.project, *DVC, "fetch", "--quiet", row.stage)
             _try(place, *checkout)
         return place / row.path if (place / row.path).exists() else None
+
+
+def _other_gpu(project: Path, recorded: Lock) -> str:
+    """Return why this machine cannot rebuild what a GPU computed; empty where it can.
+
+    A GPU's bytes hold for its model, its driver and its libraries.
+    """
+    from weighin.report.provenance import recorded_gpus
+    from weighin.training.device import described, here
+
+    gpus = recorded_gpus(project / "submission/provenance.json")
+    built = [facts for stage, facts in gpus.items() if stage in recorded]
+    params = [entry.get("params", {}).get("params.yaml", {}) for entry in recorded.values()]
+    if not built and all(each.get("recipe", {}).get("device") != "cuda" for each in params):
+        return ""
+    if built and all(facts == here() for facts in built):
+        return ""
+    first = next((facts for facts in built if facts != here()), None)
+    what = described(first) if first else "a GPU that no submission/provenance.json here names"
+    return f"built on {what}, this is {described(here())}"
 
 
 def _accusation(path: str, golden: list[str] | None) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
 from weighin.determinism import generator
 from weighin.files import write_json
+from weighin.golden import plain_recipe
 from weighin.images import Pixels
 from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
-from weighin.params import Augment, Loss, Params, Recipe, load
+from weighin.params import Params, load
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit
 from weighin.training.weights import Trained, module_weights
@@ -30,42 +31,9 @@ ROWS = [
     [1, "Linear", ["classes"]],
 ]
 SPEC = NetworkSpec.from_dict({"input": list(SIZE), "width": 1.0, "rows": ROWS})
-RECIPE = Recipe(
-    shards=2,
-    shard_size=16,
-    optimizer="sgd",
-    lr=0.3,
-    momentum=0.9,
-    weight_decay=1e-3,
-    schedule="one-cycle",
-    warmup=0.2,
-    ema=0,
-    balance=0,
-    low_resolution=0,
-    augment=Augment(
-        flip=0,
-        flip_vertical=0,
-        translate=0,
-        crop=1,
-        rotate=0,
-        shear=0,
-        color=0,
-        cutout=0,
-        mixup=0,
-        cutmix=0,
-        randaugment=0,
-        magnitude=0,
-    ),
-    loss=Loss(
-        cross_entropy=1,
-        smoothing=0,
-        soft_f1=0,
-        focal=0,
-        focal_gamma=2,
-        logit_adjustment=0,
-        distillation=0,
-        temperature=2,
-    ),
+PLAIN = plain_recipe()
+RECIPE = replace(
+    PLAIN, shard_size=16, lr=0.3, ema=0, balance=0, loss=replace(PLAIN.loss, smoothing=0)
 )
 SMALL: dict[str, dict[str, Any]] = {
     "contest": {"score": "waste", "reference_macs": 13_865_375},

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from photos import encoded, photo, tree, write
 
 from weighin.cli import commands
+from weighin.data.import_index import ImportIndex
 from weighin.data.importing import Options, import_data
 from weighin.data.marks import write_mark
 from weighin.errors import DataError, OutputError
@@ -773,7 +774,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     first = tree(tmp_path / "first", {"A": 1, "B": 1}) / "train"
     import_data(first, tmp_path / "data")
     before = sha256_tree(tmp_path / "data")
-    monkeypatch.setattr("weighin.data.import_index.shutil.copyfileobj", full)
+    monkeypatch.setattr(ImportIndex, "add", full)
     with pytest.raises(OutputError) as caught:
         import_data(tree(tmp_path / "other", {"C": 9}) / "train", tmp_path / "data")
     assert str(caught.value) == (

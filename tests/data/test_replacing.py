@@ -15,10 +15,12 @@ from photos import tree, write
 from test_versioning import commit, git
 
 from weighin.cli import commands
+from weighin.data.import_index import ImportIndex
 from weighin.data.importing import Options, import_data
 from weighin.data.versioning import Held, dvc, fetch, held, record, recorded
 from weighin.errors import DataError, WeighinError
 from weighin.files import read_json, sha256_tree
+from weighin.label_csv import Row
 
 Make = Callable[[Path], object]
 
@@ -178,13 +180,13 @@ def test_what_comes_into_data_during_the_import_stays(
     tmp_path: Path, first: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_data(first, tmp_path / "data")
-    copy = shutil.copyfileobj
+    add = ImportIndex.add
 
-    def meanwhile(*arguments: object) -> None:
+    def meanwhile(index: ImportIndex, row: Row) -> str:
         write(tmp_path / "data/notes.txt", b"precious")
-        copy(*arguments)  # type: ignore[arg-type]
+        return add(index, row)
 
-    monkeypatch.setattr("weighin.data.import_index.shutil.copyfileobj", meanwhile)
+    monkeypatch.setattr(ImportIndex, "add", meanwhile)
     with pytest.raises(DataError, match="was changed during the import"):
         import_data(second, tmp_path / "data")
     assert (tmp_path / "data/notes.txt").read_bytes() == b"precious"

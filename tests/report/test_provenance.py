@@ -13,9 +13,10 @@ import pytest
 
 from weighin.determinism import PINS
 from weighin.errors import DataError
+from weighin.files import write_json
 from weighin.params import Params
 from weighin.report.inputs import Inputs
-from weighin.report.provenance import build_definition, provenance
+from weighin.report.provenance import build_definition, provenance, recorded_gpus
 
 Write = Callable[..., Path]
 SCHEMA = json.loads(
@@ -112,6 +113,18 @@ def shell_hash(folder: Path) -> str:
     )
     done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def test_the_gpu_of_a_stage_is_named(
+    project: Path, inputs: Inputs, params: Params, tmp_path: Path
+) -> None:
+    facts = {"gpu": "NVIDIA A100", "driver": "535.104.05"}
+    write_json(inputs.train / "device.json", facts)
+    definition = build_definition(inputs, params)
+    assert definition["internalParameters"] == {"environment": PINS, "gpu": {"train": facts}}
+    write_json(tmp_path / "provenance.json", provenance(inputs, definition, {}))
+    assert recorded_gpus(tmp_path / "provenance.json") == {"train": facts}
+    assert recorded_gpus(tmp_path / "none.json") == {}
 
 
 def test_how_many_hands_did_it_leaves_no_trace(inputs: Inputs, params: Params) -> None:

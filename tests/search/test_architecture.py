@@ -15,6 +15,7 @@ from weighin.network.spec import read_spec, shipped
 from weighin.params import Params
 from weighin.search.architecture import rungs, search
 from weighin.search.trials import parse_trials
+from weighin.training.device import REHEARSAL
 
 LONG = {"trials": 6, "generation": 3, "epochs": 2, "halving": 2}
 
@@ -80,6 +81,20 @@ def test_any_number_of_workers_makes_the_same_study(
     assert outputs(tmp_path / "out") == found
 
 
+def test_several_trials_at_once_on_a_device_make_the_study_of_one(
+    packed: Path, params: Params, tmp_path: Path
+) -> None:
+    device = replace(params, recipe=replace(params.recipe, device=REHEARSAL))
+    made = []
+    for workers in (1, 3):
+        folder = tmp_path / f"{workers}"
+        search(
+            packed, folder / "out", with_search(device, **LONG, workers=workers), folder / "kept"
+        )
+        made.append(outputs(folder / "out"))
+    assert made[0] == made[1] and "trials.json" in made[0]
+
+
 def test_another_seed_makes_another_study(
     packed: Path, params: Params, tmp_path: Path, found: dict[str, bytes]
 ) -> None:
@@ -105,8 +120,8 @@ class Dying(EvaluationCache):
             os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    import weighin.search.trainer
-    weighin.search.trainer.EvaluationCache = Dying
+    import weighin.search.runner
+    weighin.search.runner.EvaluationCache = Dying
     packed, out, params, scratch = sys.argv[1:]
     search(Path(packed), Path(out), read(Params, read_json(Path(params)), params), Path(scratch))
 """

@@ -9,9 +9,9 @@ import numpy as np
 from weighin.data.pack import COLUMNS, array_path, write_array, write_table
 from weighin.determinism import generator
 from weighin.files import write_json
+from weighin.golden import plain_recipe
 from weighin.images import Pixels, Size
 from weighin.network.spec import NetworkSpec
-from weighin.params import Augment, Loss, Recipe
 from weighin.training.trainer import Job
 
 CLASSES = ("can", "cup", "jar")
@@ -23,45 +23,10 @@ ROWS = [
     [1, "Flatten", []],
     [1, "Linear", ["classes"]],
 ]
-AUGMENT = Augment(
-    flip=0.5,
-    flip_vertical=0,
-    translate=0.1,
-    crop=1,
-    rotate=0,
-    shear=0,
-    color=0.2,
-    cutout=0,
-    mixup=0,
-    cutmix=0,
-    randaugment=0,
-    magnitude=0,
-)
-LOSS = Loss(
-    cross_entropy=1,
-    smoothing=0.1,
-    soft_f1=0.5,
-    focal=0,
-    focal_gamma=2,
-    logit_adjustment=0,
-    distillation=0,
-    temperature=2,
-)
-RECIPE = Recipe(
-    shards=4,
-    shard_size=4,
-    optimizer="sgd",
-    lr=0.1,
-    momentum=0.9,
-    weight_decay=1e-3,
-    schedule="one-cycle",
-    warmup=0.2,
-    ema=0.9,
-    balance=0.5,
-    low_resolution=0.5,
-    augment=AUGMENT,
-    loss=LOSS,
-)
+PLAIN = plain_recipe()
+AUGMENT = replace(PLAIN.augment, flip=0.5, translate=0.1, color=0.2)
+LOSS = replace(PLAIN.loss, soft_f1=0.5)
+RECIPE = replace(PLAIN, shards=4, low_resolution=0.5, augment=AUGMENT, loss=LOSS)
 
 
 def make_pack(folder: Path, counts: tuple[int, int] = (40, 21)) -> Path:

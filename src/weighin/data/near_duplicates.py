@@ -9,7 +9,6 @@ that share a band are compared.
 """
 
 import itertools
-from collections import defaultdict
 
 import numpy as np
 import numpy.typing as npt
@@ -69,24 +68,31 @@ def near_an_earlier(hashes: Hashes, bits: int) -> dict[int, int]:
     An image is dropped if it is within `bits` bits of an earlier one that is not dropped itself:
     what is alike only through a chain of others stays.
     """
-    bands = [int(band) for band in _bands(bits)] if bits >= 0 else []
-    kept: list[defaultdict[int, list[int]]] = [defaultdict(list) for _ in bands]
     near: dict[int, int] = {}
-    values = hashes.tolist()
-    for index, value in enumerate(values):
-        alike = (
-            other
-            for band, members in zip(bands, kept, strict=True)
-            for other in members[value & band]
-            if (values[other] ^ value).bit_count() <= bits
-        )
-        other = min(alike, default=None)
-        if other is not None:
-            near[index] = other
-            continue
-        for band, members in zip(bands, kept, strict=True):
-            members[value & band].append(index)
+    later = [_buckets(hashes & band) for band in _bands(bits)] if bits >= 0 else []
+    dropped = np.zeros(len(hashes), bool)
+    for index in range(len(hashes) if later else 0):
+        for buckets in () if dropped[index] else later:
+            left = buckets.get(index)
+            if left is None:
+                continue
+            items = left[0][(left[0] > index) & ~dropped[left[0]]]
+            alike = np.bitwise_count(hashes[items] ^ hashes[index]) <= bits
+            for other in items[alike].tolist():
+                near[other] = index
+            dropped[items[alike]] = True
+            left[0] = items[~alike]  # so a family grows smaller with each that is kept
     return near
+
+
+def _buckets(values: Hashes) -> dict[int, list[Indices]]:
+    """Return the indices of each value that comes several times, in a list that they share."""
+    order = np.argsort(values, kind="stable")
+    ends = np.flatnonzero(np.diff(values[order])) + 1
+    shared = (members for members in np.split(order, ends) if len(members) > 1)
+    return {
+        index: cell for members in shared for cell in ([members],) for index in members.tolist()
+    }
 
 
 def components(count: int, pairs: Pairs) -> Indices:

@@ -7,6 +7,7 @@
 """
 
 import csv
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +58,30 @@ def read_packed(folder: Path, split: str, size: Size) -> Packed:
         raise DataError(f"{path} does not exist", fix)
     classes = tuple(read_json(folder / "classes.json"))
     label = {name: index for index, name in enumerate(classes)}
-    rows = [row for row in read_table(folder) if row["split"] == split]
+    names, own = _rows(folder / "images.csv", split, _stamp(folder / "images.csv"))
     images = np.load(path, mmap_mode="r", allow_pickle=False)
-    if images.shape != (len(rows), *size, 3) or images.dtype != np.uint8:
-        problem = f"{path} holds {images.shape} {images.dtype}, images.csv {len(rows)} rows"
+    if images.shape != (len(names), *size, 3) or images.dtype != np.uint8:
+        problem = f"{path} holds {images.shape} {images.dtype}, images.csv {len(names)} rows"
         raise DataError(problem, REMAKE)
-    labels = np.array([label[row["class"]] for row in rows], np.int64)
-    return Packed(images, labels, [row["name"] for row in rows], classes)
+    return Packed(images, np.array([label[name] for name in own], np.int64), names, classes)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file's content, as DVC sees it."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist", REMAKE)
+    facts = path.stat()
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+@functools.lru_cache(4)  # a worker reads the same table for each of its trials
+def _rows(path: Path, split: str, _stamp: tuple[int, ...]) -> tuple[list[str], list[str]]:
+    """Return the names and the classes of a split's images."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        side, name, label = map(next(rows).index, ("split", "name", "class"))
+        mine = [(row[name], row[label]) for row in rows if row[side] == split]
+    return [name for name, _ in mine], [label for _, label in mine]
 
 
 def read_table(folder: Path) -> list[dict[str, str]]:

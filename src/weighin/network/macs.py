@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from weighin.errors import HiddenWorkError
 from weighin.images import Size
@@ -185,7 +184,7 @@ def ptflops_macs(module: nn.Module, size: Size) -> int:
     return int(counted)
 
 
-def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None:
+def reject_hidden_work(module: nn.Module, size: Size) -> None:
     """Pass a network whose operators do only what the rule counts for one image of `size`.
 
     Raises:
@@ -193,9 +192,9 @@ def reject_hidden_work(module: nn.Module, size: Size, channels: int = 3) -> None
             innermost modules that ran them.
     """
     seen: Counter[str] = Counter()
-    for layer in layer_macs(module, size, channels):
+    for layer in layer_macs(module, size):
         seen[layer.path] += layer.macs if layer.kind == "BatchNorm2d" else layer.products
-    watch, image = _Watch(module), blank_image(module, size, channels)
+    watch, image = _Watch(module), blank_image(module, size)
     with evaluating(module), torch.no_grad(), watch.paths(), watch:
         module(image)
     if watch.strange:
@@ -220,8 +219,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts products by the module that is running."""
 
     def __init__(self, module: nn.Module) -> None:
+        from torch.utils.flop_counter import flop_registry  # brings triton, which no worker needs
+
         super().__init__()  # type: ignore[no-untyped-call]
-        self.module = module
+        self.module, self._formulas = module, flop_registry
         self.products: Counter[Key] = Counter()
         self.strange: set[Key] = set()
         self._running = [""]
@@ -256,8 +257,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         learned = [_storage(tensor) in self._learned for tensor in tensors]
         if all(learned):  # made of weights or constants alone: a weight too
             self._keep(out)
-        elif packet in flop_registry:
-            self.products[key] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
+        elif packet in self._formulas:
+            self.products[key] += self._formulas[packet](*args, **kwargs, out_val=out) // 2
         elif name in NORMS:
             self.products[key] += args[0].numel() * (1 if args[1] is None else 2)
         elif name in PRODUCTS:

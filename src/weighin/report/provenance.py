@@ -6,7 +6,8 @@ https://slsa.dev/provenance/v1. Where the fields are and what they mean here:
     subject                 submission.csv and model.onnx
     buildType               `dvc repro` of this pipeline
     externalParameters      params.yaml, less the knobs that only say how many hands do the work
-    internalParameters      the environment that pins the instruction set; where the machine cannot
+    internalParameters      the environment that pins the instruction set; the GPU, driver and
+                            libraries of each stage that a GPU computed; where the machine cannot
                             compute the promised bytes and went on all the same, why it cannot
     resolvedDependencies    the data, the truth, the locked packages, the files that params name,
                             the code, the params
@@ -32,6 +33,7 @@ from weighin.files import canonical_json, read_json, sha256, sha256_file, write_
 from weighin.machine import processor, unportable
 from weighin.params import Params
 from weighin.report.inputs import Inputs
+from weighin.training.device import RECORD
 
 Json = dict[str, Any]
 
@@ -93,7 +95,7 @@ def build_definition(inputs: Inputs, params: Params) -> Json:
     return {
         "buildType": BUILD_TYPE,
         "externalParameters": {"command": "dvc repro", "params": values},
-        "internalParameters": {"environment": dict(PINS)} | _unportable(),
+        "internalParameters": {"environment": dict(PINS)} | _gpus(inputs) | _unportable(),
         "resolvedDependencies": [
             *_data(inputs.data_record),
             *(_file(path) for path in files if path.exists()),
@@ -126,6 +128,22 @@ def libraries() -> dict[str, str]:
     """Return every installed package's version, local versions (`+cpu`) included."""
     found = importlib.metadata.distributions()
     return dict(sorted((package.name.lower(), package.version) for package in found))
+
+
+def _gpus(inputs: Inputs) -> Json:
+    """Return what computed each stage that a GPU computed."""
+    records = {stage: folder / RECORD for stage, folder in inputs.folders().items()}
+    found = {stage: read_json(record) for stage, record in records.items() if record.exists()}
+    return {"gpu": found} if found else {}
+
+
+def recorded_gpus(statement: Path) -> Json:
+    """Return {stage: the GPU's facts} of a provenance.json; nothing where there is none."""
+    try:
+        definition = read_json(statement)["predicate"]["buildDefinition"]
+        return dict(definition["internalParameters"].get("gpu", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _unportable() -> Json:

@@ -18,11 +18,11 @@ from weighin.params import Contest, Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, study_record
 from weighin.search.cluster import open_workers
+from weighin.search.runner import TrialRunner
 from weighin.search.space import Space, read_space, sample_network
 from weighin.search.study import Plan, Proposal, Propose, Study, Trial
-from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
-from weighin.training.device import record_device, require_device
+from weighin.training.device import record_device, require_device, worker_setting
 
 
 def search(packed: Path, out: Path, params: Params, kept: Path) -> None:
@@ -53,8 +53,9 @@ def _searched(packed: Path, params: Params, kept: Path) -> tuple[NetworkSpec, St
     space = read_space(knobs.space, packed_sizes(packed))
     classes = len(read_json(packed / "classes.json"))
     propose, plan = proposer(space, params.recipe, classes), planned(params)
-    with open_workers(knobs.workers, knobs.cluster, knobs.generation) as pool:
-        study = Study(plan, contest, propose, Trainer(plan, contest, packed, pool, kept))
+    count = worker_setting(knobs.workers, params.recipe)
+    with open_workers(count, knobs.cluster, knobs.generation) as pool:
+        study = Study(plan, contest, propose, TrialRunner(plan, contest, packed, pool, kept))
         trials = study.run()
     _need_some(trials, params)
     choice = choose(trials, contest, params.seed)

@@ -15,7 +15,7 @@ stay, within MAX_BYTES.
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from weighin.files import (
     write_text,
 )
 from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices
+from weighin.training.device import described, device_facts, require_device, use_gpu
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit
 from weighin.training.weights import weights_hash
@@ -46,22 +47,30 @@ EVALUATING = ("data", "grading", "network", "search", "training")  # packages of
 
 @dataclass(frozen=True)
 class Task:
-    """Train trial `number` until an epoch, from the packed state of an earlier one."""
+    """Train trial `number` until an epoch, from the packed state of an earlier one.
+
+    `gpu` is what must compute it (`device.device_facts`).
+    """
 
     number: int
     job: Job
     until: int
     state: bytes = b""
+    gpu: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """Return what decides this evaluation on given images, whatever state it goes on from."""
-        job = self.job
-        return {
-            "spec": job.spec.to_dict(),
-            "recipe": asdict(job.recipe),
-            "epochs": [self.until, job.epochs],
-            "address": list(job.address),
-        } | ({"start": weights_hash(job.start)} if job.start is not None else {})
+        job, gpu = self.job, {"gpu": self.gpu} if self.gpu else {}
+        return (
+            gpu
+            | {
+                "spec": job.spec.to_dict(),
+                "recipe": asdict(job.recipe),
+                "epochs": [self.until, job.epochs],
+                "address": list(job.address),
+            }
+            | ({"start": weights_hash(job.start)} if job.start is not None else {})
+        )
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,9 @@ def evaluate(task: Task) -> Outcome:
     """Train and measure; every worker returns the same bytes for the same task.
 
     Raises:
-        WorkerError: this process lacks the pins that make its numbers everybody's, or it does not
-            see the packed images.
+        MachineError: the recipe's device is not here.
+        WorkerError: this process lacks the pins that make its numbers everybody's, has another GPU
+            than the search, or does not see the packed images.
     """
     job = task.job
     if not pinned():
@@ -112,6 +122,11 @@ def evaluate(task: Task) -> Outcome:
     if not (job.packed / "classes.json").exists():
         problem = f"a worker does not see {job.packed} from its folder"
         raise WorkerError(problem, "start workers in the project's folder, on a disk they share")
+    require_device(job.recipe)
+    if (here := device_facts(job.recipe)) != task.gpu:
+        problem = f"a worker computes on {described(here)}, the search on {described(task.gpu)}"
+        raise WorkerError(problem, "let all workers have the same GPU, driver and libraries")
+    use_gpu(task.number, job.recipe)
     result = fit(ProcessGroup(), job, task.state, task.until)
     held = read_packed(job.packed, "validation", job.spec.input)
     truth, labels = held.labels.tolist(), result.logits.argmax(1).tolist()

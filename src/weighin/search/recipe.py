@@ -17,10 +17,10 @@ from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, study_record
 from weighin.search.cluster import open_workers
+from weighin.search.runner import TrialRunner
 from weighin.search.study import Plan, Proposal, Study
-from weighin.search.trainer import Trainer
 from weighin.search.trials import StudyRecord, write_trials
-from weighin.training.device import record_device, require_device
+from weighin.training.device import record_device, require_device, worker_setting
 from weighin.training.weights import initial_weights
 from weighin.validation import parameters, with_values
 
@@ -77,8 +77,9 @@ def _tuned(
         "score",
         baseline=0,
     )
-    with open_workers(tuning.workers, tuning.cluster, tuning.generation) as pool:
-        trainer = Trainer(plan, contest, packed, pool, kept, start)
+    count = worker_setting(tuning.workers, params.recipe)
+    with open_workers(count, tuning.cluster, tuning.generation) as pool:
+        trainer = TrialRunner(plan, contest, packed, pool, kept, start)
         study = Study(plan, contest, propose, trainer)
         inside = {name: min(max(present[name], low), high) for name, (low, high) in space.items()}
         study.enqueue(inside)

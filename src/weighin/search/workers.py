@@ -12,13 +12,13 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Self, TypeVar
 
 from weighin.errors import WorkerError
-from weighin.parallel import Pool
+from weighin.parallel import LATE, Pool
 from weighin.progress import say
 
 T = TypeVar("T")
 R = TypeVar("R")
 RETRIES = 3  # times that the worker of one evaluation may go away
-PRELOAD = ("weighin.search.evaluation",)
+PRELOAD = ("weighin.search.evaluation", LATE)
 LOOK = 5.0  # seconds between looks at the workers
 FIX = "run the same command again: finished evaluations are kept"
 

@@ -73,6 +73,14 @@ def here() -> Json:
     return _cuda_facts() if torch.cuda.is_available() else {}
 
 
+def described(facts: Json) -> str:
+    """Return a GPU's facts in words."""
+    if not facts:
+        return "a machine without a GPU"
+    told = [f"{name} {facts[name]}" for name in ("driver", "cuda", "cudnn", "torch")]
+    return f"{facts['gpu']} ({', '.join(told)})"
+
+
 def record_device(out: Path, recipe: Recipe | None) -> None:
     """Write into a stage's folder what GPU computed it; None: nothing was trained."""
     if recipe is not None and (facts := device_facts(recipe)):
@@ -88,6 +96,14 @@ def worker_setting(setting: int | str, recipe: Recipe) -> int | str:
     import torch
 
     return torch.cuda.device_count()
+
+
+def use_gpu(number: int, recipe: Recipe) -> None:
+    """Let this process compute on one of several GPUs of a kind, by a trial's number."""
+    if recipe.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 def pin_device(recipe: Recipe) -> None:

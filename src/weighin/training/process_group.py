@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from weighin.errors import WorkerError
-from weighin.parallel import interrupts_blocked
+from weighin.parallel import LATE, interrupts_blocked
 
 R = TypeVar("R")
 PATIENCE = timedelta(minutes=5)  # with a process whose host fell silent; a killed one shows at once
@@ -157,7 +157,7 @@ def _others(
 ) -> Iterator[None]:
     """Start every worker but the first, wait until each is up, and end them with the block."""
     context = get_context("forkserver")  # one import of torch for all workers of all jobs
-    context.set_forkserver_preload(["weighin.training.forked", "weighin.training.trainer"])
+    context.set_forkserver_preload(["weighin.training.forked", "weighin.training.trainer", LATE])
     started: list[_Worker] = []
     try:
         for rank in range(1, size):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weighin.data.pack import read_packed
 from weighin.errors import ParamsError
-from weighin.files import read_json, sweep, write_bytes, write_json
+from weighin.files import fingerprint, read_json, sweep, write_bytes, write_json
 from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.risk import risk
 from weighin.network.spec import NetworkSpec
@@ -15,7 +15,12 @@ from weighin.parallel import worker_count
 from weighin.params import Params, Recipe
 from weighin.progress import Progress
 from weighin.training import checkpoint
-from weighin.training.device import record_device, require_device, worker_setting
+from weighin.training.device import (
+    device_facts,
+    record_device,
+    require_device,
+    worker_setting,
+)
 from weighin.training.process_group import ProcessGroup, is_first, launch
 from weighin.training.trainer import Epoch, Job, Trainer, TrainingResult, fit
 from weighin.training.weights import Trained, initial_weights, write_weights
@@ -115,7 +120,8 @@ def train_job(
 def _fit(
     group: ProcessGroup, what: str, job: Job, scratch: Path, curve: Path | None
 ) -> TrainingResult:
-    path = scratch / f"{what}.state"
+    gpu = device_facts(job.recipe)  # what another one began goes on in other bytes
+    path = scratch / (f"{what}-{fingerprint(gpu)[:8]}.state" if gpu else f"{what}.state")
     data = b"" if group.rank else checkpoint.load(path)
     state = checkpoint.unpack(data)
     progress = Progress(what, job.epochs, state.epoch if state else 0)

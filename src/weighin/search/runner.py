@@ -11,11 +11,12 @@ from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.halving import proxy_score
 from weighin.search.study import Plan, Trial
 from weighin.search.workers import Workers
+from weighin.training.device import device_facts
 from weighin.training.trainer import Job
 from weighin.training.weights import Weights
 
 
-class Trainer:
+class TrialRunner:
     """Called with trials and an epoch, trains them up to it; see `study.Train`."""
 
     def __init__(
@@ -60,7 +61,7 @@ class Trainer:
             start=self.start,
             validations=0,  # it is measured when it comes back
         )
-        return Task(trial.number, job, until, state)
+        return Task(trial.number, job, until, state, device_facts(job.recipe))
 
     def _resumed(self, trial: Trial, task: Task) -> Task:
         """Return the task with the state of the trial's last rung; without, it begins again."""
