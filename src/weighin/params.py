@@ -181,10 +181,13 @@ def check_precision(recipe: Recipe) -> Recipe:
     return recipe
 
 
-TRIAL_SHARDS = parameter(
-    "of a trial's batch; fewer give a short training more steps", "shards", 1, 256
-)
+TrialShards = Annotated[
+    int, parameter("of a trial's batch; fewer give a short training more steps", "shards", 1, 256)
+]
+Generation = Annotated[int, parameter("trials asked for together", "trials", 1, 10_000)]
 Count = Annotated[int, parameter("", "", 1, 1024)]
+Workers = Annotated[Count | Literal["auto"], parameter("processes; auto: one a core", "processes")]
+Cluster = Annotated[str | None, parameter("a Dask scheduler's tls://host:port instead")]
 
 
 Bounds = tuple[float, float]
@@ -225,16 +228,14 @@ class Search(Section):
         Literal["front", "score"], parameter("F1 up and MACs down, or the contest's score")
     ]
     trials: Annotated[int, parameter("networks that are trained", "trials", 1, 100_000)]
-    generation: Annotated[int, parameter("trials asked for together", "trials", 1, 10_000)]
+    generation: Generation
     epochs: Annotated[int, parameter("of a trial that is not stopped", "epochs", 1, 10_000)]
     halving: Annotated[
         int, parameter("rungs: each keeps the better half of a generation", "rungs", 1, 6)
     ]
-    shards: Annotated[int, TRIAL_SHARDS]
-    workers: Annotated[
-        Count | Literal["auto"], parameter("processes; auto: one a core", "processes")
-    ]
-    cluster: Annotated[str | None, parameter("a Dask scheduler's tls://host:port instead")]
+    shards: TrialShards
+    workers: Workers
+    cluster: Cluster
 
 
 @dataclass(frozen=True)
@@ -243,21 +244,19 @@ class Tune(Section):
 
     enabled: Annotated[bool, parameter("false keeps the recipe of `train`")]
     trials: Annotated[int, parameter("recipes that are tried", "trials", 1, 100_000)]
-    generation: Annotated[int, parameter("trials asked for together", "trials", 1, 10_000)]
+    generation: Generation
     epochs: Annotated[int, parameter("of one trial", "epochs", 1, 10_000)]
     stop: Annotated[
         float, parameter("epochs after which the lower half of a generation stops", "share", 0.1, 1)
     ]
-    shards: Annotated[int, TRIAL_SHARDS]
+    shards: TrialShards
     space: Annotated[
         dict[str, Bounds],
         AfterValidator(check_space),
         parameter("recipe knob: [low, high], drawn on a log scale where low > 0"),
     ]
-    workers: Annotated[
-        Count | Literal["auto"], parameter("processes; auto: one a core", "processes")
-    ]
-    cluster: Annotated[str | None, parameter("a Dask scheduler's tls://host:port instead")]
+    workers: Workers
+    cluster: Cluster
 
 
 @dataclass(frozen=True)
