@@ -39,8 +39,7 @@ def preflight(
     weighin preflight team.zip
     weighin preflight submission/model.onnx --json
     """
-    from weighin.contest.bundle import preflight, verdict
-    from weighin.contest.smoke import IMAGES
+    from weighin.contest.bundle import IMAGES, preflight, verdict
     from weighin.files import canonical_json
     from weighin.grading.limits import Limits, seconds_for
 

@@ -1,6 +1,7 @@
 """What a participant hands in: a ZIP file of `weighin submit`, tried by `weighin preflight`.
 
-The bundle has the same bytes wherever it is made from the same files.
+The bundle has the same bytes wherever it is made from the same files; so have the smoke images, a
+small folder of awkward ones such as a test folder may hold.
 """
 
 import io
@@ -8,14 +9,18 @@ import json
 import re
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image, PngImagePlugin
+
 from weighin.contest.grading import Grader, Outcome, grade_submission
-from weighin.contest.smoke import write_smoke
 from weighin.contest.submissions import ANSWERS, MAX_BYTES, MODEL, Submission, read_file
 from weighin.data.versioning import dvc
+from weighin.determinism import generator
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import canonical_json, sha256, write_bytes
 from weighin.grading.limits import Limits
@@ -26,6 +31,7 @@ from weighin.report.signing import observe_build
 
 NEEDED = (MODEL, ANSWERS, "metrics.json", "provenance.json", "MODEL_CARD.md")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can hold
+ORIENTATION = 0x0112
 REBUILD = "run `dvc repro`"
 
 
@@ -192,3 +198,67 @@ def _source(project: Path) -> dict[str, str | None]:
         "commit": observe_build(project).commit,
         "seed": str(load(project / "params.yaml").seed),
     }
+
+
+def write_smoke(folder: Path) -> list[str]:
+    """Write the images into a new folder and return their names."""
+    for name, make in IMAGES.items():
+        write_bytes(folder / name, make())
+    return sorted(IMAGES)
+
+
+def _picture(height: int, width: int, mode: str = "RGB") -> Image.Image:
+    coarse = generator(0, "smoke", height, width).integers(0, 256, (4, 6, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def _turned() -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    return _saved(_picture(60, 90), "JPEG", exif=exif)
+
+
+def _sixteen_bit() -> bytes:
+    ramp = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    return _saved(Image.fromarray(ramp), "PNG")
+
+
+def _animated() -> bytes:
+    frames = [_picture(40, 40 + more).resize((40, 40)) for more in range(3)]
+    return _saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+def _long_text() -> bytes:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "x" * 200_000)
+    return _saved(_picture(48, 64), "PNG", pnginfo=info)
+
+
+IMAGES: dict[str, Callable[[], bytes]] = {
+    "plain.jpg": lambda: _saved(_picture(96, 96), "JPEG"),
+    "tall.jpg": lambda: _saved(_picture(400, 20), "JPEG"),
+    "wide.png": lambda: _saved(_picture(16, 500), "PNG"),
+    "one pixel.png": lambda: _saved(_picture(1, 1), "PNG"),
+    "large.jpg": lambda: _saved(_picture(3000, 4000), "JPEG"),
+    "grey.jpg": lambda: _saved(_picture(80, 80, "L"), "JPEG"),
+    "cmyk.jpg": lambda: _saved(_picture(80, 80, "CMYK"), "JPEG"),
+    "palette.png": lambda: _saved(_picture(64, 64, "P"), "PNG"),
+    "transparent.png": lambda: _saved(_picture(64, 64, "RGBA"), "PNG"),
+    "sixteen-bit.png": _sixteen_bit,
+    "long-text.png": _long_text,
+    "turned.jpg": _turned,
+    "animated.gif": _animated,
+    "image.webp": lambda: _saved(_picture(64, 64), "WEBP"),
+    "UPPER.JPG": lambda: _saved(_picture(64, 64), "JPEG"),
+    "유리병.jpg": lambda: _saved(_picture(64, 64), "JPEG"),
+    "folder/inside.jpg": lambda: _saved(_picture(64, 64), "JPEG"),
+    "truncated.jpg": lambda: _saved(_picture(96, 96), "JPEG")[:900],
+    "empty.jpg": lambda: b"",
+    "text.jpg": lambda: b"this is no image\n",
+}

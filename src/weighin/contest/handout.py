@@ -22,8 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
 from weighin.contest.bounds import image_id
-from weighin.contest.bundle import zipped
-from weighin.contest.smoke import write_smoke
+from weighin.contest.bundle import write_smoke, zipped
 from weighin.errors import OutputError
 from weighin.files import write_bytes, write_json
 from weighin.grading.score import Metrics, score

@@ -17,9 +17,8 @@ from weighin.data.pack import read_table
 from weighin.errors import DataError
 from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.labels import compared, read_truth
-from weighin.grading.memory import peak_memory
 from weighin.grading.model import Model, open_model
-from weighin.grading.recount import Count, counted
+from weighin.grading.recount import Count, counted, peak_memory
 from weighin.label_csv import read_labels
 from weighin.search.trials import StudyRecord, read_trials
 
