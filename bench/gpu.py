@@ -8,7 +8,8 @@ NEEDED, from the project's folder with PYTHONPATH=src (packages carried along by
                of trials one or many at a time; and other weights from another seed
     figures    images/s of the seed stand-in in each precision, against the plain PyTorch loop on
                the same GPU with and without mixed precision, and against two workers of the
-               processor; the cost of determinism; trials an hour; F1 of some seeds on both
+               processor (the same batch of 128 in one shard a worker); the cost of determinism;
+               trials an hour; F1 of some seeds on both
 
 OUT.json is written after each part, a table is printed at the end, and the exit code is 1 where a
 check failed. `--rehearse` runs all of it on the processor, tiny, through the code for a GPU: what
@@ -135,15 +136,12 @@ class Check:
         self.checks["two processes"] = here("two", workers=2) == one
         self.checks["another seed differs"] = here("seed", seed=2) != one
 
-    def started(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
-        """Start a task of this file as a process."""
-        scale = "--rehearse" if self.scale.device != "cuda" else "--full"
-        command = [sys.executable, "-m", "bench.gpu", str(self.folder), scale, "--task", *arguments]
-        variables = {name: value for name, value in os.environ.items() if "CUBLAS" not in name}
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=variables | env, cwd=ROOT,
-        )  # fmt: skip
+    def started(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start a task of this file as a process; what it complains of is shown."""
+        scale = ["--rehearse"] if self.scale.device != "cuda" else []
+        start = [sys.executable, "-m", "bench.gpu", str(self.folder), *scale, "--task"]
+        env = {name: value for name, value in os.environ.items() if "CUBLAS" not in name}
+        return subprocess.Popen([*start, *arguments], stdout=subprocess.PIPE, text=True, env=env)
 
     def elsewhere(self, *arguments: str) -> str:
         """Return what a task prints in a process of its own."""
@@ -213,7 +211,9 @@ class Check:
         """Measure two workers of the processor."""
         from weighin.training.process_group import launch
 
-        found = launch(images_a_second, 2, replace(self.job("cpu"), epochs=2), 1)
+        found = launch(
+            images_a_second, 2, replace(self.job("cpu", **batch(self.scale, 2)), epochs=2), 1
+        )
         self.put("images/s, processor, two workers", found, "images/s")
         ours = self.figures["images/s float32"]["value"]
         self.put("faster than the processor", ours / found, "times")
@@ -253,6 +253,11 @@ def job(pack: Path, device: str, scale: Scale, seed: int, **recipe: Any) -> "Job
     address = (seed, "gpu")
     spec = read_spec(shipped("seed"))
     return Job(spec, replace(given, **(knobs | recipe)), scale.epochs, pack, address, validations=0)
+
+
+def batch(scale: Scale, shards: int) -> dict[str, int]:
+    """Return the same batch in so many shards: what is timed has one a worker, as it is fastest."""
+    return {"shards": shards, "shard_size": 4 * scale.shard_size // shards}
 
 
 def evaluated(jobs: "Sequence[Job]", until: int, at_once: int) -> "list[Outcome]":
@@ -307,7 +312,7 @@ def speed(folder: Path, scale: Scale, precision: str, how: str) -> float:
 
     if how == "free":
         module.pin_device = free  # type: ignore[attr-defined]
-    made = job(folder / "pack", scale.device, scale, 1, precision=precision)
+    made = job(folder / "pack", scale.device, scale, 1, precision=precision, **batch(scale, 1))
     made = replace(made, epochs=scale.epochs + 1)
     return images_a_second(ProcessGroup(), made, scale.epochs)
 
@@ -320,7 +325,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu")
     parser.add_argument("out", type=Path, help="the JSON file that is written")
     parser.add_argument("--rehearse", action="store_true", help="tiny, on the processor")
-    parser.add_argument("--full", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     missing = [name for name in NEEDED if importlib.util.find_spec(name.split(".")[0]) is None]
