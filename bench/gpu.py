@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from weighin.training.process_group import ProcessGroup
     from weighin.training.trainer import Job
 
-NEEDED = ("numpy", "PIL", "pydantic", "ruamel.yaml", "safetensors", "scipy", "simplejpeg", "torch",
-          "torchvision")  # fmt: skip
+NEEDED = ("llvmlite", "numpy", "PIL", "pydantic", "ruamel.yaml", "safetensors", "scipy",
+          "simplejpeg", "torch", "torchvision")  # fmt: skip
 ROOT = Path(__file__).parents[1]
 LIMIT = 420.0  # seconds: no part begins later
 FASTER, COST = 10.0, 1.3  # targets: times the plain loop; determinism, on over off

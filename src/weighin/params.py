@@ -186,7 +186,9 @@ TrialShards = Annotated[
 ]
 Generation = Annotated[int, parameter("trials asked for together", "trials", 1, 10_000)]
 Count = Annotated[int, parameter("", "", 1, 1024)]
-Workers = Annotated[Count | Literal["auto"], parameter("processes; auto: one a core", "processes")]
+Workers = Annotated[
+    Count | Literal["auto"], parameter("processes; auto: one a core, or a GPU", "processes")
+]
 Cluster = Annotated[str | None, parameter("a Dask scheduler's tls://host:port instead")]
 
 
@@ -266,7 +268,7 @@ class Train(Section):
     epochs: Annotated[int, parameter("0 takes `weights` as they are", "epochs", 0, 100_000)]
     workers: Annotated[
         Count | Literal["auto"],
-        parameter("processes; auto: one a core, at most one a shard", "processes"),
+        parameter("processes; auto: one a core or GPU, at most one a shard", "processes"),
     ]
     all_data: Annotated[
         bool,

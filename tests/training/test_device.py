@@ -83,3 +83,13 @@ def test_auto_is_one_process_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device.worker_setting("auto", CUDA) == 2
     assert device.worker_setting(3, CUDA) == 3
     assert device.worker_setting("auto", RECIPE) == "auto"
+
+
+def test_trials_go_round_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    for number in range(4):
+        device.use_gpu(number, CUDA)
+        device.use_gpu(number, RECIPE)
+    assert used == [0, 1, 0, 1]
