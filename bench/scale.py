@@ -207,14 +207,38 @@ def near_duplicates(images: int) -> dict[str, float]:
 
 
 def video(images: int) -> dict[str, float]:
-    """Measure the pairs among the frames of one video: each a bit from the one before."""
+    """Measure the pairs among the frames of two videos, and which of them an earlier one is near.
+
+    Half the frames are a bit from the one before, half up to six bits from one that stands still.
+    """
     import numpy as np
 
-    from weighin.data.near_duplicates import close_pairs
+    from weighin.data.near_duplicates import close_pairs, near_an_earlier
 
-    flips = np.uint64(1) << generator("video").integers(0, 64, images, np.uint64)
-    hashes = np.bitwise_xor.accumulate(flips)
-    return timed(lambda: close_pairs(hashes, 4))
+    flips = np.uint64(1) << generator("video").integers(0, 64, (7, images // 2), np.uint64)
+    moving, still = np.bitwise_xor.accumulate(flips[0]), np.bitwise_xor.reduce(flips[1:])
+    hashes = np.concatenate([moving, still])
+    return timed(lambda: (close_pairs(hashes, 4), near_an_earlier(hashes, 4)))
+
+
+def split(images: int) -> dict[str, float]:
+    """Measure the split of drawn records of 100 classes, every tenth of a group of ten."""
+    import numpy as np
+
+    from weighin.data.faults import Images
+    from weighin.data.scan import RECORD
+    from weighin.data.splits import split_images
+
+    random = generator("split")
+    records = np.zeros(images, RECORD)
+    records["sha256"] = np.frombuffer(random.bytes(32 * images), "S32")
+    groups = [f"g{k // 100}" if k % 10 == 0 else "" for k in range(images)]
+    classes, labels = tuple(f"c{k:03d}" for k in range(100)), np.arange(images) * 100 // images
+    names = [f"{classes[labels[k]]}/{k}.png" for k in range(images)]
+    guessed, no_split, places = [False] * images, [""] * images, np.arange(images)
+    drawn = Images(names, places, records, groups, guessed, no_split, classes, labels)
+    pairs = np.stack([places[:-1:50], places[1::50]], axis=1)
+    return timed(lambda: split_images(drawn, pairs, 0.2, 0))
 
 
 def imported(images: int) -> dict[str, float]:
@@ -285,6 +309,7 @@ PARTS: dict[str, tuple[Callable[..., dict[str, float]], tuple[int, ...]]] = {
     "prepare": (prepare, (2_500, 5_000, 10_000, 20_000)),
     "near_duplicates": (near_duplicates, (25_000, 50_000, 100_000, 200_000)),
     "video": (video, (1_250, 2_500, 5_000, 10_000)),
+    "split": (split, (25_000, 50_000, 100_000, 200_000)),
     "import": (imported, (2_500, 5_000, 10_000, 20_000)),
     "noop_repro": (noop_repro, (2_500, 5_000, 10_000, 20_000)),
     "report_images": (report, (2_500, 5_000, 10_000, 20_000)),

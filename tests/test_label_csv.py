@@ -83,7 +83,13 @@ def test_values_are_kept(tmp_path: Path, text: str, wanted: list[tuple[str, str]
     ("text", "encoding", "note"),
     [
         ("filename,class\ncafé.jpg,Fläche\n", "cp1252", ("it is read as CP1252",)),
-        ("filename,class\n고양이.jpg,유리\n", "cp949", ("it is read as CP949",)),
+        ("filename,class\n고양이.jpg,유리\n", "cp949", ("it is read as EUC-KR",)),
+        ("filename,class\n고양이.jpg,똠방\n", "cp949", ("it is read as CP949",)),
+        ("filename,class\n1.jpg,紙くず\n", "cp932", ("it is read as CP932",)),
+        ("filename,class\n1.jpg,猫\n", "cp932", ("it is read as SHIFT-JIS",)),
+        ("filename,class\n1.jpg,金属\n2.jpg,纸张\n", "gbk", ("it is read as GB2312",)),
+        ("filename,class\n1.jpg,Größe\n2.jpg,“née”\n", "cp1252", ("it is read as CP1252",)),
+        ("filename,class\n1.jpg,Driver’s\n", "cp1252", ("it is read as CP1252",)),
         ("filename,class\n고양이.jpg,café\n", "utf-8", ()),
         ("filename,class\n고양이.jpg,café\n", "utf-16", ("it is read as UTF-16",)),
     ],
@@ -92,7 +98,7 @@ def test_an_encoding_is_guessed_and_said(
     tmp_path: Path, text: str, encoding: str, note: tuple[str, ...]
 ) -> None:
     labels = read(tmp_path, text.encode(encoding))
-    assert pairs(labels) == [tuple(text.splitlines()[1].split(","))]
+    assert pairs(labels) == [tuple(line.split(",")) for line in text.splitlines()[1:]]
     assert labels.notes == note
 
 

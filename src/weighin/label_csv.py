@@ -53,6 +53,15 @@ NOT_TEXT = {
     b"\x1f\x8b": "a gzip file",
     b"%PDF": "a PDF",
 }
+# what text of an encoding is made of; most bytes are text in several
+LETTERS = {
+    "cp932": re.compile(r"(?=.*[ぁ-んァ-ヶ])[\0-\x7f一-龠々ぁ-んァ-ヶー。、・（）「」]*", re.S),
+    "euc_kr": re.compile(r"[\0-\x7f가-힣ㄱ-ㆎ]*"),
+    # an ideograph after a letter is two letters of Windows-1252
+    "shift_jis": re.compile(r"([\0-\x7f]|(?<![A-Za-z])[一-龠々])*"),
+    "cp949": re.compile(r"([\0-\x7f]|(?<![A-Za-z])[가-힣ㄱ-ㆎ])*"),
+    "gb2312": re.compile(r"([\0-\x7f]|(?<![A-Za-z])[一-龥])*"),
+}
 SAVE = "save it as CSV in UTF-8, with the columns filename,class"
 
 
@@ -189,11 +198,12 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        foreign = "" if text.isascii() else re.sub(r"[\x00-\x7f]", "", text)
-        if encoding == "cp949" and not re.fullmatch(r"[가-힣ㄱ-ㆎ]+", foreign):
+        if encoding in LETTERS and not LETTERS[encoding].fullmatch(text):
             continue  # another encoding's letters
-        plain = encoding == "utf-8-sig" or not foreign
-        return text.removeprefix("\ufeff"), () if plain else (f"it is read as {encoding.upper()}",)
+        plain = encoding == "utf-8-sig" or text.isascii()
+        return text.removeprefix("\ufeff"), () if plain else (
+            f"it is read as {encoding.upper().replace('_', '-')}",
+        )
     raise DataError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252", SAVE)
 
 
@@ -207,7 +217,7 @@ def _encodings(data: bytes) -> tuple[str, ...]:
         return ("utf-16-le",)
     if len(some) > 3 and some[0::2].count(0) * 2 > len(some[0::2]):
         return ("utf-16-be",)
-    return ("utf-8-sig", "cp949", "cp1252")
+    return ("utf-8-sig", "cp932", "euc_kr", "gb2312", "shift_jis", "cp949", "cp1252")
 
 
 def _delimiter(text: str) -> str:

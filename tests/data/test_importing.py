@@ -194,6 +194,11 @@ def test_columns_are_given(tmp_path: Path) -> None:
             "  to fix: name the folder of the images with --images",
         ),
         (
+            "filename,class\n",
+            Options(),
+            "{csv} names no image with a class\n  to fix: write a row for each image into it",
+        ),
+        (
             "filename,class\na.jpg,../Glass\n",
             Options(),
             'class "../Glass" cannot be the name of a folder\n'
@@ -654,6 +659,24 @@ def test_a_speck_is_the_pixels_that_it_touches(tmp_path: Path) -> None:
     source = coco(tmp_path, [box(0, 1, 10.2, 20.6, 0.2, 0.1)])
     import_data(source, tmp_path / "data")
     assert pixels(tmp_path / "data/train/Bottle/0_0.jpg").shape == (1, 1, 3)
+
+
+def test_boxes_in_shares_are_refused_and_pixels_of_a_corner_are_not(tmp_path: Path) -> None:
+    source = coco(tmp_path, [box(0, 1, 0.1, 0.2, 0.5, 0.25), box(1, 2, 0, 0, 1, 1)])
+    message = fails(source, tmp_path / "data")
+    assert message.startswith(f"{source}: all boxes lie between 0 and 1")
+    assert "multiply left and width by the picture's width" in message
+    source = coco(tmp_path, [box(0, 1, 0.1, 0.2, 0.5, 0.25), box(1, 2, 0, 0, 2, 1)])
+    assert import_data(source, tmp_path / "data")["images"] == 2
+
+
+@pytest.mark.parametrize("annotations", [[], [box(0, 9, 10, 10, 20, 20)]])
+def test_a_file_that_annotates_nothing_is_told_as_such(
+    tmp_path: Path, annotations: list[dict[str, Any]]
+) -> None:
+    message = fails(coco(tmp_path, annotations), tmp_path / "data")
+    assert "annotates nothing that can be used; annotations of a class: 0" in message
+    assert "--images" not in message
 
 
 def test_annotations_left_out_are_counted(tmp_path: Path) -> None:

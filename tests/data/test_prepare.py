@@ -456,6 +456,21 @@ def test_what_is_alike_across_a_given_split_is_said(
     assert "1 pairs of near-duplicates lie across the split" in capsys.readouterr().err
 
 
+def test_a_group_that_a_given_split_tears_apart_is_said(
+    tmp_path: Path, params: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = with_split(tree(tmp_path / "data", {"a": 8, "b": 8}), {"a/003.jpg", "b/000.jpg"})
+    table = source / "train.csv"
+    table.write_text(table.read_text().replace("a,,", "a,walk,").replace("0.jpg,b,,", "0.jpg,b,b,"))
+    report = prepare(source, tmp_path / "work", replace(params, group="column"), 0, 1)
+    assert report["groups_across_splits"] == ["walk"]
+    said = "1 groups lie across the split that train.csv gives, such as walk;"
+    assert said in capsys.readouterr().err
+    report = prepare(source, tmp_path / "work", params, 0, 1)
+    assert report["groups_across_splits"] == []
+    assert said not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("chosen", "problem"),
     [

@@ -408,8 +408,9 @@ def test_fetch_from_a_remote_where_the_cache_is_empty(project: Path) -> None:
     assert sha256_tree(project / "data") == before
     for lost in ("data", ".dvc/cache", "../store"):
         shutil.rmtree(project / lost)
-    with pytest.raises(DataError, match="`dvc checkout"):
+    with pytest.raises(DataError, match="neither DVC's cache nor a remote has") as caught:
         fetch(project, "none", drawn)
+    assert "`dvc push`" in caught.value.fix
 
 
 def test_fetch_of_nothing(tmp_path: Path) -> None:

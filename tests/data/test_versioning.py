@@ -172,9 +172,10 @@ def test_nothing_to_record(project: Path) -> None:
 
 def test_what_is_recorded(tmp_path: Path) -> None:
     assert recorded(tmp_path) is None
-    write(tmp_path / "data.dvc", b"outs: []\n")
-    with pytest.raises(DataError) as caught:
-        recorded(tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path}/data.dvc records no folder\n  to fix: run `dvc add data` again"
-    )
+    fix = "run `git checkout data.dvc` for the one in Git, or `dvc add data` for what is here"
+    conflict = b"<<<<<<< HEAD\nouts: []\n=======\n"
+    for text in (b"outs: []\n", b"", b"outs: 3\n", b"outs:\n- md5: abc\n", b"outs: {{\n", conflict):
+        write(tmp_path / "data.dvc", text)
+        with pytest.raises(DataError, match=r"data\.dvc (records no folder|is not YAML)") as caught:
+            recorded(tmp_path)
+        assert caught.value.fix == fix

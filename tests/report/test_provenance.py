@@ -165,5 +165,8 @@ def test_a_data_record_that_records_nothing(project: Path, report: Write) -> Non
     Path("data.dvc").write_text("outs: []\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
         report()
-    assert str(caught.value) == ("data.dvc records no folder\n  to fix: run `dvc add data` again")
+    assert str(caught.value) == (
+        "data.dvc records no folder\n  to fix: run `git checkout data.dvc` for the one in Git, or "
+        "`dvc add data` for what is here"
+    )
     assert not Path("submission/metrics.json").exists()

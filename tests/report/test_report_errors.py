@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from weighin.errors import DataError, ModelError, OutputError, WeighinError
+from weighin.files import sha256
+from weighin.report.inputs import test_copies as copies_of
 
 Write = Callable[..., Path]
 GARBLED = "{,}"
@@ -173,3 +175,15 @@ def test_an_error_leaves_the_last_report_as_it_was(project: Path, report: Write)
     with pytest.raises(DataError):
         report()
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_test_images_that_were_packed_byte_for_byte_are_found(tmp_path: Path) -> None:
+    pack, test = tmp_path / "prepare", tmp_path / "test"
+    for folder in (pack, test / "deep"):
+        folder.mkdir(parents=True)
+    (test / "deep/1.jpg").write_bytes(b"one")
+    (test / "2.jpg").write_bytes(b"two")
+    header = "split,row,class,name,group,sha256\n"
+    (pack / "images.csv").write_text(f"{header}train,0,a,a/x.jpg,,{sha256(b'one')}\n")
+    assert copies_of(pack, test) == (("deep/1.jpg", "a/x.jpg"),)
+    assert copies_of(pack, tmp_path / "none") == ()

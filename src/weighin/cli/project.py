@@ -37,7 +37,21 @@ def check() -> None:
     for file in named_files(params):
         if file.path is not None:
             click.echo(f"{file.parameter}: {_checked(file, params)}")
+    _check_test()
     click.echo(f"{PARAMS} is well")
+
+
+def _check_test() -> None:
+    """Say which test images are images of the training folder, once these are packed."""
+    from weighin.report.inputs import test_copies
+
+    packed = Path("work/prepare")
+    copies = test_copies(packed, Path("data/test")) if (packed / "images.csv").is_file() else ()
+    for test, image in copies[:1]:
+        click.echo(
+            f"data/test: {len(copies):,} images are also in data/train, byte for byte, such as "
+            f"{test} and {image}; figures on them say nothing of unseen images"
+        )
 
 
 def _checked(file: "NamedFile", params: "Params") -> str:

@@ -89,6 +89,12 @@ def read_coco(
         elif box or not any(c.box is None and c.label == label for c in crops[name]):
             crops[name].append(Crop(own, label, box, size, own_group or (name if box else "")))
     coco.crops = {name: crops[name] for name in sorted(crops) if crops[name]}
+    boxes = [crop.box for found in crops.values() for crop in found if crop.box]
+    if boxes and all(0 <= edge <= 1 for box in boxes for edge in box):
+        raise DataError(
+            f"{path}: all boxes lie between 0 and 1, as shares of a picture; COCO's are in pixels",
+            "multiply left and width by the picture's width, top and height by its height",
+        )
     return coco
 
 

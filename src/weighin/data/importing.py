@@ -253,6 +253,11 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     for reason, many in labels.left_out.items():
         index.skip(f"in the table: {reason}", source.name, many)
     rows = [replace(row, split="") for row in labels.rows] if whole else labels.rows
+    if not rows:
+        left = "".join(f"; {many:,} left out: {why}" for why, many in labels.left_out.items())
+        raise DataError(
+            f"{source} names no image with a class{left}", "write a row for each image into it"
+        )
     splits = {row.split for row in rows}
     _check_splits(labels, splits, index)
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
@@ -314,6 +319,9 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
         kind, coco = "coco", read_coco(source, facts, options.mapping, options.columns.group)
     for reason, many in coco.skipped.items():
         index.skip(reason, coco.such_as[reason], many)
+    if not coco.crops:
+        fix = "annotate images in it, or export it again"
+        raise DataError(f"{source} annotates nothing that can be used; {coco.words()}", fix)
     folder, matches = _matched(source, list(coco.crops), into, index, options)
     index.missing += [name for name in coco.crops if name not in matches.found]
     files = {name: folder / found for name, found in matches.found.items()}

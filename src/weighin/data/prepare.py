@@ -84,6 +84,11 @@ def _told(verdict: Verdict, report: Report) -> Iterator[str]:
     across = report["near_duplicates"]["across_splits"]
     if report["split_is_given"] and across:
         yield f"{across:,} pairs of near-duplicates lie across the split that train.csv gives"
+    if torn := report["groups_across_splits"]:
+        yield (
+            f"{len(torn):,} groups lie across the split that train.csv gives, such as {torn[0]}; "
+            "validation figures are too good for that"
+        )
 
 
 def _write_pack(
@@ -147,6 +152,7 @@ def summarize(images: Images, split: Split, verdict: Verdict, pairs: Pairs, file
         "split_is_given": any(images.splits),
         "gave_way": [{"class": name, "guess": guess} for name, guess in split.gave_way],
         "groups": len(set(images.groups) - {""}),
+        "groups_across_splits": _torn(images, validates) if any(images.splits) else [],
         "fault_counts": dict(sorted(listed.items())),
         "faults": faults,
         "near_duplicates": {
@@ -156,6 +162,13 @@ def summarize(images: Images, split: Split, verdict: Verdict, pairs: Pairs, file
             "shown": [list(pair) for pair in close[:SHOWN]],
         },
     }
+
+
+def _torn(images: Images, validates: Flags) -> list[str]:
+    """Return the groups that have images in both splits."""
+    sides = zip(images.groups, images.guessed, validates.tolist(), strict=True)
+    both = {(group, side) for group, guess, side in sides if group and not guess}
+    return sorted(group for group, side in both if side and (group, False) in both)
 
 
 def _by_class(images: Images, flags: Flags) -> dict[str, int]:

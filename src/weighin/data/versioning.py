@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from weighin.data.marks import DRAWN, changes
-from weighin.errors import DataError, MismatchError
+from weighin.errors import DataError, MismatchError, ParamsError
 from weighin.files import NEW, read_yaml, replace_folder
 
+FOLDER_HASH = re.compile(r"[0-9a-f]+\.dir")
 QUIET = {"DVC_NO_ANALYTICS": "1"}
 
 
@@ -50,10 +52,16 @@ def recorded(project: Path, data: str = "data") -> str | None:
     path = project / f"{data}.dvc"
     if not path.exists():
         return None
+    fix = f"run `git checkout {data}.dvc` for the one in Git, or `dvc add {data}` for what is here"
     try:
-        return str(read_yaml(path)["outs"][0]["md5"])
+        found = read_yaml(path)["outs"][0]["md5"]
+    except ParamsError as error:
+        raise DataError(error.problem, fix) from None
     except (KeyError, IndexError, TypeError):
-        raise DataError(f"{path} records no folder", f"run `dvc add {data}` again") from None
+        found = None
+    if not isinstance(found, str) or not FOLDER_HASH.fullmatch(found):
+        raise DataError(f"{path} records no folder", fix)
+    return found
 
 
 def check_recordable(project: Path, data: str = "data") -> None:
@@ -141,11 +149,20 @@ def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:
                 "data/ away; then run `weighin fetch` again",
             )
         was = f"; before, it was {found.now}, which DVC's cache keeps" if found and kept else ""
+    words = ""
     if not (found := held(folder)) or not found.recorded_kept:
-        with contextlib.suppress(DataError):
+        try:
             dvc(project, "fetch", "data.dvc")
+        except DataError as error:
+            words = error.problem
         found = held(folder)
-    if (found and found.recorded_kept) or wanted != default:
+    if found and not found.recorded_kept and wanted != default:
+        raise DataError(
+            f"data.dvc records {wanted}, which neither DVC's cache nor a remote has; {words}",
+            "have it pushed by who has it (`dvc push`), name that remote here (`dvc remote add -d "
+            "NAME URL`), and run `weighin fetch` again",
+        )
+    if found is None or found.recorded_kept:
         dvc(project, "checkout", "--force", "data.dvc")
         return f"data/ is what data.dvc records, from DVC's cache or remote{was}"
     with replace_folder(folder) as draft:

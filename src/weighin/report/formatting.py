@@ -76,13 +76,18 @@ def macs_share(data: ReportData, contest: Contest) -> str:
 
 
 def dataset_summary(data: ReportData) -> str:
-    """Return the data set in two sentences."""
+    """Return the data set in two sentences, and in a third what the test shares with it."""
     found, splits = data.dataset, data.dataset.splits
     train, validation = sum(splits.train.values()), sum(splits.validation.values())
+    shared = "".join(
+        f" {several(len(data.test_copies), 'test image')} of the same bytes, such as {test} and "
+        f"{image}: the test's figures are too good for that."
+        for test, image in data.test_copies[:1]
+    )
     return (
         f"{several(found.files, 'file')} checked and {found.images:,} images of "
         f"{len(splits.train)} classes kept: {train:,} to train on, {validation:,} to validate. "
-        f"The largest class has {found.imbalance:g} times the images of the smallest."
+        f"The largest class has {found.imbalance:g} times the images of the smallest.{shared}"
     )
 
 

@@ -15,6 +15,8 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from weighin.data.pack import read_table
 from weighin.errors import DataError
+from weighin.file_names import walk
+from weighin.files import sha256_file
 from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.labels import compared, read_truth
 from weighin.grading.model import Model, open_model
@@ -173,6 +175,7 @@ class ReportData:
     quantization: Quantization | None = None
     histories: dict[str, tuple[Epoch, ...]] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
+    test_copies: tuple[tuple[str, str], ...] = ()  # (test image, packed image of the same bytes)
     validation: ValidationPredictions | None = None
     test: ConfusionMatrix | None = None
 
@@ -226,9 +229,23 @@ def read(inputs: Inputs) -> ReportData:
         quantization=_read_optional(inputs.quantize / "quantization.json", QUANTIZATION),
         histories={stage: history for stage, history in histories.items() if history},
         layers=_read_optional(inputs.decompose / "layers.json", LAYERS) or (),
+        test_copies=test_copies(inputs.prepare, inputs.truth.with_name("test")),
         validation=_predictions(inputs, classes),
         test=_test(inputs, classes, labels),
     )
+
+
+def test_copies(prepare: Path, test: Path) -> tuple[tuple[str, str], ...]:
+    """Return (test image, packed image) of the files below `test` that were packed byte for byte.
+
+    Such an image was trained on, or chosen by.
+    """
+    if not test.is_dir():
+        return ()
+    known = {row["sha256"]: row["name"] for row in read_table(prepare)}
+    names = sorted(name for name, entry in walk(test) if entry.is_file())
+    hashes = ((name, sha256_file(test / name)) for name in names)
+    return tuple((name, known[digest]) for name, digest in hashes if digest in known)
 
 
 def _need(path: Path, stage: str) -> None:
