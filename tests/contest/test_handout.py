@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from weighin.contest.handout import write_handout
 from weighin.errors import OutputError
 from weighin.files import sha256_tree
 from weighin.grading.grade import read_contest
-from weighin.grading.score import WASTE, Metrics, score
+from weighin.grading.score import FORMULAS, WASTE, Metrics, score
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,15 @@ def test_the_worked_numbers_are_the_formulas(handout: Path) -> None:
         value = score(WASTE, Metrics(f1, f1, macs, 1)).value
         assert f"| {f1} | {macs:,} |" in text
         assert f"| {value:.4f} |" in text
+    assert "score = macs / 13,865,375 + f1 term" in text
+    assert "1 - f1 / 0.83656 " in text
     assert "897,024 MACs" in text  # 3 * 3 * 8 * 16 * 24 * 32 + 16 * 24 * 32
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_every_formula_is_written_out(tmp_path: Path, name: str) -> None:
+    write_handout(tmp_path / "new", replace(WASTE, score=name), "Contest", "image")
+    assert "    score = " in (tmp_path / "new/RULES.md").read_text(encoding="utf-8")
 
 
 def test_the_smoke_images_are_the_same_everywhere(handout: Path, tmp_path: Path) -> None:
@@ -142,6 +151,7 @@ def test_preflight_says_what_to_fix(tmp_path: Path) -> None:
     liar = run(commands(), ["preflight", str(tmp_path / "liar.onnx")])
     assert liar.exit_code == 8
     assert "FIX  the grader takes the model: its metadata claims 1 MACs" in liar.stdout
+    assert "to fix: export it again without the claim" in liar.stdout
     (tmp_path / "team").mkdir()
     (tmp_path / "team/model.onnx").write_bytes(model_bytes())
     (tmp_path / "team/metrics.json").write_text('{"macs": 5}')

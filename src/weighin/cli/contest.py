@@ -69,6 +69,7 @@ def preflight(
 @click.option("--public-share", type=click.FloatRange(0, 1), default=0.5, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the parts and the resamples.")
 @click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True)
+@click.option("--name", default="Leaderboard", show_default=True, help="The page's title.")
 @click.option("--rebuild", type=click.IntRange(0), default=0, help="Rebuild so many of the best.")
 @click.option("--data", type=EXISTING, help="The training data that they are rebuilt on.")
 @click.option("--rebuild-image", default="weighin-rebuild", show_default=True)
@@ -86,6 +87,7 @@ def leaderboard(
     public_share: float,
     seed: int,
     resamples: int,
+    name: str,
     rebuild: int,
     data: Path | None,
     rebuild_image: str,
@@ -121,6 +123,7 @@ def leaderboard(
         public_share=public_share,
         seed=seed,
         resamples=resamples,
+        name=name,
     )
     board = leaderboard(submissions, out, options)
     if rebuild:

@@ -103,7 +103,8 @@ def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Chec
         images = write_smoke(place / "smoke")
         grader = Grader(place / "smoke", limits, image)
         outcome = grade_submission(Submission("preflight", path), grader, place / "graded")
-    checks.append(Check("the grader takes the model", outcome.is_graded, outcome.said))
+    said = "; to fix: ".join(filter(None, (outcome.said, outcome.fix)))
+    checks.append(Check("the grader takes the model", outcome.is_graded, said))
     if not outcome.is_graded:
         return checks
     missing = set(images) - outcome.labels.keys()
