@@ -78,3 +78,13 @@ def test_pins_that_are_not_in_force_are_a_fault(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MKL_CBWR", "AVX2")
     assert doctor._pins().level == "FAULT"
     assert "MKL_CBWR" in doctor._pins().text
+
+
+def test_the_doctor_names_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"gpu": "NVIDIA A100", "driver": "535", "cuda": "13.0", "cudnn": 9, "torch": "2.14.1"}
+    monkeypatch.setattr("weighin.training.device.here", lambda: facts)
+    assert [str(one).split(":")[0] for one in doctor._gpu()] == [
+        "ok    gpu        NVIDIA A100 (driver 535, cuda 13.0, cudnn 9, torch 2.14.1)"
+    ]
+    monkeypatch.setattr("weighin.training.device.here", dict)
+    assert list(doctor._gpu()) == []

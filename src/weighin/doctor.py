@@ -45,6 +45,7 @@ def examine(project: Path) -> Iterator[Finding]:
     yield _pins()
     yield from _libraries(project / "requirements.lock")
     yield _golden_values()
+    yield from _gpu()
     yield _room("disk", shutil.disk_usage(project).free, LEAST_DISK, "free some space")
     yield _room("memory", _memory(), LEAST_MEMORY, "close other programs, or use fewer workers")
     yield _git(project)
@@ -99,6 +100,14 @@ def _golden_values() -> Finding:
         text = f"computed otherwise here: {', '.join(different)}"
         return Finding("FAULT", "golden", text, "this machine does not rebuild the same bytes")
     return Finding("ok", "golden", "every golden value is computed as committed")
+
+
+def _gpu() -> Iterator[Finding]:
+    """Yield the GPU, where there is one: its bytes are those of no other model, driver, library."""
+    from weighin.training.device import described, here
+
+    if facts := here():
+        yield Finding("ok", "gpu", f"{described(facts)}: recipe.device may be cuda")
 
 
 def _room(topic: str, free: float, least: float, fix: str) -> Finding:

@@ -45,6 +45,8 @@ class DeviceTrainer(Trainer):
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = self.rate
         self.share = self.average_share
+        # AdamW would warn of the warm-up, which no graph records
+        self.optimizer._warned_capturable_if_run_uncaptured = True
         self.graphs = Graphs(device)
         self.autocast = {
             "device_type": device.type,
@@ -69,13 +71,13 @@ class DeviceTrainer(Trainer):
         size = self.sizes[self.epoch]
         self.batches.load(order, self.epoch, step, self.local_shards, size)
         body = super().compute_shards
-        self.graphs.run(f"shards {size}", lambda: body(order, step), self._state())
+        self.graphs.run(f"shards {size}", lambda: body(order, step), self._state)
 
     def update(self, rows: Tensor) -> Tensor:
         """Take a step by a graph."""
         self.gathered.copy_(rows)
         body = super().update
-        loss = self.graphs.run("update", lambda: body(self.gathered), self._state())
+        loss = self.graphs.run("update", lambda: body(self.gathered), self._state)
         assert loss is not None
         return loss
 
@@ -155,15 +157,15 @@ class Graphs:
         self.bodies: dict[str, Body] = {}
         self.graphs: dict[str, tuple[torch.cuda.CUDAGraph, Tensor | None]] = {}
 
-    def run(self, name: str, body: Body, state: list[Tensor]) -> Tensor | None:
+    def run(self, name: str, body: Body, state: Callable[[], list[Tensor]]) -> Tensor | None:
         """Run what was recorded as `name`, or record it; return its tensor.
 
-        `state` is all that it changes and reads again: it is put back after the warm-up.
+        `state` gives all that it changes and reads again: it is put back after the warm-up.
         """
         if self.device.type == "cpu":
             return self.bodies.setdefault(name, body)()
         if name not in self.graphs:
-            self.graphs[name] = self._record(body, state)
+            self.graphs[name] = self._record(body, state())
         graph, result = self.graphs[name]
         graph.replay()
         return result
