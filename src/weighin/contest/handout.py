@@ -36,7 +36,7 @@ DOCKERFILE = """# docker build -t {image}-codabench . && push it to where the wo
 FROM {image}
 # Codabench gives the command, and folders that only root may write to
 ENTRYPOINT []
-USER root
+USER 0:0
 """
 EVALAI = f"""{SECRET.replace("here", "into annotations/secret.zip")}:
 
