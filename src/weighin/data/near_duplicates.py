@@ -25,6 +25,7 @@ SIDE, TERMS = 32, 8
 COSINES = np.round(
     2**14 * np.cos(np.pi * np.outer(np.arange(TERMS), 2 * np.arange(SIDE) + 1) / (2 * SIDE))
 )
+MATRIX = 2048  # hashes of which all pairs are compared at once, 1 ns a pair
 FAMILY = 32  # hashes that share a band; of so many, a video's frames say, not all pairs are listed
 
 
@@ -135,6 +136,9 @@ def _band_pairs(hashes: Hashes, index: Indices, bits: int, mask: np.uint64) -> l
 def _spanning_pairs(hashes: Hashes, left: Indices, bits: int) -> list[Pairs]:
     """Return pairs that join what hangs together in `left`: one less than it has members."""
     found = []
+    if len(left) <= MATRIX:  # most of a band's members are alike in that band alone
+        close = np.bitwise_count(hashes[left][:, None] ^ hashes[left]) <= bits
+        left = left[close.sum(1) > 1]
     while len(left):
         reached, left = [int(left[0])], left[1:]
         for item in reached:  # grows as more are reached
