@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from weighin.golden import BLOCK_ROWS
 from weighin.network.build import build, initialize
+from weighin.network.factorized import Factorization, Method, apply_ranks
 from weighin.network.layers import ACTIVATIONS, Mean, activation
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.training import compiled, vectors
@@ -101,6 +102,24 @@ def test_every_block(name: str) -> None:
     rows += [[1, "GlobalAvgPool", []], [1, "Flatten", []], [1, "Linear", ["classes"]]]
     spec = NetworkSpec.from_dict({"input": [24, 32], "width": 1.0, "rows": rows})
     check(draw(build(spec, 3)), images(8, 3, 24, 32))
+
+
+@pytest.mark.parametrize("wide", ["tucker", "cp", "spatial"])
+@pytest.mark.parametrize("name", BLOCK_ROWS)
+def test_every_block_whose_convolutions_are_factorized(name: str, wide: Method) -> None:
+    rows = [[1, "Conv", [16, 3, 2, None, 1, "HardSwish"]], [1, name, BLOCK_ROWS[name]]]
+    rows += [[1, "GlobalAvgPool", []], [1, "Flatten", []], [1, "Linear", ["classes"]]]
+    module = build(NetworkSpec.from_dict({"input": [24, 32], "width": 1.0, "rows": rows}), 3)
+    ranks = {
+        path: Factorization(
+            "svd" if one else wide, (2, 2) if wide == "tucker" and not one else (2,)
+        )
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1
+        for one in [layer.kernel_size == (1, 1)]
+    }
+    apply_ranks(module, ranks)
+    check(draw(module), images(8, 3, 24, 32))
 
 
 @pytest.mark.parametrize("name", ["seed", "small"])

@@ -367,14 +367,17 @@ class _Gate:
 
 def _shifted(conv: Any, act: nn.Module, x: Tensor, r: Recording) -> tuple[Tensor, Back]:
     """A pointwise convolution with a bias, and an activation, of vectors (B, C, 1, 1)."""
+    if not isinstance(conv, Convolution):  # it was factorized
+        return _chain([conv, act])(x, r)
+    bias: Any = conv.bias
     name, z = type(act).__name__, conv.convolved(x, r)
     y, size = r.maps(*z.shape), z.shape[:2]
-    r.run(compiled.shift_forward(name), [z, conv.bias, y], *size)
+    r.run(compiled.shift_forward(name), [z, bias, y], *size)
 
     def back(dy: Tensor) -> Any:
         dz, shift = r.maps(*z.shape), torch.empty(size[1])
-        r.run(compiled.shift_backward(name), [dy, z, conv.bias, dz, shift], *size)
-        r.grads[conv.bias] = shift
+        r.run(compiled.shift_backward(name), [dy, z, bias, dz, shift], *size)
+        r.grads[bias] = shift
         return conv.gradients(x, dz, r)
 
     return y, back
