@@ -17,7 +17,7 @@ from distributed import Client
 from weighin.determinism import PINS
 from weighin.errors import WorkerError
 from weighin.params import Params
-from weighin.search import trainer
+from weighin.search import runner
 from weighin.search.architecture import search
 from weighin.search.cluster import (
     ClusterWorkers,
@@ -110,10 +110,10 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial_changes_nothing(
             if not killed:
                 killed.append(kill_a_busy_worker(cluster.address))
 
-    monkeypatch.setattr(trainer, "EvaluationCache", Killing)
+    monkeypatch.setattr(runner, "EvaluationCache", Killing)
     there = study(packed, tmp_path / "there", params, cluster.address)
     assert killed and sum(worker.poll() == -signal.SIGKILL for worker in cluster.workers) == 1
-    monkeypatch.setattr(trainer, "EvaluationCache", EvaluationCache)
+    monkeypatch.setattr(runner, "EvaluationCache", EvaluationCache)
     assert there == study(packed, tmp_path / "here", params, None)
 
 
