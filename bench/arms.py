@@ -78,6 +78,7 @@ def generations(params: "Params", pack: Path) -> list[Point]:
 def made(params: "Params", pack: Path, workers: "Workers", scratch: Path) -> "Study":
     """Return the study that the search stage would run."""
     from weighin.data.pack import packed_sizes
+    from weighin.network.cost import cost
     from weighin.search.architecture import planned, proposer
     from weighin.search.runner import TrialRunner
     from weighin.search.space import read_space
@@ -85,7 +86,7 @@ def made(params: "Params", pack: Path, workers: "Workers", scratch: Path) -> "St
 
     plan, contest = planned(params), params.contest
     space = read_space(params.search.space, packed_sizes(pack))
-    propose = proposer(space, params.recipe, CLASSES)
+    propose = proposer(space, params.recipe, lambda spec: cost(spec, CLASSES))
     return Study(plan, contest, propose, TrialRunner(plan, contest, pack, workers, scratch))
 
 
@@ -108,6 +109,7 @@ def plain(seed: str, pack: str) -> list[Point]:
     import optuna
 
     from weighin.data.pack import packed_sizes
+    from weighin.network.cost import cost
     from weighin.search.architecture import proposer
     from weighin.search.evaluation import Task, evaluate
     from weighin.search.runner import shortened
@@ -117,7 +119,9 @@ def plain(seed: str, pack: str) -> list[Point]:
 
     params = parameters(int(seed))
     recipe = shortened(params.recipe, params.search.shards)
-    propose = proposer(read_space("seed", packed_sizes(Path(pack))), recipe, CLASSES)
+    propose = proposer(
+        read_space("seed", packed_sizes(Path(pack))), recipe, lambda spec: cost(spec, CLASSES)
+    )
     meter, found = Meter(), []
 
     def objective(asked: optuna.trial.Trial) -> tuple[float, float]:

@@ -89,7 +89,7 @@ def score(
     from weighin.grading.grade import read_contest
     from weighin.grading.labels import compared, read_submission, read_truth
     from weighin.grading.model import open_model
-    from weighin.grading.recount import counted
+    from weighin.grading.recount import cost, counted
     from weighin.grading.score import WASTE, Metrics
     from weighin.grading.score import score as contest_score
 
@@ -100,7 +100,7 @@ def score(
     table = compared(labels, answers)
     work = counted(graded, Path(model))
     rules = read_contest(Path(contest), own_score) if contest else WASTE
-    metrics = Metrics(table.f1, table.accuracy, work.macs, work.parameters)
+    metrics = Metrics.of(table.f1, table.accuracy, cost(graded))
     return SubmissionScore(
         contest_score(rules, metrics).value,
         table.f1,

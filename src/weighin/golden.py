@@ -141,9 +141,9 @@ def networks() -> Values:
     """Yield ONNX files and their logits; one of them in whole numbers of 8 bits too."""
     import onnx
 
-    from weighin.compress.quantize import quantized
     from weighin.grading.model import open_model
     from weighin.grading.runtime import Runner
+    from weighin.network.quantized import quantized
     from weighin.params import Quantize
 
     pictures, files = _pictures("logits", 8, SIZE), onnx_files()

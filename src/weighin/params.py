@@ -43,6 +43,16 @@ class Contest(Section):
     ]
     reference_f1: Annotated[float, parameter("F1 that costs nothing", "", 0.01, 1)]
     floor_f1: Annotated[float, parameter("F1 below which the quality term is 1", "", 0, 1)]
+    max_memory: Annotated[
+        int | None,
+        parameter("peak of the activations of an image; null: any", "bytes", 1, 2**40),
+    ] = None
+    max_bytes: Annotated[
+        int | None, parameter("size of the model's file; null: any", "bytes", 1, 2**40)
+    ] = None
+    max_params: Annotated[
+        int | None, parameter("parameters of a network; null: any", "parameters", 1, 10**12)
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,7 @@ class Search(Section):
     space: Annotated[str, parameter("what to choose from: a shipped space or a YAML file")]
     sampler: Annotated[Literal["tpe", "nsga2", "random"], parameter("")]
     objective: Annotated[
-        Literal["front", "score"], parameter("F1 up and MACs down, or the contest's score")
+        Literal["front", "score"], parameter("F1 up and `axis` down, or the contest's score")
     ]
     trials: Annotated[int, parameter("networks that are trained", "trials", 1, 100_000)]
     generation: Generation
@@ -238,6 +248,10 @@ class Search(Section):
     shards: TrialShards
     workers: Workers
     cluster: Cluster
+    axis: Annotated[
+        Literal["macs", "parameters", "memory", "bytes"],
+        parameter("the cost that a front sets against F1"),
+    ] = "macs"
 
 
 @dataclass(frozen=True)

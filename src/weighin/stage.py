@@ -199,5 +199,5 @@ def stage_fingerprint(entry: Mapping[str, Any]) -> str:
 
 def _value(values: Any, key: str) -> Any:
     for part in key.split("."):
-        values = values[part]
+        values = values.get(part)  # one that an older file does not hold has its default
     return values

@@ -261,8 +261,8 @@ def test_the_score_is_the_expected_one(packed, network, tmp_path):
     found = ConfusionMatrix(CLASSES, np.array([[10, 4, 1], [6, 22, 2], [3, 4, 8]]))
     assert 0.6 < found.f1 < 0.67
     needs = cost(SPEC, 3)
-    metrics = Metrics(found.f1, found.accuracy, needs.macs, needs.parameters)
-    expected = expected_score(params.contest, found, needs.macs, needs.parameters, params.seed)
+    metrics = Metrics.of(found.f1, found.accuracy, needs)
+    expected = expected_score(params.contest, found, needs, params.seed)
     assert context.score(network, found) == expected.expected
     assert score(params.contest, metrics).value < 1
     assert context.score(network, found) == pytest.approx(1000 * expected.under_floor, abs=2)

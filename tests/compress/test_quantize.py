@@ -16,7 +16,7 @@ from small import CLASSES, RECIPE, SPEC, make_params
 
 from weighin.compress.context import CompressionContext
 from weighin.compress.finetune import export
-from weighin.compress.quantize import quantize, quantized, sensitivity
+from weighin.compress.quantize import quantize, sensitivity
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import ModelError
@@ -24,6 +24,7 @@ from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import count_file
 from weighin.grading.runtime import Runner
+from weighin.network.quantized import quantized
 
 KNOBS = make_params().quantize
 HEAD = "/6/6.0/conv/conv.0/Gemm"
@@ -162,7 +163,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import numpy as np, onnx
 from small import SPEC, make_params
-from weighin.compress.quantize import quantized
+from weighin.network.quantized import quantized
 from weighin.data.pack import read_packed
 pixels = np.asarray(read_packed(Path(sys.argv[2]), "train", SPEC.input).images)[: int(sys.argv[4])]
 data = quantized(onnx.load(sys.argv[3]), pixels, make_params().quantize)

@@ -12,10 +12,10 @@ import onnx
 import pytest
 from small import SIZE, SPEC, make_params, untrained
 
-from weighin.compress.quantize import quantized
 from weighin.determinism import PINS, generator
 from weighin.images import normalize
 from weighin.network.export import onnx_bytes
+from weighin.network.quantized import quantized
 
 pytestmark = pytest.mark.portability
 LOGITS = "bca73367b4eac785"  # of 7 bits: natively (AVX-512, VNNI) and emulated (AVX2)

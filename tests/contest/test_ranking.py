@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from weighin.contest.ranking import Entry, is_public, rank_intervals, standings
 from weighin.grading.f1 import confusion
-from weighin.grading.score import WASTE, Metrics, score
+from weighin.grading.score import WASTE, Cost, Metrics, score
 
 CLASSES = ("Glass", "Metal", "Paper")
 F1 = replace(WASTE, score="f1")
@@ -26,7 +26,7 @@ def drawn(
         luck = shared * hardness + (1 - shared**2) ** 0.5 * rng.normal(size=count)
         wrong = (truth + rng.integers(1, len(CLASSES), count)) % len(CLASSES)
         labels = np.where(luck < norm.ppf(skill), truth, wrong)
-        entries.append(Entry([CLASSES[k] for k in labels], 1000, 10))
+        entries.append(Entry([CLASSES[k] for k in labels], Cost(1000, 10)))
     return [CLASSES[k] for k in truth], entries
 
 
@@ -36,7 +36,7 @@ def test_figures_are_those_of_the_grader() -> None:
         table = confusion(truth, entry.labels)
         assert found.f1 == pytest.approx(table.f1, abs=1e-12)
         assert found.accuracy == table.accuracy
-        metrics = Metrics(table.f1, table.accuracy, entry.macs, entry.parameters)
+        metrics = Metrics.of(table.f1, table.accuracy, entry.cost)
         assert found.score == pytest.approx(score(WASTE, metrics).value, abs=1e-12)
         assert found.low < found.score < found.high
         assert found.class_f1 == pytest.approx({row.name: row.f1 for row in table.rows()})
@@ -45,7 +45,7 @@ def test_figures_are_those_of_the_grader() -> None:
 def test_a_board_worked_out_by_hand() -> None:
     truth = ["a", "a", "b", "b"]
     answers = (["a", "a", "b", "b"], ["a", "b", "b", "b"], ["b", "b", "a", "a"])
-    found = standings(truth, [Entry(labels, 0, 0) for labels in answers], F1, 400, 0)
+    found = standings(truth, [Entry(labels, Cost(0, 0)) for labels in answers], F1, 400, 0)
     # F1 by class: 1, 1; 2/3, 4/5; 0, 0
     assert [row.f1 for row in found] == pytest.approx([1, 11 / 15, 0])
     assert [row.rank for row in found] == [1, 2, 3]

@@ -62,6 +62,7 @@ def test_writes_the_submission_and_the_grade(build: Build, pictures: Path, tmp_p
     assert done.stdout.splitlines() == [
         "7 images labelled, 1 of them unreadable",
         "204 MACs and 12 parameters, counted from the graph",
+        f"{(tmp_path / 'model.onnx').stat().st_size} bytes, 780 bytes of activations at their peak",
         "closest call 2 (below/blue.jpg); 0 images under 0.0001",
         "truth: it leaves out 1 of the 7 files of the folder, which are not scored",
         "macro F1 0.8222, score 0.0172",

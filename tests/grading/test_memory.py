@@ -55,7 +55,7 @@ def test_the_order_is_the_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     best = 4 * (IMAGE + 640 + 10)  # one branch's end is there while the other is wide
     for number, order in enumerate(([0, 1, 2, 3], [0, 2, 1, 3])):
         assert peak(tmp_path / f"{number}.onnx", *branches(order)) == best
-    monkeypatch.setattr(recount, "MOST_STATES", 0)
+    monkeypatch.setattr(recount, "MOST_WORK", 0)
     assert peak(tmp_path / "0.onnx", *branches([0, 1, 2, 3])) == best
     assert peak(tmp_path / "1.onnx", *branches([0, 2, 1, 3])) == 4 * (IMAGE + 2 * 640)
 

@@ -9,7 +9,7 @@ import pytest
 from weighin.determinism import generator
 from weighin.grading.f1 import confusion, macro_f1
 from weighin.grading.risk import bootstrap, bootstrap_f1, expected_score, risk
-from weighin.grading.score import WASTE, has_floor
+from weighin.grading.score import WASTE, Cost, has_floor
 
 
 def labels(count: int, classes: int, right: float) -> tuple[list[str], list[str]]:
@@ -106,7 +106,7 @@ def test_the_expected_score_far_from_the_steps_is_the_score() -> None:
     found = confusion(
         ["a"] * 100 + ["b"] * 100, (["a"] * 70 + ["b"] * 30) + ["b"] * 70 + ["a"] * 30
     )
-    told = expected_score(WASTE, found, 1_386_537, 0, seed=0)
+    told = expected_score(WASTE, found, Cost(1_386_537, 0), seed=0)
     assert told.expected == pytest.approx(0.1 + 1 - 0.7 / 0.83656, abs=0.01)
     assert told.low < 0.7 < told.high and told.under_floor == 0.0
 
@@ -114,7 +114,7 @@ def test_the_expected_score_far_from_the_steps_is_the_score() -> None:
 def test_what_may_be_out_of_the_contest_pays_in_proportion() -> None:
     contest = replace(WASTE, score="micronet")
     found = confusion(["a", "b"] * 100, (["a", "b"] * 51 + ["b", "a"] * 49))
-    told = expected_score(contest, found, 13_865_375, 4_214_841, seed=0)
+    told = expected_score(contest, found, Cost(13_865_375, 4_214_841), seed=0)
     assert 0.2 < told.under_floor < 0.6
     assert told.expected == pytest.approx(2 + 1000 * told.under_floor)
 
@@ -126,4 +126,4 @@ def test_a_contest_without_a_floor_has_no_risk_of_it(name: str, floored: bool) -
     contest = replace(WASTE, score=name)
     hopeless = confusion(["a", "b"] * 9, ["b", "a"] * 9)
     assert has_floor(contest) is floored
-    assert expected_score(contest, hopeless, 1, 1, 0).under_floor == float(floored)
+    assert expected_score(contest, hopeless, Cost(1, 1), 0).under_floor == float(floored)

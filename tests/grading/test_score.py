@@ -13,6 +13,7 @@ from weighin.grading.score import (
     WASTE,
     Metrics,
     has_floor,
+    over_limits,
     own_formula,
     score,
 )
@@ -68,6 +69,43 @@ def test_micronet_is_two_ratios_once_good_enough() -> None:
         "under_floor": 0.0,
     }
     assert score(contest, Metrics(0.59, 0, 250, 50)).value == 0.35 + OUT_OF_CONTEST
+
+
+def test_micronet_counts_bits() -> None:
+    """8-bit weights are a quarter of a parameter; a MAC is a product of 8 bits and a 32-bit sum."""
+    contest = rules("micronet", reference_macs=1000, reference_params=500, floor_f1=0.6)
+    whole = Metrics(0.6, 0, 250, 50, parameter_bits=32 * 50, multiply_bits=32 * 250)
+    assert score(contest, whole).parts == score(contest, Metrics(0.6, 0, 250, 50)).parts
+    weights, biases, macs, in_float = 40, 10, 200, 50
+    mixed = Metrics(
+        *(0.6, 0, macs + in_float, weights + biases),
+        parameter_bits=8 * weights + 32 * biases,
+        multiply_bits=8 * macs + 32 * in_float,
+    )
+    assert score(contest, mixed).parts == {
+        "parameters": (weights / 4 + biases) / 500,
+        "operations": (macs * (8 / 32 + 1) + in_float * 2) / 2000,
+        "under_floor": 0.0,
+    }
+
+
+@pytest.mark.parametrize("formula", [*FORMULAS, "own"])
+@pytest.mark.parametrize(
+    ("limit", "field"),
+    [("max_memory", "memory"), ("max_bytes", "bytes"), ("max_params", "parameters")],
+)
+def test_a_model_over_a_limit_is_out(tmp_path, formula, limit, field) -> None:
+    made = Metrics(0.7, 0.7, 1000, 500, memory=300, bytes=900)
+    value = getattr(made, field)
+    contest = own(tmp_path / "s.py", OWN) if formula == "own" else rules(formula)
+    free = score(contest, made)
+    assert score(dataclasses.replace(contest, **{limit: value}), made) == free
+    tight = dataclasses.replace(contest, **{limit: value - 1})
+    found = score(tight, made)
+    assert found.parts == free.parts | {"over_limit": OUT_OF_CONTEST}
+    assert found.value == sum(found.parts.values())
+    said = over_limits(tight, made)[limit]
+    assert f"{value:,} " in said and f"contest.{limit} is {value - 1:,}" in said
 
 
 def test_every_contest_that_can_be_named_has_a_formula() -> None:

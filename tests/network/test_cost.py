@@ -1,12 +1,35 @@
 """What rows cost, and the example of each block that `weighin blocks` prints."""
 
-import pytest
-from ruamel.yaml import YAML
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
+import pytest
+import torch
+from ruamel.yaml import YAML
+from torch import nn
+
+from weighin.errors import NetworkError
+from weighin.grading.recount import peak_memory
+from weighin.grading.model import open_model
+from weighin.grading.recount import cost as graded_cost
+from weighin.grading.score import WASTE
 from weighin.network.blocks import BLOCKS
-from weighin.network.build import check
-from weighin.network.cost import BlockExample, block_examples, cost
+from weighin.network.build import build, check, initialize
+from weighin.network.cost import (
+    BlockExample,
+    block_examples,
+    contest_cost,
+    cost,
+    exported_cost,
+    file_metadata,
+)
+from weighin.network.export import export_onnx
+from weighin.network.quantized import quantized
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
+from weighin.params import load
 
 EXAMPLES = {example.name: example for example in block_examples()}
 
@@ -48,3 +71,75 @@ def test_the_cost_is_that_of_the_exported_network() -> None:
     assert found.macs == (27 * 8 + 8) * 48 + 8 * 9 + 9
     assert found.parameters == 27 * 8 + 8 + 8 * 9 + 9
     assert cost(read_spec(shipped("small")), 9).macs < 2_000_000
+
+
+NAMES = tuple(f"class {number}" for number in range(9))
+KNOBS = load(Path(__file__).parents[2] / "params.yaml").quantize
+FLOAT, EIGHT = replace(KNOBS, enabled=False), replace(KNOBS, enabled=True)
+NETWORKS = {name: read_spec(shipped(name)) for name in ("small", "seed")} | {
+    "branches": NetworkSpec(
+        (24, 32),
+        1.0,
+        (
+            Row(1, "Conv", (16, 3, 2)),
+            Row(2, "ShuffleNetV2", (2,)),
+            Row(1, "InvertedResidualv3", (3, 2, 24, 1, 1, 1)),
+            Row(1, "FixedConv", (9, 1, 1, None, 1, None)),
+            Row(1, "GlobalAvgPool"),
+        ),
+    )
+}
+
+
+@pytest.mark.parametrize("knobs", [FLOAT, EIGHT], ids=["float", "8 bits"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_costs_before_training_are_those_of_the_graded_file(
+    name: str, knobs: Any, tmp_path: Path
+) -> None:
+    """Weights, calibration images and their number change no count, nor one byte of the size."""
+    spec, path = NETWORKS[name], tmp_path / "model.onnx"
+    module = build(spec, 9)
+    initialize(module, "another", "address")
+    rng = np.random.default_rng(3)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.copy_(torch.from_numpy(rng.standard_normal(norm.num_features)))
+    export_onnx(module, spec.input, path, file_metadata(NAMES, NAMES[2], False))
+    if knobs.enabled:
+        sample = rng.integers(0, 256, (8, *spec.input, 3)).astype(np.uint8)
+        path.write_bytes(quantized(onnx.load(path), sample, knobs))
+    model = open_model(path)
+    found = exported_cost(spec, NAMES, knobs)
+    assert found == graded_cost(model)
+    assert found.memory == peak_memory(model.graph)
+    assert found.bytes == path.stat().st_size
+    assert found.macs == cost(spec, 9).macs
+    width = 8 if knobs.enabled else 32
+    assert found.multiply_bits >= width * found.macs  # pooled maps are averaged in float
+    if not knobs.enabled:
+        assert found.parameter_bits == 32 * found.parameters
+        assert found.multiply_bits == 32 * found.macs
+
+
+def test_eight_bits_take_a_quarter_of_the_memory() -> None:
+    for spec in NETWORKS.values():
+        whole, eight = (exported_cost(spec, NAMES, knobs) for knobs in (FLOAT, EIGHT))
+        assert 4 * eight.memory == whole.memory
+
+
+def test_a_file_is_counted_where_a_contest_asks_for_it() -> None:
+    spec = NETWORKS["branches"]
+    plain = cost(spec, 9)
+    whole = exported_cost(spec, NAMES, FLOAT)
+    assert contest_cost(spec, NAMES, WASTE, EIGHT) == plain
+    assert contest_cost(spec, NAMES, WASTE, FLOAT, axis="parameters") == plain
+    assert contest_cost(spec, NAMES, WASTE, FLOAT, axis="memory") == whole
+    for limits in ({"max_memory": 1}, {"max_bytes": 1}):
+        assert contest_cost(spec, NAMES, replace(WASTE, **limits), FLOAT) == whole
+    few = replace(WASTE, max_params=1)
+    assert contest_cost(spec, NAMES, few, FLOAT) == plain  # is known without a file
+    assert contest_cost(spec, NAMES, few, EIGHT) == exported_cost(spec, NAMES, EIGHT)
+    over = replace(WASTE, max_memory=1, max_macs=plain.macs - 1)
+    assert contest_cost(spec, NAMES, over, FLOAT) == plain  # it is out already
+    with pytest.raises(NetworkError):
+        contest_cost(NetworkSpec((4, 4), 1.0, (Row(1, "Conv", (8,)),)), NAMES, few, EIGHT)

@@ -7,8 +7,7 @@ import pytest
 from tests.search.measures import measured
 
 from weighin.files import read_json
-from weighin.grading.score import WASTE, score
-from weighin.network.cost import Cost
+from weighin.grading.score import WASTE, Cost, score
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.choice import choose, study_record

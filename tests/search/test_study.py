@@ -9,8 +9,7 @@ import optuna
 import pytest
 from tests.search.measures import measured
 
-from weighin.grading.score import WASTE
-from weighin.network.cost import Cost
+from weighin.grading.score import WASTE, Cost
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.study import MAX_REJECTED, Plan, Proposal, Study, Trial

@@ -147,10 +147,11 @@ def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> No
         if found.unknown:
             click.echo(f"the rule gives 0 MACs to: {', '.join(found.unknown)}")
         return
-    from weighin.cli.project import class_count
+    from weighin.cli.project import class_names
     from weighin.network.cost import cost_table
 
-    many, whose = (classes, "--classes") if classes else class_count()
+    names, known = class_names()
+    many, whose = (classes, "--classes") if classes else (len(names), known)
     for line in cost_table(network, many, layers):
         click.echo(line)
     click.echo(f"with {many} outputs ({whose})", err=True)

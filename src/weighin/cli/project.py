@@ -72,23 +72,24 @@ def _checked(file: "NamedFile", params: "Params") -> str:
         return f"{file.name} holds {len(read_weights(Path(file.name))):,} arrays"
     from weighin.search.architecture import check_network
 
-    _, macs = check_network(file.name, params.prepare.sizes, class_count()[0], params.contest)
-    return f"{file.name} has {macs:,} MACs"
+    _, cost = check_network(file.name, params.prepare.sizes, class_names()[0], params)
+    return f"{file.name} has {cost.macs:,} MACs"
 
 
-def class_count() -> tuple[int, str]:
-    """Return how many classes the data have, and what says so; else those of the waste contest."""
+def class_names() -> tuple[list[str], str]:
+    """Return the classes of the data, and what says so; else as many as the waste contest has."""
     from weighin.data.shards import open_images
     from weighin.errors import DataError
     from weighin.files import read_json
 
     packed, folders = Path("work/prepare/classes.json"), Path("data/train")
     if packed.is_file():
-        return len(read_json(packed)), str(packed)
+        return list(read_json(packed)), str(packed)
     with contextlib.suppress(DataError):
         if folders.is_dir():
-            return len(open_images(folders).classes()), str(folders)
-    return 9, "the waste contest's, as there are no data here; --classes N for others"
+            return list(open_images(folders).classes()), str(folders)
+    names = [f"class {number}" for number in range(9)]
+    return names, "the waste contest's, as there are no data here; --classes N for others"
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from weighin.compress.network_files import check_finite
 from weighin.files import read_json
 from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.risk import expected_score
-from weighin.network.cost import cost
+from weighin.network.cost import contest_cost
 from weighin.network.spec import read_spec
 from weighin.params import Params, Recipe, load_recipe
 from weighin.training.train import train_job
@@ -32,9 +32,14 @@ class CompressionContext:
         check_finite(self.trained)
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return tuple(read_json(self.packed / "classes.json"))
+
+    @property
     def classes(self) -> int:
         """The number of classes."""
-        return len(read_json(self.packed / "classes.json"))
+        return len(self.names)
 
     def score(self, network: Trained, found: ConfusionMatrix) -> float:
         """Return the expected score of a network that labels so, exported; lower is better.
@@ -42,9 +47,9 @@ class CompressionContext:
         Raises:
             NetworkError: rows and ranks do not make a network.
         """
-        needs = cost(network.spec, self.classes, network.ranks)
-        contest, seed = self.params.contest, self.params.seed
-        return expected_score(contest, found, needs.macs, needs.parameters, seed).expected
+        params, names = self.params, self.names
+        needs = contest_cost(network.spec, names, params.contest, params.quantize, network.ranks)
+        return expected_score(params.contest, found, needs, params.seed).expected
 
     def train_on(
         self, network: Trained, name: str, lr: float, distillation: float, **changes: Any

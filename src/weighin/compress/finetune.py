@@ -5,7 +5,6 @@ networks are measured, the finetuned one and the one that train left, both from 
 the validation split, by the code that grades; the lower expected score is exported (grading/risk).
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,10 +18,11 @@ from weighin.data.pack import Packed, read_packed
 from weighin.files import write_bytes, write_json, write_npy
 from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
-from weighin.grading.recount import counted
+from weighin.grading.recount import counted, file_cost
 from weighin.grading.risk import expected_score
 from weighin.grading.runtime import Runner
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import Metrics, needs_file, score
+from weighin.network.cost import exported_cost, file_metadata
 from weighin.network.export import export_onnx
 from weighin.progress import say
 from weighin.training.device import record_device
@@ -111,21 +111,18 @@ def export(context: CompressionContext, network: Trained, path: Path) -> Exporte
         ModelError, HiddenWorkError: the file could not be graded.
     """
     held = read_packed(context.packed, "validation", network.spec.input)
-    metadata = {
-        "classes": json.dumps(held.classes, ensure_ascii=False),
-        "fallback": commonest(read_packed(context.packed, "train", network.spec.input)),
-        "turn_tall": json.dumps(context.params.prepare.turn_tall),
-    }
+    fallback = commonest(read_packed(context.packed, "train", network.spec.input))
+    metadata = file_metadata(held.classes, fallback, context.params.prepare.turn_tall)
     export_onnx(network.module(len(held.classes)), network.spec.input, path, metadata)
     model = open_model(path)
     logits = Runner(model).logits(np.asarray(held.images))
-    found, count = (
-        confusion_of_indices(held.labels, logits.argmax(1), held.classes),
-        counted(model, path),
-    )
-    metrics = Metrics(found.f1, found.accuracy, count.macs, count.parameters)
-    contest, seed = context.params.contest, context.params.seed
-    expected = expected_score(contest, found, count.macs, count.parameters, seed).expected
+    found = confusion_of_indices(held.labels, logits.argmax(1), held.classes)
+    contest = context.params.contest
+    needs = file_cost(model.graph, counted(model, path), model.bytes)
+    if context.params.quantize.enabled and needs_file(contest, quantized=True):
+        needs = exported_cost(network.spec, held.classes, context.params.quantize, network.ranks)
+    metrics = Metrics.of(found.f1, found.accuracy, needs)
+    expected = expected_score(contest, found, needs, context.params.seed).expected
     return Exported(network, path, logits, metrics, score(contest, metrics).value, expected)
 
 

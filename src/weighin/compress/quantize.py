@@ -1,28 +1,11 @@
-"""The quantize stage: the exported network in whole numbers of 8 bits, the same on every processor.
+"""The quantize stage: the exported network in whole numbers of 8 bits (network/quantized.py)."""
 
-ONNX Runtime's own static quantizer writes a QDQ graph: float32 operators between QuantizeLinear
-and DequantizeLinear, which the runtime replaces by integer kernels. Activations are uint8 by
-tensor, weights int8 by output channel, biases int32; real = scale (q - zero_point), as in Jacob et
-al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
-CVPR 2018.
-
-Exactness. Without VNNI a kernel adds two products of uint8 and int8 in 16 bits, and saturates:
-2 * 255 * 127 = 64,770 is over 32,767. Weights within 64 (7 bits) give at most 2 * 255 * 64 =
-32,640, so every sum is the exact whole number, in any order, on any processor. The portability
-tests show both: equal logits with 7 bits, other ones with 8.
-"""
-
-import contextlib
-import io
-import tempfile
-from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 from scipy.special import log_softmax
 
 from weighin.data.pack import read_packed
@@ -32,14 +15,10 @@ from weighin.files import write_bytes, write_json, write_npy
 from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.runtime import Logits, Runner, run, session
-from weighin.images import Pixels, normalize
+from weighin.images import Pixels
+from weighin.network.quantized import WEIGHTED, Batches, quantized
 from weighin.params import Params, Quantize
 from weighin.progress import Progress, say
-
-WEIGHTED = ("Conv", "Gemm", "MatMul")
-CHUNK = 64  # images at once
-LARGEST = 64  # magnitude of a weight: see above
-MARK = ("onnx.quant.pre_process", "onnxruntime.quant")  # or the quantizer advises to prepare
 
 
 @dataclass(frozen=True)
@@ -122,82 +101,11 @@ def sensitivity(proto: Any, sample: Pixels, knobs: Quantize) -> list[QuantizedLa
     return found
 
 
-def quantized(
-    proto: Any,
-    sample: Pixels,
-    knobs: Quantize,
-    kept: Collection[str] = (),
-    seven_bits: bool = True,
-) -> bytes:
-    """Return the bytes of a float ONNX graph quantized, but for the nodes named in `kept`.
-
-    `sample`, images (N, H, W, 3), gives the ranges of the activations. With `seven_bits` false the
-    weights take all 8 bits, and what a processor without VNNI computes is another number.
-    """
-    from onnxruntime.quantization import (
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "percentile": CalibrationMethod.Percentile,
-        "entropy": CalibrationMethod.Entropy,
-    }
-    prepared = onnx.ModelProto()
-    prepared.CopyFrom(proto)
-    prepared.metadata_props.add(key=MARK[0], value=MARK[1])
-    quiet = contextlib.redirect_stdout(io.StringIO())
-    with tempfile.TemporaryDirectory(prefix="weighin-quantize") as folder, quiet:
-        path = Path(folder) / "model.onnx"
-        quantize_static(
-            prepared,
-            path,
-            _Batches(sample),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=seven_bits,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=methods[knobs.calibration],
-            nodes_to_exclude=sorted(_with_followers(proto, kept)),
-            extra_options={"CalibPercentile": knobs.percentile},
-        )
-        made = onnx.load_model(path)
-    _check_weights(made, LARGEST if seven_bits else 128)
-    return _canonical(made, proto)
-
-
 def _logits(proto: Any, images: Pixels) -> Logits:
     """Return the logits (N, K) of a graph for images (N, H, W, 3)."""
     asked = session(proto)
-    parts = [run(asked, feed)[0] for feed in iter(_Batches(images).get_next, None)]
+    parts = [run(asked, feed)[0] for feed in iter(Batches(images).get_next, None)]
     return np.concatenate(parts)
-
-
-def _with_followers(proto: Any, kept: Collection[str]) -> set[str]:
-    """Return the nodes named, and those without weights that work on their results."""
-    found, results = set(kept), set[str]()
-    for node in proto.graph.node:
-        follows = node.op_type not in WEIGHTED and results.intersection(node.input)
-        if node.name in kept or follows:
-            found.add(node.name)
-            results.update(node.output)
-    return found
-
-
-class _Batches:
-    """Calibration images as ONNX Runtime asks for them, in batches of one size."""
-
-    def __init__(self, sample: Pixels) -> None:
-        starts = range(0, len(sample), CHUNK)
-        self._left: Iterator[Any] = ({"images": normalize(sample[k : k + CHUNK])} for k in starts)
-
-    def get_next(self) -> Any:
-        """Return the next feed, None after the last."""
-        return next(self._left, None)
 
 
 def _sample(packed: Path, size: tuple[int, int], params: Params) -> Pixels:
@@ -205,38 +113,3 @@ def _sample(packed: Path, size: tuple[int, int], params: Params) -> Pixels:
     train = read_packed(packed, "train", size)
     order = generator(params.seed, "quantize", "sample").permutation(len(train.labels))
     return np.asarray(train.images[np.sort(order[: params.quantize.images])])
-
-
-def _check_weights(proto: Any, largest: int) -> None:
-    for tensor in proto.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.INT8:
-            found = int(np.abs(numpy_helper.to_array(tensor).astype(np.int64)).max(initial=0))
-            assert found <= largest, f"{tensor.name} has a weight of {found}, over {largest}"
-
-
-def _canonical(made: Any, source: Any) -> bytes:
-    """Return a graph's bytes with `source`'s metadata, short tensor names and no claims of shapes.
-
-    The quantizer's names are longer than the weights of a small network.
-    """
-    graph = made.graph
-    kept = {value.name for value in [*graph.input, *graph.output]}
-    names: dict[str, str] = {}
-
-    def short(name: str) -> str:
-        return name if not name or name in kept else names.setdefault(name, f"t{len(names)}")
-
-    for node in graph.node:
-        node.doc_string = ""
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            node.name = ""
-        node.input[:] = [short(name) for name in node.input]
-        node.output[:] = [short(name) for name in node.output]
-    for tensor in graph.initializer:
-        tensor.name = short(tensor.name)
-    del graph.value_info[:], made.metadata_props[:]
-    made.metadata_props.extend(source.metadata_props)
-    made.producer_name, made.producer_version, made.doc_string = "weighin", "", ""
-    onnx.checker.check_model(made, full_check=True)
-    data: bytes = made.SerializeToString(deterministic=True)
-    return data

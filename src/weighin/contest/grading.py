@@ -32,6 +32,7 @@ from weighin.files import (
 )
 from weighin.grading.labels import HEADER
 from weighin.grading.limits import Limits
+from weighin.grading.score import Cost
 from weighin.validation import Section, parameter, read
 
 KILLED = "too much memory"  # 137 and -9: by the system, which does not say so
@@ -41,6 +42,7 @@ OVER = {"time": "too slow", "output": "too much output", "stopped": "crashed"}
 GRACE = 30.0  # seconds over a submission's own limit, for the start of the grader or the container
 ENGINE_FAILS = 125  # exit code of `docker run` where it cannot start a container
 MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
+COUNTED = ("macs", "parameters", "memory", "parameter_bits", "multiply_bits")
 FIX = "  to fix: "
 MAX_SAID = 500  # characters of a grader's message
 
@@ -54,6 +56,14 @@ class Costs(Section):
     images_per_second: Annotated[float, parameter("", low=0)]
     closest_call: float | None  # the smallest margin between two classes
     unreadable: Annotated[int, parameter("", low=0)]  # images, which get the fallback class
+    memory: Annotated[int, parameter("", low=0, high=1e18)] = 0  # this and what follows: score.Cost
+    parameter_bits: Annotated[int, parameter("", low=0, high=1e18)] = 0
+    multiply_bits: Annotated[int, parameter("", low=0, high=1e20)] = 0
+
+    def of_file(self, size: int) -> Cost:
+        """Return what a contest scores of a file of so many bytes."""
+        bits = self.parameter_bits, self.multiply_bits
+        return Cost(self.macs, self.parameters, self.memory, size, *bits)
 
 
 @dataclass(frozen=True)
@@ -168,8 +178,7 @@ def _output(out: Path) -> dict[str, Any]:
     facts = json.loads(plain(out / "grade.json", MAX_OUTPUT))
     model, unreadable = facts["model"], facts["unreadable"]
     costs = {
-        "macs": model["macs"],
-        "parameters": model["parameters"],
+        **{name: model[name] for name in COUNTED},
         "images_per_second": facts["speed"]["images_per_second"],
         "closest_call": facts["margin"]["smallest"],
         "unreadable": len(unreadable),

@@ -283,7 +283,7 @@ def _standings(
 def _entry(outcome: Outcome, names: Sequence[str]) -> Entry:
     assert outcome.costs is not None
     labels = [outcome.labels[name] for name in names]
-    return Entry(labels, outcome.costs.macs, outcome.costs.parameters)
+    return Entry(labels, outcome.costs.of_file(outcome.bytes))
 
 
 def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:

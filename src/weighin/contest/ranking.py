@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from weighin.determinism import generator
-from weighin.grading.score import Metrics, has_floor, score
+from weighin.grading.score import Cost, Metrics, has_floor, score
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
@@ -32,8 +32,7 @@ class Entry:
     """A graded submission: one label for each image, and its costs."""
 
     labels: Sequence[str]
-    macs: int
-    parameters: int
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,6 @@ def _measured(
 
 def _scores(contest: Contest, entry: Entry, f1: Floats, accuracy: Floats) -> list[float]:
     metrics = (
-        Metrics(float(a), float(b), entry.macs, entry.parameters)
-        for a, b in zip(f1, accuracy, strict=True)
+        Metrics.of(float(a), float(b), entry.cost) for a, b in zip(f1, accuracy, strict=True)
     )
     return [score(contest, each).value for each in metrics]

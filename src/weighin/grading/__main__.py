@@ -51,6 +51,10 @@ def summary(facts: dict[str, Any]) -> list[str]:
         f"{facts['images']:,} images labelled, {len(facts['unreadable']):,} of them unreadable",
         f"{model['macs']:,} MACs and {model['parameters']:,} parameters, counted from the graph",
     ]
+    lines.append(
+        f"{model['bytes']:,} bytes, {model['memory']:,} bytes of activations at their peak"
+    )
+    lines += [f"out of the contest: {fault}" for fault in facts["over_limits"]]
     if margin["smallest"] is not None:
         lines.append(
             f"closest call {margin['smallest']:.2g} ({margin['file']}); "

@@ -22,9 +22,9 @@ from weighin.grading.labels import HEADER, Truth, compared, read_truth
 from weighin.grading.limits import UNLIMITED, Limits
 from weighin.grading.model import Model, open_model
 from weighin.grading.predict import CLOSE, Predictions, predict
-from weighin.grading.recount import CEILING, Count, counted
+from weighin.grading.recount import CEILING, Count, counted, file_cost
 from weighin.grading.risk import risk
-from weighin.grading.score import WASTE, Metrics, is_own, score
+from weighin.grading.score import WASTE, Cost, Metrics, is_own, over_limits, score
 from weighin.parallel import cores
 from weighin.params import Contest, renamed_in
 from weighin.validation import read
@@ -72,12 +72,14 @@ def grade(
     found = predict(model, Path(folder), strict=strict, done=done)
     seconds = time.perf_counter() - start
     submission = submission_text(found)
-    facts = _facts(model, count, found) | {
+    cost = file_cost(model.graph, count, model.bytes)
+    facts = _facts(model, count, cost, found) | {
+        "over_limits": [*over_limits(contest, cost).values()],
         "submission": sha256(submission.encode()),
         "speed": {"images_per_second": round(len(found.names) / seconds, 1)},
     }
     if answers is not None:
-        facts["quality"] = quality(found, answers, count, contest)
+        facts["quality"] = quality(found, answers, cost, contest)
     _write(out, submission, canonical_json(facts))
     return Grade(found, facts)
 
@@ -163,11 +165,10 @@ def _answers(truth: Path, folder: Path, model: Model) -> Truth:
     return read_truth(truth, names, model.classes, "the folder", fix)
 
 
-def quality(found: Predictions, truth: Truth, count: Count, contest: Contest) -> dict[str, Any]:
+def quality(found: Predictions, truth: Truth, cost: Cost, contest: Contest) -> dict[str, Any]:
     """Return F1, its interval, the risk of the floor, the tables and the score."""
     table = compared(dict(zip(found.names, found.labels, strict=True)), truth)
-    metrics = Metrics(table.f1, table.accuracy, count.macs, count.parameters)
-    result = score(contest, metrics)
+    result = score(contest, Metrics.of(table.f1, table.accuracy, cost))
     return {
         "f1": table.f1,
         "accuracy": table.accuracy,
@@ -187,7 +188,7 @@ def _per_class(table: ConfusionMatrix) -> dict[str, Any]:
     return {row.pop("name"): row for row in rows}
 
 
-def _facts(model: Model, count: Count, found: Predictions) -> dict[str, Any]:
+def _facts(model: Model, count: Count, cost: Cost, found: Predictions) -> dict[str, Any]:
     closest = found.closest()
     return {
         "model": {
@@ -196,8 +197,7 @@ def _facts(model: Model, count: Count, found: Predictions) -> dict[str, Any]:
             "classes": list(model.classes),
             "fallback": model.fallback,
             "preprocessing": model.contract.preprocessing(),
-            "macs": count.macs,
-            "parameters": count.parameters,
+            **dataclasses.asdict(cost),
             "unpriced": {"operations": count.unpriced, "at_most": CEILING * count.macs},
         },
         "images": len(found.names),

@@ -41,6 +41,7 @@ class Model:
 
     graph: StaticGraph
     sha256: str
+    bytes: int  # of the file
     size: tuple[int, int]  # (H, W) in pixels
     contract: Contract
     claimed_macs: str | None
@@ -74,7 +75,7 @@ def open_model(path: Path, contract: Contract | None = None) -> Model:
         proto = parse(data)
         check_plain(proto)
         check_valid(proto)
-        return _gradable(proto, sha256(data), contract)
+        return _gradable(proto, data, contract)
 
 
 @contextmanager
@@ -199,7 +200,7 @@ def _check_tensor(tensor: Any) -> None:
     array(tensor)
 
 
-def _gradable(proto: Any, digest: str, given: Contract | None) -> Model:
+def _gradable(proto: Any, data: bytes, given: Contract | None) -> Model:
     facts = _metadata(proto)
     contract = given or from_metadata(facts)
     size, batch = _input(proto.graph, contract.layout)
@@ -212,7 +213,7 @@ def _gradable(proto: Any, digest: str, given: Contract | None) -> Model:
             f"its output {printable(name[:80])} comes out as {graph.shapes.get(name)}, "
             f"not one number for each of {len(contract.classes)} classes"
         )
-    return Model(graph, digest, size, contract, facts.get("macs"))
+    return Model(graph, sha256(data), len(data), size, contract, facts.get("macs"))
 
 
 def _metadata(proto: Any) -> dict[str, str]:

@@ -18,6 +18,7 @@ from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -28,6 +29,7 @@ from weighin.grading.graph import StaticGraph, inputs_of, static_graph
 from weighin.grading.model import Model, check_valid, damage_told, open_model, parse, read
 from weighin.grading.operators import OPERATORS, Shape
 from weighin.grading.runtime import Runner
+from weighin.grading.score import Cost
 
 IN_PLACE = {
     *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish"),
@@ -35,8 +37,9 @@ IN_PLACE = {
     *("Reciprocal", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze"),
     "QuantizeLinear",
 }
-MOST_STATES = 20_000  # orders that are compared, up to those that have done the same
+MOST_WORK = 2**22  # beginnings of an order that are compared, times the operators
 Step = tuple[frozenset[str], frozenset[str]]  # the buffers that an operator reads and writes
+WIDTHS = {TensorProto.INT8: 8, TensorProto.UINT8: 8}  # bits of a number; others have 32
 CEILING = 0.5  # operations that the rule gives 0, for each MAC that it counts
 
 
@@ -58,6 +61,7 @@ class Count:
 
     macs: int
     parameters: int
+    parameter_bits: int
     unpriced: int
     layers: tuple[Layer, ...]
     unknown: tuple[str, ...] = ()  # operators that are not listed in operators.py
@@ -88,7 +92,7 @@ def recount(model: Model) -> Count:
 
 def count(graph: StaticGraph) -> Count:
     """Return the work of a graph on one image."""
-    listed = [node for node in graph.nodes if node.op in OPERATORS]
+    listed, stored = [node for node in graph.nodes if node.op in OPERATORS], parameters(graph)
     layers = tuple(
         Layer(
             printable(node.name),
@@ -102,7 +106,10 @@ def count(graph: StaticGraph) -> Count:
     )
     return Count(
         macs=sum(layer.macs for layer in layers),
-        parameters=parameters(graph),
+        parameters=sum(prod(t.dims) for t in stored),
+        parameter_bits=sum(
+            prod(tensor.dims) * WIDTHS.get(tensor.data_type, 32) for tensor in stored
+        ),
         unpriced=sum(layer.unpriced for layer in layers),
         layers=layers,
         unknown=tuple(sorted({node.op for node in graph.nodes} - OPERATORS.keys())),
@@ -141,8 +148,25 @@ def counted(model: Model, path: Path) -> Count:
         raise type(error)(f"{path}: {error.problem}", error.fix) from None
 
 
-def parameters(graph: StaticGraph) -> int:
-    """Return the number of stored values, single numbers (a clip's limits) apart.
+def cost(model: Model) -> Cost:
+    """Return what a checked model costs."""
+    return file_cost(model.graph, count(model.graph), model.bytes)
+
+
+def file_cost(graph: StaticGraph, found: Count, size: int) -> Cost:
+    """Return what the graph in a file of so many bytes costs."""
+    return Cost(
+        found.macs,
+        found.parameters,
+        peak_memory(graph),
+        size,
+        found.parameter_bits,
+        sum(layer.macs * layer.bits for layer in found.layers),
+    )
+
+
+def parameters(graph: StaticGraph) -> list[Any]:
+    """Return the stored tensors that are parameters, single numbers (a clip's limits) apart.
 
     Values are float32, or the whole numbers of DequantizeLinear: quantized weights and biases, to
     which their scales by channel are added. Zero points of zeros are none.
@@ -150,42 +174,59 @@ def parameters(graph: StaticGraph) -> int:
     nodes, tensors = graph.proto.graph.node, graph.proto.graph.initializer
     whole = {node.input[0] for node in nodes if node.op_type == "DequantizeLinear"}
     counted = (t for t in tensors if t.data_type == TensorProto.FLOAT or t.name in whole)
-    return sum(prod(t.dims) for t in counted if len(t.dims))
+    return [t for t in counted if len(t.dims)]
 
 
 def peak_memory(graph: StaticGraph) -> int:
     """Return the bytes that the activations of one image need at once, in the best order.
 
-    Where more than `MOST_STATES` orders would have to be compared it is that of the file's order.
+    Orders are tried lowest peak first, and those that have done the same operators are one. Where
+    there are too many (`MOST_WORK`) it is the peak of the file's order.
     """
     sizes, steps = _buffers(graph)
-    kept = frozenset(_owners(graph)[value.name] for value in graph.proto.graph.output)
-    given = frozenset(sizes) - frozenset().union(*(written for _, written in steps))
+    owners = _owners(graph)
+    kept = {owners[value.name] for value in graph.proto.graph.output}
+    writer = {name: 1 << k for k, (_, written) in enumerate(steps) for name in written}
+    readers: dict[str, int] = {}  # bit sets of steps, as `needs`, `done` and `ready` are
+    for k, (read, _) in enumerate(steps):
+        for name in read:
+            readers[name] = readers.get(name, 0) | 1 << k
+    needs = [sum({writer.get(name, 0) for name in read}) for read, _ in steps]
 
-    def needed(done: int, step: int) -> int:
-        """Return the bytes that one step needs after the steps in the bit set `done`."""
-        made, wanted = set(given), set(kept)
-        for k, (inputs, written) in enumerate(steps):
-            if done >> k & 1:
-                made |= written
-            else:
-                wanted |= inputs
-        return sum(sizes[name] for name in (made & wanted) | steps[step][0] | steps[step][1])
+    def do(step: int, done: int, live: int) -> tuple[int, int, int]:
+        """Return the bytes that a step needs, and what is done and live behind it."""
+        read, written = steps[step]
+        needed, done = live + sum(sizes[name] for name in written), done | 1 << step
+        dead = (n for n in read | written if n not in kept and not readers.get(n, 0) & ~done)
+        return needed, done, needed - sum(sizes[name] for name in dead)
 
-    everything, queue, seen = (1 << len(steps)) - 1, [(0, 0, 0)], set[int]()
-    while queue and len(seen) < MOST_STATES:
-        peak, _, done = heapq.heappop(queue)
-        if done == everything:
+    live = sum(sizes[n] for n in sizes if n not in writer and (n in kept or n in readers))
+    ready = sum(1 << k for k, need in enumerate(needs) if not need)
+    queue, seen, tried = [(0, 0, 0, live, ready)], set[int](), 0
+    while queue and tried * len(steps) < MOST_WORK:
+        peak, left, done, before, ready = heapq.heappop(queue)
+        if not ready:
             return peak
         if done in seen:
             continue
         seen.add(done)
-        made = given.union(*(steps[k][1] for k in range(len(steps)) if done >> k & 1))
-        for k, (inputs, _) in enumerate(steps):
-            if not done >> k & 1 and inputs <= made:
-                after = done | 1 << k
-                heapq.heappush(queue, (max(peak, needed(done, k)), -after.bit_count(), after))
-    return max(needed((1 << k) - 1, k) for k in range(len(steps)))
+        for step in _places(ready):
+            needed, behind, after = do(step, done, before)
+            reached = (k for n in steps[step][1] for k in _places(readers.get(n, 0)))
+            freed = {1 << k for k in reached if not needs[k] & ~behind}
+            then = sum(freed) | ready & ~(1 << step)
+            heapq.heappush(queue, (max(peak, needed), left - 1, behind, after, then))
+            tried += 1
+    peak, done = 0, 0
+    for step in range(len(steps)):
+        needed, done, live = do(step, done, live)
+        peak = max(peak, needed)
+    return peak
+
+
+def _places(bits: int) -> list[int]:
+    """Return the places of the ones in a number."""
+    return [k for k, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"]
 
 
 def _owners(graph: StaticGraph) -> dict[str, str]:
@@ -215,4 +256,4 @@ def _buffers(graph: StaticGraph) -> tuple[dict[str, int], list[Step]]:
         )
         for node in nodes
     ]
-    return sizes, [(inputs, written) for inputs, written in steps if written - inputs]
+    return sizes, [(read, written - read) for read, written in steps if written - read]

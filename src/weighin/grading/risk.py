@@ -12,7 +12,7 @@ import numpy as np
 
 from weighin.determinism import generator
 from weighin.grading.f1 import ConfusionMatrix, Counts, Floats, f1_of
-from weighin.grading.score import Metrics, has_floor, score
+from weighin.grading.score import Cost, Metrics, has_floor, score
 from weighin.params import Contest
 
 CHOICE_RESAMPLES = 1_000
@@ -57,8 +57,7 @@ class ExpectedScore:
 def expected_score(
     contest: Contest,
     found: ConfusionMatrix,
-    macs: int,
-    parameters: int,
+    cost: Cost,
     seed: int,
     resamples: int = CHOICE_RESAMPLES,
 ) -> ExpectedScore:
@@ -69,7 +68,7 @@ def expected_score(
     """
     f1s, accuracies = bootstrap(found, resamples, seed)
     low, high = np.quantile(f1s, (0.025, 0.975)).tolist()
-    scores = _scores(contest, (f1s, accuracies), macs, parameters)
+    scores = _scores(contest, (f1s, accuracies), cost)
     under = float(np.mean(f1s < contest.floor_f1)) if has_floor(contest) else 0.0
     return ExpectedScore(float(np.mean(scores)), low, high, under)
 
@@ -79,8 +78,7 @@ class Labeled:
     """What a network labeled images (N,), as indices of classes, and its costs."""
 
     labels: Counts
-    macs: int
-    parameters: int
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -110,18 +108,16 @@ def compare(
     size, scores = int(cells.max()) + 1, []
     for labels, network in zip(cells[1:], (first, second), strict=True):
         quality = _resampled(cells[0], labels, counts, size, CHOICE_RESAMPLES, seed)
-        scores.append(_scores(contest, quality, network.macs, network.parameters))
+        scores.append(_scores(contest, quality, network.cost))
     difference = np.array(scores[1]) - np.array(scores[0])
     low, high = np.quantile(difference, (0.025, 0.975)).tolist()
     better = np.mean(difference > 0) + np.mean(difference == 0) / 2
     return Comparison(float(np.mean(difference)), low, high, float(better))
 
 
-def _scores(
-    contest: Contest, quality: tuple[Floats, Floats], macs: int, parameters: int
-) -> list[float]:
+def _scores(contest: Contest, quality: tuple[Floats, Floats], cost: Cost) -> list[float]:
     pairs = zip(*(values.tolist() for values in quality), strict=True)
-    return [score(contest, Metrics(f1, acc, macs, parameters)).value for f1, acc in pairs]
+    return [score(contest, Metrics.of(f1, acc, cost)).value for f1, acc in pairs]
 
 
 def bootstrap_f1(found: ConfusionMatrix, resamples: int, seed: int) -> Floats:

@@ -8,6 +8,9 @@
 
 `contest` holds the values of that section of params.yaml, `metrics` is a `Metrics`; what is
 returned are the named terms that add up to the score, or the score itself. Lower is better.
+
+Above `max_memory`, `max_bytes` or `max_params` a model is out of every contest that sets them:
+`OUT_OF_CONTEST` is added to its score, whatever the formula.
 """
 
 import importlib.util
@@ -34,13 +37,39 @@ WASTE = Contest(
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a model costs, by the counts of its exported graph; 0 where it was not counted.
+
+    `memory` is what the activations of one image need at once, `bytes` the size of the file.
+    `parameter_bits` is the width of all parameters together, `multiply_bits` the sum over all MACs
+    of the width of the wider factor: 32 for each float.
+    """
+
+    macs: int
+    parameters: int
+    memory: int = 0
+    bytes: int = 0
+    parameter_bits: int = 0
+    multiply_bits: int = 0
+
+
+@dataclass(frozen=True)
 class Metrics:
-    """What a model is scored on: shares from 0 to 1, MACs of one image, parameters."""
+    """What a model is scored on: shares from 0 to 1, and its costs as in `Cost`."""
 
     f1: float
     accuracy: float
     macs: int
     parameters: int
+    memory: int = 0
+    bytes: int = 0
+    parameter_bits: int = 0
+    multiply_bits: int = 0
+
+    @classmethod
+    def of(cls, f1: float, accuracy: float, cost: Cost) -> "Metrics":
+        """Return the metrics of a model of these costs."""
+        return cls(f1, accuracy, **vars(cost))
 
 
 @dataclass(frozen=True)
@@ -82,17 +111,23 @@ def accuracy(contest: Contest, metrics: Metrics) -> dict[str, float]:
 
 
 def micronet(contest: Contest, metrics: Metrics) -> dict[str, float]:
-    """Return parameters and operations, each over a reference network's, once good enough.
+    """Return storage and operations, each over a reference network's, once good enough.
 
-    The MicroNet challenge (Gale et al., NeurIPS 2019 competition track): parameter storage over
-    the reference's plus mathematical operations over the reference's, for models that reach a
-    required quality (there top-1 accuracy, here `floor_f1`). Two operations are one MAC in both
-    the model and the reference, so their ratio is that of the MACs.
+    The MicroNet challenge (Gale et al., NeurIPS 2019 competition track), by its rules
+    (micronet-challenge.github.io/scoring_and_submission) and its counting script (google-research,
+    micronet_challenge/counting.py), for models that reach a required quality (there top-1 accuracy,
+    here `floor_f1`). A parameter of b bits is b / 32 of one. A MAC is two operations: a product,
+    which is b / 32 of one where b is the width of its wider factor, and an addition at the width of
+    the accumulator, which is 32 bits for float32 and for int8 alike. The reference network is
+    float32. Numbers count as they are stored: the 16 bits that the challenge gave to networks that
+    were not quantized are not given here.
     """
     under = OUT_OF_CONTEST if metrics.f1 < contest.floor_f1 else 0.0
+    storage = metrics.parameter_bits / 32 or metrics.parameters
+    products = metrics.multiply_bits / 32 or metrics.macs
     return {
-        "parameters": metrics.parameters / contest.reference_params,
-        "operations": metrics.macs / contest.reference_macs,
+        "parameters": storage / contest.reference_params,
+        "operations": (products + metrics.macs) / (2 * contest.reference_macs),
         "under_floor": under,
     }
 
@@ -116,7 +151,36 @@ def score(contest: Contest, metrics: Metrics) -> Score:
         parts = FORMULAS[contest.score](contest, metrics)
     else:
         parts = _own_parts(contest, metrics)
+    if any(name != "max_macs" for name in over_limits(contest, metrics)):
+        parts = {**parts, "over_limit": OUT_OF_CONTEST}
     return Score(value=sum(parts.values()), parts=parts)
+
+
+LIMITS = {  # a limit of `contest`: the field of `Cost` that it bounds, and its unit
+    "max_macs": ("macs", "MACs"),
+    "max_params": ("parameters", "parameters"),
+    "max_memory": ("memory", "bytes of activations"),
+    "max_bytes": ("bytes", "bytes of file"),
+}
+
+
+def over_limits(contest: Contest, cost: Cost | Metrics) -> dict[str, str]:
+    """Return {limit: what is over it, in words} of the limits that a model does not keep."""
+    found = {}
+    for name, (field, unit) in LIMITS.items():
+        limit, value = getattr(contest, name), getattr(cost, field)
+        if limit is not None and value > limit:
+            found[name] = f"{value:,} {unit}, contest.{name} is {limit:,}"
+    return found
+
+
+def needs_file(contest: Contest, quantized: bool) -> bool:
+    """Whether a contest asks for costs that only an exported graph has.
+
+    Those of a network that will be `quantized` are of that graph: its scales are parameters.
+    """
+    asked = contest.max_memory or contest.max_bytes or (contest.max_params and quantized)
+    return bool(asked or is_own(contest.score) or (contest.score == "micronet" and quantized))
 
 
 def is_own(name: str) -> bool:

@@ -25,7 +25,7 @@ from weighin.determinism import generator
 from weighin.grading.f1 import ClassRow, ConfusionMatrix, confusion_of_indices
 from weighin.grading.grade import SEED
 from weighin.grading.risk import Risk, bootstrap_f1, risk_of
-from weighin.grading.score import Metrics, Score, score
+from weighin.grading.score import Cost, Metrics, Score, score
 from weighin.params import Contest, Params
 from weighin.report.inputs import ReportData, ValidationPredictions
 from weighin.report.robustness import Robustness
@@ -83,28 +83,25 @@ def evaluate_splits(data: ReportData, params: Params) -> dict[str, Evaluation]:
         "validation": tabulate(data.validation) if data.validation else None,
         "test": data.test,
     }
-    count, resamples = data.count, params.report.bootstrap
     return {
-        split: evaluate(table, count.macs, count.parameters, params.contest, resamples)
+        split: evaluate(table, data.cost, params.contest, params.report.bootstrap)
         for split, table in tables.items()
         if table is not None
     }
 
 
-def evaluate(
-    table: ConfusionMatrix, macs: int, parameters: int, contest: Contest, resamples: int
-) -> Evaluation:
+def evaluate(table: ConfusionMatrix, cost: Cost, contest: Contest, resamples: int) -> Evaluation:
     """Return the figures of a confusion table; the interval is the bootstrap's 2.5 % to 97.5 %.
 
     An accuracy of N images drawn with replacement is Binomial(N, accuracy) / N: it is drawn as
     that, for no formula uses both it and F1.
     """
-    found = score(contest, Metrics(table.f1, table.accuracy, macs, parameters))
+    found = score(contest, Metrics.of(table.f1, table.accuracy, cost))
     images = int(table.counts.sum())
     f1s = bootstrap_f1(table, resamples, SEED)
     hits = generator(SEED, "bootstrap accuracy").binomial(images, table.accuracy, size=resamples)
     scores = [
-        score(contest, Metrics(float(f1), float(right), macs, parameters)).value
+        score(contest, Metrics.of(float(f1), float(right), cost)).value
         for f1, right in zip(f1s, hits / images, strict=True)
     ]
     low, high = np.quantile(scores, (0.025, 0.975))
@@ -174,9 +171,9 @@ def confused_pairs(table: ConfusionMatrix, many: int) -> list[tuple[str, str, in
 
 def metrics(results: Results) -> dict[str, Any]:
     """Return what metrics.json holds."""
-    count = results.data.count
-    values: dict[str, Any] = {"macs": count.macs, "parameters": count.parameters}
-    values |= {"size": results.data.size, "peak_memory": results.data.peak_memory}
+    cost = results.data.cost
+    values: dict[str, Any] = {"macs": cost.macs, "parameters": cost.parameters}
+    values |= {"size": cost.bytes, "peak_memory": cost.memory}
     for split, found in results.evaluations.items():
         prefix = "" if split == "validation" else f"{split}_"
         exact = {

@@ -1,7 +1,7 @@
 """The report's figures: which there are, what each shows, and what each says to a screen reader."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from weighin.grading.f1 import ConfusionMatrix
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import Cost, Metrics, score
 from weighin.params import Contest
 from weighin.report.evaluation import BINS, Calibration, Floats, Results
 from weighin.report.formatting import rules
@@ -29,7 +29,7 @@ from weighin.report.svg import (
     shorten,
     style,
 )
-from weighin.search.trials import StudyRecord, TrialRecord
+from weighin.search.trials import AXES, StudyRecord, TrialRecord
 
 WIDTH = 5.0  # inches: a phone shows it whole, its text still readable
 BAR = 0.27  # inches a bar
@@ -40,6 +40,12 @@ CELL, LIGHT = "#0172b2", "#fefefe"  # the same in light and dark: text on a full
 FULL = 0.8  # share of a row from which light text reads better than ink
 GRID_POINTS = 120  # a side, of the lines of equal score
 LEVELS = 9
+UNITS = {  # of the front's axis
+    "macs": "million MACs",
+    "parameters": "million parameters",
+    "memory": "MB of memory",
+    "bytes": "MB of file",
+}
 LEGEND = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "borderaxespad": 0.2}
 
 
@@ -64,8 +70,9 @@ def draw(results: Results) -> dict[str, Chart]:
     }
     if data.search:
         charts["search"] = Chart(
-            tradeoff(data.search, contest, data.count.parameters),
-            "The trials of the search: MACs against validation F1, as measured in the search.",
+            tradeoff(data.search, contest, data.cost),
+            f"The trials of the search: {AXES[data.search.axis]} against validation F1, as "
+            "measured in the search.",
             f"{len(data.search.complete())} trained networks, {len(data.search.front())} of them "
             f"on the front; trial {data.search.chosen} was chosen.",
         )
@@ -242,45 +249,46 @@ def most_confused(table: ConfusionMatrix) -> list[int]:
     return sorted(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES].tolist())
 
 
-def tradeoff(found: StudyRecord, contest: Contest, parameters: int) -> str:
-    """Return the complete trials' MACs and F1, the front, and lines of equal score.
+def tradeoff(found: StudyRecord, contest: Contest, cost: Cost) -> str:
+    """Return the complete trials' costs and F1, the front, and lines of equal score over MACs.
 
-    `parameters` are those of the final network, for formulas that count them.
+    `cost` is that of the final network, for formulas that count more than MACs.
     """
-    trials = [trial for trial in found.complete() if trial.macs is not None]
+    trials = [trial for trial in found.complete() if found.cost(trial)]
     with style("search"):
         figure, axes = canvas(WIDTH, 4.2, left=0.6, bottom=1.0, right=0.1, top=0.1)
         f1s = _f1s(trials) if trials else np.array([0.0, 1.0])
         low, high = float(f1s.min()), float(f1s.max())
         spare = max(0.02, (high - low) * 0.12)
-        axes.set(xlim=(0, _millions(trials).max(initial=0.1) * 1.08))
+        axes.set(xlim=(0, _millions(found, trials).max(initial=0.1) * 1.08))
         axes.set(ylim=(max(0.0, low - spare), min(1.0, high + spare)))
-        _contours(axes, contest, parameters)
+        if found.axis == "macs":
+            _contours(axes, contest, cost)
         _floor(axes, rules(contest).floor)
         chosen = [trial for trial in trials if trial.number == found.chosen]
         looks: dict[str, Any] = {"color": MUTED, "alpha": 0.6, "markersize": 4.5}
-        axes.plot(_millions(trials), _f1s(trials), "o", label="trial", **looks)
+        axes.plot(_millions(found, trials), _f1s(trials), "o", label="trial", **looks)
         front, looks = found.front(), {"color": BLUE, "linewidth": 1.4, "markersize": 5.5}
-        axes.plot(_millions(front), _f1s(front), "o-", label="front", **looks)
+        axes.plot(_millions(found, front), _f1s(front), "o-", label="front", **looks)
         if chosen:
             star: dict[str, Any] = {"color": ORANGE, "markeredgecolor": PAPER, "markersize": 18}
-            axes.plot(_millions(chosen), _f1s(chosen), "*", label="chosen", **star)
-        axes.set(xlabel="million MACs", ylabel="validation F1")
+            axes.plot(_millions(found, chosen), _f1s(chosen), "*", label="chosen", **star)
+        axes.set(xlabel=UNITS[found.axis], ylabel="validation F1")
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, handletextpad=0.4)
         return saved(figure)
 
 
-def _millions(trials: Sequence[TrialRecord]) -> Floats:
-    return np.array([trial.macs or 0 for trial in trials], np.float64) / 1e6
+def _millions(found: StudyRecord, trials: Sequence[TrialRecord]) -> Floats:
+    return np.array([found.cost(trial) for trial in trials], np.float64) / 1e6
 
 
 def _f1s(trials: Sequence[TrialRecord]) -> Floats:
     return np.array([trial.f1 or 0 for trial in trials], np.float64)
 
 
-def _contours(axes: Axes, contest: Contest, parameters: int) -> None:
+def _contours(axes: Axes, contest: Contest, cost: Cost) -> None:
     """Draw lines of equal score above the floor and under the ceiling, where it does not jump."""
     found = rules(contest)
     low = max(axes.get_ylim()[0], found.floor or 0.0)
@@ -290,12 +298,9 @@ def _contours(axes: Axes, contest: Contest, parameters: int) -> None:
     x = np.linspace(axes.get_xlim()[0], right, GRID_POINTS)
     y = np.linspace(low, axes.get_ylim()[1], GRID_POINTS)
     # accuracy stands in for itself: a formula that scores it has no place for F1, and the reverse
-    z = np.array(
-        [
-            [score(contest, Metrics(f1, f1, round(macs * 1e6), parameters)).value for macs in x]
-            for f1 in y
-        ]
-    )
+    bits = cost.multiply_bits // cost.macs
+    costs = [replace(cost, macs=(n := round(macs * 1e6)), multiply_bits=bits * n) for macs in x]
+    z = np.array([[score(contest, Metrics.of(f1, f1, one)).value for one in costs] for f1 in y])
     if np.ptp(z) < 1e-9:
         return
     levels = MaxNLocator(LEVELS).tick_values(float(z.min()), float(z.max()))

@@ -1,9 +1,9 @@
 """Numbers and rules as people read them, the same on the page and on the model card."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from weighin.grading.score import OUT_OF_CONTEST, own_formula
+from weighin.grading.score import LIMITS, OUT_OF_CONTEST, own_formula
 from weighin.params import Contest
 from weighin.report.evaluation import Evaluation
 from weighin.report.inputs import ReportData
@@ -20,6 +20,7 @@ SCORE_PARTS = {
     "f1": "F1 part",
     "error": "error rate",
     "over_budget": "over the ceiling",
+    "over_limit": "over a limit",
     "parameters": "parameters part",
     "operations": "operations part",
     "under_floor": "under the floor",
@@ -72,7 +73,7 @@ def macs_share(data: ReportData, contest: Contest) -> str:
     whole = rules(contest).macs
     if whole is None:
         return "not part of the score"
-    return f"{percent(data.count.macs / whole[0])} of {whole[1]} {whole[0]:,}"
+    return f"{percent(data.cost.macs / whole[0])} of {whole[1]} {whole[0]:,}"
 
 
 def dataset_summary(data: ReportData) -> str:
@@ -135,8 +136,17 @@ def export_reason(data: ReportData) -> str:
 
 
 def rules(contest: Contest) -> Rules:
-    """Return the rules of the contest whose formula is `contest.score`."""
-    return RULES.get(contest.score, _own)(contest)
+    """Return the rules of the contest whose formula is `contest.score`, and its limits."""
+    found = RULES.get(contest.score, _own)(contest)
+    limits = [
+        f"{value:,} {unit}"
+        for name, (_, unit) in LIMITS.items()
+        if name != "max_macs" and (value := getattr(contest, name)) is not None
+    ]
+    if not limits:
+        return found
+    told = f" Above {' or '.join(limits)} a model is out: {OUT_OF_CONTEST:g} is added."
+    return replace(found, formula=found.formula + told)
 
 
 def _waste(contest: Contest) -> Rules:
@@ -164,8 +174,8 @@ def _accuracy(contest: Contest) -> Rules:
 def _micronet(contest: Contest) -> Rules:
     formula = (
         f"parameters / {contest.reference_params:,} + MACs / {contest.reference_macs:,}, of a "
-        f"model whose F1 reaches {contest.floor_f1:g}; under that floor {OUT_OF_CONTEST:g} is "
-        "added."
+        "model (a number of b bits is b / 32 of a parameter, and of a product) whose F1 reaches "
+        f"{contest.floor_f1:g}; under that floor {OUT_OF_CONTEST:g} is added."
     )
     return Rules(formula, contest.floor_f1, (contest.reference_macs, "the reference's"))
 

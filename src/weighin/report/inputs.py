@@ -20,7 +20,8 @@ from weighin.files import sha256_file
 from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.labels import compared, read_truth
 from weighin.grading.model import Model, open_model
-from weighin.grading.recount import Count, counted, peak_memory
+from weighin.grading.recount import counted, file_cost
+from weighin.grading.score import Cost
 from weighin.label_csv import read_labels
 from weighin.search.trials import StudyRecord, read_trials
 
@@ -163,9 +164,7 @@ class ReportData:
     dataset: DataReport
     sheets: tuple[tuple[str, Path], ...]  # (title, contact sheet)
     model: Model
-    count: Count
-    size: int  # bytes of the model's file
-    peak_memory: int  # bytes of the activations of one image
+    cost: Cost
     labelled: int  # files that submission.csv labels
     search: StudyRecord | None = None
     tune: StudyRecord | None = None
@@ -217,9 +216,7 @@ def read(inputs: Inputs) -> ReportData:
         dataset=dataset,
         sheets=_sheets(inputs.prepare / "pictures", classes),
         model=model,
-        count=counted(model, inputs.model),
-        size=inputs.model.stat().st_size,
-        peak_memory=peak_memory(model.graph),
+        cost=file_cost(model.graph, counted(model, inputs.model), model.bytes),
         labelled=len(labels),
         search=_study(inputs.search),
         tune=_study(inputs.tune),

@@ -20,6 +20,7 @@ from PIL import Image
 
 from weighin.data.listing import Listing
 from weighin.data.shards import open_images, shards_of
+from weighin.grading.score import over_limits
 from weighin.images import Pixels, UnreadableImageError, decode
 from weighin.report import formatting
 from weighin.report.evaluation import (
@@ -37,7 +38,7 @@ from weighin.report.provenance import Json, versions
 from weighin.report.rendering import TEMPLATES, environment
 from weighin.report.robustness import CORRUPTIONS, Robustness
 from weighin.report.svg import inline
-from weighin.search.trials import StudyRecord
+from weighin.search.trials import AXES, StudyRecord
 
 NUMBER = re.compile(r"[-+−–]?[\d.,]*( × [\d.,]+)*( %)?")
 MARKS = re.compile(r"([\\`*_\[\]|~#$])")
@@ -62,7 +63,7 @@ def page(results: Results, charts: dict[str, Chart], images: Path, definition: J
         "page.html",
         results,
         charts=charts,
-        title=f"Weigh-in: {len(data.classes)} classes, {data.count.macs:,} MACs",
+        title=f"Weigh-in: {len(data.classes)} classes, {data.cost.macs:,} MACs",
         quality={split: _quality(one, results) for split, one in results.evaluations.items()},
         sizes=_sizes(results),
         score_parts=_score_parts(results.evaluations),
@@ -77,6 +78,7 @@ def page(results: Results, charts: dict[str, Chart], images: Path, definition: J
         hashes=_hashes(definition),
         pins=sorted(pins.items()),
         front=_front(data.search),
+        axis=AXES[data.search.axis] if data.search else "",
     )
 
 
@@ -109,6 +111,7 @@ def _render(template: str, results: Results, **values: Any) -> str:
         corrupted=results.robustness,
         corruptions=_corruptions(results.robustness),
         rules=formatting.rules(params.contest),
+        over_limits=_over_limits(results),
         macs_share=formatting.macs_share(data, params.contest),
         dataset_summary=formatting.dataset_summary(data),
         compression_summary=formatting.compression_summary(data),
@@ -173,14 +176,19 @@ def _quality(found: Evaluation, results: Results) -> Rows:
 
 
 def _sizes(results: Results) -> Rows:
-    count, (height, width) = results.data.count, results.data.model.size
+    cost, (height, width) = results.data.cost, results.data.model.size
     share = formatting.macs_share(results.data, results.params.contest)
     return [
-        ["MACs an image", f"{count.macs:,}", share],
-        ["Parameters", f"{count.parameters:,}", f"input {height} × {width} pixels"],
-        ["Size of the file", f"{results.data.size:,} bytes", ""],
-        ["Memory", f"{results.data.peak_memory:,} bytes", "activations of an image, at their peak"],
+        ["MACs an image", f"{cost.macs:,}", share],
+        ["Parameters", f"{cost.parameters:,}", f"input {height} × {width} pixels"],
+        ["Size of the file", f"{cost.bytes:,} bytes", ""],
+        ["Memory", f"{cost.memory:,} bytes", "activations of an image, at their peak"],
+        *(["Out of the contest", fault, ""] for fault in _over_limits(results).values()),
     ]
+
+
+def _over_limits(results: Results) -> dict[str, str]:
+    return over_limits(results.params.contest, results.data.cost)
 
 
 def _score_parts(evaluations: Mapping[str, Evaluation]) -> Rows:
@@ -204,16 +212,18 @@ def _faults(data: ReportData) -> Rows:
 
 
 def _front(found: StudyRecord | None) -> Rows:
+    if found is None:
+        return []
     return [
         [
-            f"{trial.number}{' (chosen)' if found and trial.number == found.chosen else ''}",
-            f"{trial.macs or 0:,}",
+            f"{trial.number}{' (chosen)' if trial.number == found.chosen else ''}",
+            f"{found.cost(trial):,}",
             measured(trial.f1),
             measured(trial.score),
             measured(trial.expected),
             percent(trial.under_floor or 0),
         ]
-        for trial in (found.contenders() if found else ())
+        for trial in found.contenders()
     ]
 
 
@@ -321,13 +331,13 @@ def _front_matter(results: Results) -> dict[str, Any]:
 
 
 def _result(results: Results, split: str, found: Evaluation) -> dict[str, Any]:
-    count = results.data.count
+    cost = results.data.cost
     values = [
         ("f1", "Macro F1", round(found.table.f1, DIGITS)),
         ("accuracy", "Accuracy", round(found.table.accuracy, DIGITS)),
         ("score", f"Score ({results.params.contest.score})", round(found.score.value, DIGITS)),
-        ("macs", "MACs", count.macs),
-        ("parameters", "Parameters", count.parameters),
+        ("macs", "MACs", cost.macs),
+        ("parameters", "Parameters", cost.parameters),
     ]
     return {
         "task": {"type": TASK, "name": "Image classification"},

@@ -1,6 +1,7 @@
 """The search stage: a network for the contest, chosen from a space, or taken as it is."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import optuna
 from weighin.data.pack import packed_sizes
 from weighin.errors import NetworkError, ParamsError
 from weighin.files import read_json, write_text
+from weighin.grading.score import LIMITS, Cost, over_limits
 from weighin.images import Size
 from weighin.network.build import build
-from weighin.network.cost import Cost, cost
+from weighin.network.cost import contest_cost
 from weighin.network.macs import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
-from weighin.params import Contest, Params, Recipe
+from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import choose, study_record
 from weighin.search.cluster import open_workers
@@ -51,8 +53,12 @@ def _searched(packed: Path, params: Params, kept: Path) -> tuple[NetworkSpec, St
     knobs, contest = params.search, params.contest
     require_device(params.recipe)
     space = read_space(knobs.space, packed_sizes(packed))
-    classes = len(read_json(packed / "classes.json"))
-    propose, plan = proposer(space, params.recipe, classes), planned(params)
+    classes = read_json(packed / "classes.json")
+
+    def price(spec: NetworkSpec) -> Cost:
+        return contest_cost(spec, classes, contest, params.quantize, axis=knobs.axis)
+
+    propose, plan = proposer(space, params.recipe, price), planned(params)
     count = worker_setting(knobs.workers, params.recipe)
     with open_workers(count, knobs.cluster, knobs.generation) as pool:
         study = Study(plan, contest, propose, TrialRunner(plan, contest, packed, pool, kept))
@@ -60,19 +66,25 @@ def _searched(packed: Path, params: Params, kept: Path) -> tuple[NetworkSpec, St
     _need_some(trials, params)
     choice = choose(trials, contest, params.seed)
     chosen = choice.ranked[0].proposal.spec
-    reject_hidden_work(build(chosen, classes), chosen.input)
+    reject_hidden_work(build(chosen, len(classes)), chosen.input)
     say(choice.why)
-    return chosen, study_record(trials, choice, contest)
+    return chosen, study_record(trials, choice, contest, knobs.axis)
 
 
-def proposer(space: Space, recipe: Recipe, classes: int) -> Propose:
-    """Return what makes a network of `space`, and its price, of an Optuna trial."""
-    counted = cache(lambda spec: _cost(spec, classes))
+def proposer(space: Space, recipe: Recipe, price: Callable[[NetworkSpec], Cost]) -> Propose:
+    """Return what makes a network of `space`, and its cost, of an Optuna trial."""
+
+    @cache
+    def priced(spec: NetworkSpec) -> Cost | None:
+        try:
+            return price(spec)
+        except NetworkError:  # its rows make no network
+            return None
 
     def propose(trial: optuna.trial.Trial) -> Proposal | None:
         spec, values = sample_network(space, trial)
-        price = counted(spec)
-        return None if price is None else Proposal(values, spec, recipe, price)
+        found = priced(spec)
+        return None if found is None else Proposal(values, spec, recipe, found)
 
     return propose
 
@@ -89,6 +101,7 @@ def planned(params: Params) -> Plan:
         knobs.shards,
         knobs.sampler,
         knobs.objective,
+        axis=knobs.axis,
     )
 
 
@@ -97,27 +110,23 @@ def rungs(epochs: int, count: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, epochs >> halvings) for halvings in range(count)}))
 
 
-def _cost(spec: NetworkSpec, classes: int) -> Cost | None:
-    """Return what a network costs, or None where its rows make none."""
-    try:
-        return cost(spec, classes)
-    except NetworkError:
-        return None
-
-
 def _need_some(trials: list[Trial], params: Params) -> None:
     if any(trial.state == "complete" for trial in trials):
         return
-    gate = f"contest.max_macs = {params.contest.max_macs:,}"
     if not trials:
         problem = f"no draw of the space {params.search.space} makes a network"
         raise ParamsError(problem, "give its rows fewer strides, or the images larger sizes")
-    least = min(trial.proposal.cost.macs for trial in trials)
+    costs = [trial.proposal.cost for trial in trials]
+    broken = Counter(name for cost in costs for name in over_limits(params.contest, cost))
+    ((limit, _),) = broken.most_common(1)
+    field, unit = LIMITS[limit]
+    least = min(value for cost in costs if (value := getattr(cost, field)))
     problem = (
-        f"the space {params.search.space} has nothing under {gate}: of {len(trials)} networks the "
-        f"smallest has {least:,} MACs"
+        f"the space {params.search.space} has nothing under contest.{limit} = "
+        f"{getattr(params.contest, limit):,}: of {len(trials)} networks the smallest has "
+        f"{least:,} {unit}"
     )
-    raise ParamsError(problem, "raise contest.max_macs, or name a space of smaller networks")
+    raise ParamsError(problem, f"raise contest.{limit}, or name a space of smaller networks")
 
 
 def _brought(packed: Path, params: Params) -> NetworkSpec:
@@ -126,19 +135,19 @@ def _brought(packed: Path, params: Params) -> NetworkSpec:
     if name is None:
         problem = "search.enabled is false and search.network is null"
         raise ParamsError(problem, "name a rows file, such as network: small")
-    classes = len(read_json(packed / "classes.json"))
-    spec, macs = check_network(name, packed_sizes(packed), classes, params.contest)
-    say(f"{name} as it is: {macs:,} MACs")
+    classes = read_json(packed / "classes.json")
+    spec, cost = check_network(name, packed_sizes(packed), classes, params)
+    say(f"{name} as it is: {cost.macs:,} MACs")
     return spec
 
 
 def check_network(
-    name: str, sizes: Sequence[Size], classes: int, contest: Contest
-) -> tuple[NetworkSpec, int]:
-    """Return a network that is to be taken as it is, and its MACs.
+    name: str, sizes: Sequence[Size], classes: Sequence[str], params: Params
+) -> tuple[NetworkSpec, Cost]:
+    """Return a network that is to be taken as it is, and its costs.
 
     Raises:
-        ParamsError: it takes no size that is packed, or is over `contest.max_macs`.
+        ParamsError: it takes no size that is packed, or is over a limit of the contest.
         NetworkError, HiddenWorkError: its rows make no network, or one that hides work.
     """
     spec = read_spec(shipped(name) if shipped(name).exists() else Path(name))
@@ -146,9 +155,10 @@ def check_network(
         shown = ", ".join(str(list(size)) for size in sizes)
         problem = f"{name} takes {list(spec.input)} pixels; prepare.sizes has {shown}"
         raise ParamsError(problem, f"add {list(spec.input)} to prepare.sizes in params.yaml")
-    macs = cost(spec, classes).macs
-    if macs > contest.max_macs:
-        problem = f"{name} has {macs:,} MACs, contest.max_macs is {contest.max_macs:,}"
-        raise ParamsError(problem, "raise contest.max_macs, or name a smaller network")
-    reject_hidden_work(build(spec, classes), spec.input)
-    return spec, macs
+    found = contest_cost(spec, classes, params.contest, params.quantize)
+    for limit, fault in over_limits(params.contest, found).items():
+        raise ParamsError(
+            f"{name} has {fault}", f"raise contest.{limit}, or name a smaller network"
+        )
+    reject_hidden_work(build(spec, len(classes)), spec.input)
+    return spec, found

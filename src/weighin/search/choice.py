@@ -59,15 +59,12 @@ def _runner_up(first: Trial, second: Trial, contest: Contest, seed: int) -> Runn
 
 def _labeled(trial: Trial) -> Labeled:
     assert trial.measured is not None
-    cost = trial.proposal.cost
-    return Labeled(np.array(trial.measured.labels), cost.macs, cost.parameters)
+    return Labeled(np.array(trial.measured.labels), trial.proposal.cost)
 
 
 def _expected(trial: Trial, contest: Contest, seed: int) -> ExpectedScore:
     assert trial.measured is not None
-    cost = trial.proposal.cost
-    matrix = trial.measured.confusion
-    found = expected_score(contest, matrix, cost.macs, cost.parameters, seed)
+    found = expected_score(contest, trial.measured.confusion, trial.proposal.cost, seed)
     return ExpectedScore(*(round(number, 6) for number in astuple(found)))
 
 
@@ -83,16 +80,26 @@ def _facts(trial: Trial, scores: dict[int, ExpectedScore], contest: Contest) -> 
     return f"{facts}; {found.under_floor:.1%} risk of an F1 under {contest.floor_f1:g}"
 
 
-def study_record(trials: list[Trial], choice: Choice, contest: Contest) -> StudyRecord:
+def study_record(
+    trials: list[Trial], choice: Choice, contest: Contest, axis: str = "macs"
+) -> StudyRecord:
     """Return what trials.json says: every trial, the chosen one and why."""
     records = (_trial_record(trial, choice, contest) for trial in trials)
     chosen = choice.ranked[0].number
-    return StudyRecord(tuple(records), chosen, choice.why, choice.runner_up)
+    return StudyRecord(tuple(records), chosen, choice.why, choice.runner_up, axis)
 
 
 def _trial_record(trial: Trial, choice: Choice, contest: Contest) -> TrialRecord:
     proposal, cost = trial.proposal, trial.proposal.cost
-    record = TrialRecord(trial.number, trial.state, cost.macs, proposal.params, cost.parameters)
+    record = TrialRecord(
+        trial.number,
+        trial.state,
+        cost.macs,
+        proposal.params,
+        cost.parameters,
+        cost.memory or None,
+        cost.bytes or None,
+    )
     if trial.measured is None:
         return record
     metrics, rows = trial.metrics(), proposal.spec.to_yaml()

@@ -18,7 +18,7 @@ from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
 
 T = TypeVar("T")
-Point = tuple[int, int]  # F1 in millionths, so that equal gains are equal; MACs
+Point = tuple[int, int]  # F1 in millionths, so that equal gains are equal; MACs, or another cost
 Ints = npt.NDArray[np.int64]
 MILLION = 10**6
 
@@ -47,7 +47,9 @@ def hypervolume(points: Sequence[Metrics], gate: int) -> float:
     return total + best * (gate - before)
 
 
-def by_gain(trials: Sequence[T], metrics: Callable[[T], Metrics], gate: int) -> list[T]:
+def by_gain(
+    trials: Sequence[T], metrics: Callable[[T], Metrics], gate: int, axis: str = "macs"
+) -> list[T]:
     """Return the trials, those first that add most to the front of those before them.
 
     What adds to a front is what no other trial dominates, so the order goes front by front. In a
@@ -55,7 +57,8 @@ def by_gain(trials: Sequence[T], metrics: Callable[[T], Metrics], gate: int) -> 
     and more MACs `right`: (F1 - F1 of left) * (MACs of right - MACs). Each trial that is taken
     parts its interval in two, which takes n log n steps for n trials unless the parts are uneven.
     """
-    points = [(round(metrics(trial).f1 * MILLION), metrics(trial).macs) for trial in trials]
+    found = [metrics(trial) for trial in trials]
+    points = [(round(one.f1 * MILLION), getattr(one, axis)) for one in found]
     order: list[int] = []
     fronts, without_gain = _fronts(points, gate)
     for front in fronts:

@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 
 from weighin.files import read_json, write_json
-from weighin.network.cost import cost
+from weighin.network.cost import contest_cost
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
@@ -53,10 +53,10 @@ def _tuned(
     require_device(params.recipe)
     space = {name: (low, high) for name, (low, high) in sorted(tuning.space.items())}
     present: dict[str, float] = {name: attrgetter(name)(params.recipe) for name in space}
-    classes = len(read_json(packed / "classes.json"))
-    price, start = cost(spec, classes), None
+    names = read_json(packed / "classes.json")
+    price, start = contest_cost(spec, names, contest, params.quantize), None
     if params.train.weights:
-        start = initial_weights(Path(params.train.weights), spec, classes, params.seed, "tune")
+        start = initial_weights(Path(params.train.weights), spec, len(names), params.seed, "tune")
 
     def propose(trial: optuna.trial.Trial) -> Proposal:
         values = {name: _suggest(trial, name, space[name]) for name in space}

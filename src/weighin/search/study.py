@@ -19,8 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from weighin.determinism import generator
-from weighin.grading.score import Metrics
-from weighin.network.cost import Cost
+from weighin.grading.score import LIMITS, Cost, Metrics, over_limits
 from weighin.network.spec import NetworkSpec
 from weighin.params import Contest, Recipe
 from weighin.search.evaluation import Measured
@@ -52,8 +51,8 @@ class Trial:
     def metrics(self) -> Metrics:
         """Return what the contest scores."""
         assert self.measured is not None
-        found, cost = self.measured.confusion, self.proposal.cost
-        return Metrics(round(found.f1, 6), round(found.accuracy, 6), cost.macs, cost.parameters)
+        found = self.measured.confusion
+        return Metrics.of(round(found.f1, 6), round(found.accuracy, 6), self.proposal.cost)
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ class Plan:
     sampler: str
     objective: str
     baseline: int | None = None  # a trial that never stops early
+    axis: str = "macs"  # of the front: a field of Cost
 
     def epochs(self) -> int:
         """Return how many epochs the whole study trains, if every generation is full."""
@@ -129,7 +129,7 @@ class Study:
             if proposal is not None and not self._known(proposal):
                 trial = Trial(number, proposal)
                 self.trials.append(trial)
-                if proposal.cost.macs <= self.contest.max_macs:
+                if not over_limits(self.contest, proposal.cost):
                     rejected, count = 0, count - 1
                     yield trial
                     continue
@@ -164,8 +164,15 @@ class Study:
 
     def _ranked(self, trials: list[Trial]) -> list[Trial]:
         if self.front:
-            return by_gain(trials, Trial.metrics, self.contest.max_macs)
+            return by_gain(trials, Trial.metrics, self._gate(trials), self.plan.axis)
         return sorted(trials, key=self._rank)
+
+    def _gate(self, trials: list[Trial]) -> int:
+        """Return the contest's limit on the front's axis; without one, a tenth over the most."""
+        (name,) = (name for name, (field, _) in LIMITS.items() if field == self.plan.axis)
+        limit: int | None = getattr(self.contest, name)
+        most = max(getattr(trial.proposal.cost, self.plan.axis) for trial in trials)
+        return most + most // 10 + 1 if limit is None else limit
 
     def _rank(self, trial: Trial) -> tuple[bool, float, int]:
         proxy = proxy_score(self.contest, trial.metrics())
@@ -174,5 +181,5 @@ class Study:
     def _values(self, trial: Trial) -> list[float]:
         metrics = trial.metrics()
         if self.front:
-            return [metrics.f1, float(metrics.macs)]
+            return [metrics.f1, float(getattr(metrics, self.plan.axis))]
         return [proxy_score(self.contest, metrics)]

@@ -18,6 +18,7 @@ from weighin.files import read_json, write_json
 
 STATES = ("complete", "pruned", "over-budget")
 ALWAYS = ("number", "state", "macs", "parameters", "params", "f1", "score")  # null if not measured
+AXES = {"macs": "MACs", "parameters": "parameters", "memory": "memory", "bytes": "bytes"}
 COMPLETE = ("f1", "score", "expected", "under_floor")  # numbers, of a complete trial
 MOST = 12  # lines of the table
 HEADER = f"{'trial':>7}{'MACs':>13}{'F1':>8}{'score':>9}{'expected':>10}{'risk':>7}"
@@ -36,6 +37,8 @@ class TrialRecord:
     macs: int | None
     params: Mapping[str, Any]
     parameters: int | None = None
+    memory: int | None = None  # bytes, as in grading.score.Cost
+    bytes: int | None = None
     f1: float | None = None
     epochs: int | None = None
     network: str | None = None  # rows, as YAML
@@ -69,21 +72,26 @@ class StudyRecord:
     chosen: int
     why: str
     runner_up: RunnerUp | None = None
+    axis: str = "macs"  # the cost that the front sets against F1
+
+    def cost(self, trial: TrialRecord) -> int:
+        """Return what a trial costs on the front's axis."""
+        return getattr(trial, self.axis) or 0
 
     def complete(self) -> list[TrialRecord]:
         """Return the trials that were trained to the end and measured."""
         return [t for t in self.trials if t.state == "complete" and t.f1 is not None]
 
     def contenders(self) -> list[TrialRecord]:
-        """Return the front, and the chosen trial if it is not on it, fewest MACs first."""
+        """Return the front, and the chosen trial if it is not on it, cheapest first."""
         chosen = [t for t in self.trials if t.number == self.chosen and t not in self.front()]
-        return sorted([*self.front(), *chosen], key=lambda t: (t.macs or 0, t.number))
+        return sorted([*self.front(), *chosen], key=lambda t: (self.cost(t), t.number))
 
     def front(self) -> list[TrialRecord]:
-        """Return the complete trials that no other beats in both F1 and MACs, fewest MACs first."""
+        """Return the complete trials that no other beats in both F1 and cost, cheapest first."""
         best: list[TrialRecord] = []
-        measured = [t for t in self.complete() if t.macs is not None]
-        for trial in sorted(measured, key=lambda t: (t.macs or 0, -(t.f1 or 0), t.number)):
+        measured = [t for t in self.complete() if getattr(t, self.axis) is not None]
+        for trial in sorted(measured, key=lambda t: (self.cost(t), -(t.f1 or 0), t.number)):
             if not best or (trial.f1 or 0) > (best[-1].f1 or 0):
                 best.append(trial)
         return best
@@ -102,6 +110,8 @@ def write_trials(folder: Path, study: StudyRecord) -> None:
     values: dict[str, Any] = {"trials": rows, "chosen": study.chosen, "why": study.why}
     if study.runner_up is not None:
         values["runner_up"] = asdict(study.runner_up)
+    if study.axis != "macs":
+        values["axis"] = study.axis
     write_json(folder / "trials.json", values)
 
 
@@ -134,8 +144,10 @@ def parse_trials(values: Any) -> StudyRecord:
         raise ValueError(f"the chosen trial {chosen} is not among the trials")
     if not isinstance(why, str):
         raise TypeError(f"why is {why}")
-    second = values.get("runner_up")
-    return StudyRecord(trials, chosen, why, None if second is None else RunnerUp(**second))
+    second, axis = values.get("runner_up"), values.get("axis", "macs")
+    if axis not in AXES:
+        raise ValueError(f"its axis is {axis}")
+    return StudyRecord(trials, chosen, why, None if second is None else RunnerUp(**second), axis)
 
 
 def _parse_trial(row: Any) -> TrialRecord:
@@ -169,8 +181,8 @@ def explain(folder: Path) -> str:
         "",
         counts,
         "",
-        HEADER,
-        *(_line(t, study.chosen) for t in done[:MOST]),
+        HEADER.replace("MACs".rjust(13), AXES[study.axis].rjust(13)),
+        *(_line(t, study) for t in done[:MOST]),
     ]
     if len(done) > MOST:
         lines.append(f"... and {len(done) - MOST} more")
@@ -191,10 +203,10 @@ def _certainty(study: StudyRecord) -> list[str]:
     ]
 
 
-def _line(trial: TrialRecord, chosen: int) -> str:
-    mark = "*" if trial.number == chosen else " "
+def _line(trial: TrialRecord, study: StudyRecord) -> str:
+    mark = "*" if trial.number == study.chosen else " "
     return (
-        f"{mark}{trial.number:>6}{trial.macs:>13,}{trial.f1:>8.3f}{trial.score:>9.4f}"
+        f"{mark}{trial.number:>6}{study.cost(trial):>13,}{trial.f1:>8.3f}{trial.score:>9.4f}"
         f"{trial.expected:>10.4f}{trial.under_floor:>7.1%}"
     )
 
@@ -202,8 +214,8 @@ def _line(trial: TrialRecord, chosen: int) -> str:
 def write_journal(folder: Path, path: Path) -> None:
     """Write the study of a stage's folder to the new file `path`, for optuna-dashboard.
 
-    Its objectives are F1 (up) and MACs (down). Each parameter is categorical, its choices the
-    values that it took, as text, in the order of their first use.
+    Its objectives are F1 (up) and the front's cost (down). Each parameter is categorical, its
+    choices the values that it took, as text, in the order of their first use.
 
     Raises:
         DataError: there is no trials.json, or it is not one.
@@ -215,7 +227,8 @@ def write_journal(folder: Path, path: Path) -> None:
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
     from optuna.trial import TrialState, create_trial
 
-    trials = read_trials(folder).trials
+    record = read_trials(folder)
+    trials = record.trials
     if path.exists():
         raise OutputError(f"{path} exists", "name a new file, or remove it first")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -225,7 +238,7 @@ def write_journal(folder: Path, path: Path) -> None:
     )
     with warnings.catch_warnings():  # Optuna calls the names experimental
         warnings.simplefilter("ignore")
-        study.set_metric_names(["F1", "MACs"])
+        study.set_metric_names(["F1", AXES[record.axis]])
     seen: dict[str, dict[str, None]] = {}
     for trial in trials:
         for name, value in trial.params.items():
@@ -240,7 +253,7 @@ def write_journal(folder: Path, path: Path) -> None:
                 state=states.get(trial.state, TrialState.FAIL),
                 params={name: str(value) for name, value in trial.params.items()},
                 distributions={name: choices[name] for name in trial.params},
-                values=[trial.f1, trial.macs] if done else None,  # type: ignore[list-item]
+                values=[trial.f1, record.cost(trial)] if done else None,  # type: ignore[list-item]
                 user_attrs={name: note for name, note in notes.items() if note is not None},
             )
         )
