@@ -174,8 +174,8 @@ def _accuracy(contest: Contest) -> Rules:
 def _micronet(contest: Contest) -> Rules:
     formula = (
         f"parameters / {contest.reference_params:,} + MACs / {contest.reference_macs:,}, of a "
-        "model (a number of b bits is b / 32 of a parameter, and of a product) whose F1 reaches "
-        f"{contest.floor_f1:g}; under that floor {OUT_OF_CONTEST:g} is added."
+        f"model whose F1 reaches {contest.floor_f1:g}; under that floor {OUT_OF_CONTEST:g} is "
+        "added. A number of b bits is b / 32 of a parameter, and of a MAC's product."
     )
     return Rules(formula, contest.floor_f1, (contest.reference_macs, "the reference's"))
 
