@@ -9,9 +9,8 @@ def quantize(stage: Stage) -> None:
     """Write the exported network in whole numbers of 8 bits, or pass it on unchanged."""
     from weighin.compress.quantize import quantize
 
-    work = Path("work")
-    source, out = work / "finetune/model.onnx", work / "quantize"
-    quantize(work / "prepare", source, stage.params, out, Path("submission/model.onnx"))
+    work, model = Path("work"), Path("submission/model.onnx")
+    quantize(work, stage.params, stage.scratch, work / "quantize", model)
 
 
 if __name__ == "__main__":

@@ -357,8 +357,13 @@ class Quantize(Section):
     ]
     images: Annotated[int, parameter("training images that give the ranges", "images", 1, 100_000)]
     max_loss: Annotated[
-        float, parameter("F1 lost at most; layers that cost most stay float", "F1", 0, 1)
+        float, parameter("F1 lost at most; beyond it, training, then layers in float", "F1", 0, 1)
     ]
+    epochs: Annotated[
+        int,
+        parameter("quantization-aware ones, where it loses more; 0: none", "epochs", 0, 100_000),
+    ] = 10
+    lr: Annotated[float, parameter("the schedule's peak in them", "", 1e-8, 100)] = 0.002
 
 
 @dataclass(frozen=True)

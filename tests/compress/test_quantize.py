@@ -5,26 +5,31 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
-from small import CLASSES, RECIPE, SPEC, make_params
+from small import CLASSES, RECIPE, SPEC, make_params, trained
 
 from weighin.compress.context import CompressionContext
 from weighin.compress.finetune import export
+from weighin.compress.network_files import write_network
 from weighin.compress.quantize import quantize, sensitivity
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import ModelError
+from weighin.files import write_bytes, write_json
 from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import count_file
 from weighin.grading.runtime import Runner
-from weighin.network.quantized import quantized
+from weighin.images import normalize
+from weighin.network.quantized import activation_ranges, quantized
+from weighin.training.fake_quantization import fake_quantize, rounded_weight
 
 KNOBS = make_params().quantize
 HEAD = "/6/6.0/conv/conv.0/Gemm"
@@ -43,8 +48,17 @@ def images(packed: Path, split: str = "validation") -> np.ndarray:
 
 
 def run(packed: Path, source: Path, folder: Path, **knobs) -> dict:
-    params = make_params(quantize={"enabled": True, "images": 64} | knobs)
-    quantize(packed, source, params, folder / "out", folder / "model.onnx")
+    """Run the stage on a project of this network, `source` its exported file."""
+    work = folder / "work"
+    if not work.exists():
+        work.mkdir(parents=True)
+        (work / "prepare").symlink_to(packed)
+        write_network(work / "finetune", trained(packed))
+        write_json(work / "tune/recipe.json", asdict(RECIPE))
+    if source.exists():
+        write_bytes(work / "finetune/model.onnx", source.read_bytes())
+    params = make_params(quantize={"enabled": True, "images": 64, "epochs": 0} | knobs)
+    quantize(work, params, folder / "scratch", folder / "out", folder / "model.onnx")
     return json.loads((folder / "out/quantization.json").read_text())
 
 
@@ -163,7 +177,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import numpy as np, onnx
 from small import SPEC, make_params
-from weighin.network.quantized import quantized
+from weighin.images import normalize
+from weighin.network.quantized import activation_ranges, quantized
+from weighin.training.fake_quantization import fake_quantize, rounded_weight
 from weighin.data.pack import read_packed
 pixels = np.asarray(read_packed(Path(sys.argv[2]), "train", SPEC.input).images)[: int(sys.argv[4])]
 data = quantized(onnx.load(sys.argv[3]), pixels, make_params().quantize)
@@ -186,6 +202,67 @@ def test_another_process_writes_the_same_bytes(packed, source):
     assert made(32, "1") != first  # other images give other ranges
 
 
+def eight_bit_files(source: Path, sample: np.ndarray, folder: Path) -> tuple[dict, np.ndarray]:
+    """Return the ranges of the quantized network, and its logits of the sample."""
+    path = folder / "eight.onnx"
+    path.write_bytes(quantized(onnx.load(source), sample, KNOBS))
+    return activation_ranges(onnx.load(path)), Runner(open_model(path)).logits(sample)
+
+
+def test_fake_quantization_computes_what_the_integers_do(packed, source, network, tmp_path):
+    """Logits of the rounded module are those of the file but for a rounding that fell otherwise."""
+    sample = images(packed)
+    ranges, integers = eight_bit_files(source, sample, tmp_path)
+    module = network.module(3)
+    paths = dict(module.named_modules())
+    assert ranges.keys() - paths.keys() == {"images"}
+    with torch.inference_mode():
+        whole = module(torch.from_numpy(normalize(sample))).numpy()
+        fake_quantize(module, ranges)
+        rounded = module(torch.from_numpy(normalize(sample))).numpy()
+    lost, missed = np.abs(integers - whole), np.abs(integers - rounded)
+    assert missed.mean() < 0.2 * lost.mean()
+    assert np.mean(rounded.argmax(1) == integers.argmax(1)) > 0.98
+
+
+def test_rounding_lets_gradients_through(network, packed, source, tmp_path):
+    weight = torch.tensor([[0.5, -1.0, 0.013], [0.0, 0.0, 0.0]], requires_grad=True)
+    rounded = rounded_weight(weight)
+    assert rounded.tolist()[0] == [0.5, -1.0, pytest.approx(1 / 64)]
+    assert rounded.tolist()[1] == [0.0, 0.0, 0.0]
+    (rounded * torch.arange(6.0).view(2, 3)).sum().backward()
+    assert weight.grad.tolist() == [[0, 1, 2], [3, 4, 5]]
+    module = network.module(3).train()
+    fake_quantize(module, eight_bit_files(source, images(packed)[:32], tmp_path)[0])
+    before = {k: v.clone() for k, v in module.named_buffers()}
+    module(torch.zeros(2, 3, 16, 16)).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in module.named_buffers())  # norms are fixed
+
+
+def test_finetuning_wins_back_what_8_bits_lost(packed, source, tmp_path):
+    """Ranges of 97 % of the activations lose labels; epochs with the rounding felt win them back.
+
+    A finetuning that was killed and goes on ends in the same bytes.
+    """
+    knobs = {"percentile": 97.0, "max_loss": 0.02, "epochs": 6, "lr": 0.003}
+    plain = run(packed, source, tmp_path / "plain", **knobs | {"max_loss": 1.0})
+    assert plain["f1_after"] == plain["f1_untrained"] < plain["f1_before"] - 0.02
+    assert json.loads((tmp_path / "plain/out/history.json").read_text()) == []
+    tuned = run(packed, source, tmp_path / "tuned", **knobs)
+    assert tuned["f1_after"] >= plain["f1_before"] - 0.02
+    assert all(layer["quantized"] for layer in tuned["layers"])
+    assert len(json.loads((tmp_path / "tuned/out/history.json").read_text())) == 6
+    assert (tmp_path / "tuned/model.onnx").stat().st_size == plain["bytes_after"]
+    state = tmp_path / "again/scratch/quantize.state"
+    half = run(packed, source, tmp_path / "half", **knobs)
+    state.parent.mkdir(parents=True)
+    state.write_bytes((tmp_path / "half/scratch/quantize.state").read_bytes())
+    assert run(packed, source, tmp_path / "again", **knobs) == half == tuned
+    files = {(tmp_path / name / "model.onnx").read_bytes() for name in ("tuned", "half", "again")}
+    assert len(files) == 1
+
+
 def test_nothing_is_said_of_how_it_is_done(packed, source, capfd):
     quantized(onnx.load(source), images(packed), replace(KNOBS, calibration="entropy"))
     assert capfd.readouterr() == ("", "")
@@ -194,5 +271,5 @@ def test_nothing_is_said_of_how_it_is_done(packed, source, capfd):
 def test_a_file_that_is_not_there_names_its_stage(packed, tmp_path):
     with pytest.raises(ModelError) as error:
         run(packed, tmp_path / "none.onnx", tmp_path)
-    assert "none.onnx does not exist" in error.value.problem
+    assert "finetune/model.onnx does not exist" in error.value.problem
     assert "dvc repro finetune" in error.value.fix

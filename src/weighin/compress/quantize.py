@@ -1,14 +1,20 @@
-"""The quantize stage: the exported network in whole numbers of 8 bits (network/quantized.py)."""
+"""The quantize stage: the exported network in whole numbers of 8 bits (network/quantized.py).
 
+What that loses of F1 is won back in this order, until it is at most `quantize.max_loss`: nothing;
+quantization-aware finetuning (training/fake_quantization.py), the float network its teacher; the
+layers that change the labels most stay float.
+"""
+
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from scipy.special import log_softmax
 
-from weighin.data.pack import read_packed
+from weighin.data.pack import Packed, read_packed
 from weighin.determinism import generator
 from weighin.errors import ModelError
 from weighin.files import write_bytes, write_json, write_npy
@@ -16,9 +22,16 @@ from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.runtime import Logits, Runner, run, session
 from weighin.images import Pixels
-from weighin.network.quantized import WEIGHTED, Batches, quantized
-from weighin.params import Params, Quantize
+from weighin.network.export import onnx_bytes
+from weighin.network.quantized import WEIGHTED, Batches, activation_ranges, quantized
+from weighin.params import Params, Quantize, load_recipe
 from weighin.progress import Progress, say
+from weighin.training.device import record_device, require_device
+
+if TYPE_CHECKING:
+    from weighin.training.trainer import Epoch
+
+DISTILLATION = 1.0  # weight of the float network's labels in the finetuning
 
 
 @dataclass(frozen=True)
@@ -32,48 +45,124 @@ class QuantizedLayer:
     quantized: bool = True
 
 
-def quantize(packed: Path, source: Path, params: Params, out: Path, model_path: Path) -> None:
-    """Write the ONNX file `source` in 8 bits to `model_path`; as it is where that is switched off.
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized file, its float graph, its F1 and its logits on the validation split."""
 
-    Layers stay in float, those that change the labels most first, until the F1 lost on the
-    validation split is at most `quantize.max_loss`. Into the folder `out` go quantization.json (the
-    layers and both networks' F1) and the exported file's logits on the validation split
-    (validation_logits.npy).
+    source: Any
+    data: bytes
+    f1: float
+    logits: Logits
+
+
+class Quantizer:
+    """Quantizes float graphs with one sample of the training images, and measures the files."""
+
+    def __init__(self, packed: Path, size: tuple[int, int], params: Params, path: Path) -> None:
+        self.knobs, self.path = params.quantize, path
+        self.held = read_packed(packed, "validation", size)
+        self.sample = _sample(read_packed(packed, "train", size), params)
+
+    def f1(self, logits: Logits) -> float:
+        """Return the macro F1 of logits (N, K) on the validation split."""
+        return confusion_of_indices(self.held.labels, logits.argmax(1), self.held.classes).f1
+
+    def logits(self, data: bytes) -> Logits:
+        """Return the logits (N, K) of a file on the validation split, as the grader computes them.
+
+        Raises:
+            ModelError: it cannot be graded.
+        """
+        write_bytes(self.path, data)
+        return Runner(open_model(self.path)).logits(np.asarray(self.held.images))
+
+    def quantized(self, proto: Any, kept: Collection[str] = ()) -> Quantized:
+        """Return a float graph quantized, but for the nodes named in `kept`, and measured."""
+        data = quantized(proto, self.sample, self.knobs, kept)
+        logits = self.logits(data)
+        return Quantized(proto, data, self.f1(logits), logits)
+
+
+def quantize(work: Path, params: Params, scratch: Path, out: Path, model_path: Path) -> None:
+    """Write the exported network in 8 bits to `model_path`; as it is where that is switched off.
+
+    `work` holds the folders of the stages before. Into the folder `out` go quantization.json (the
+    layers and both networks' F1), history.json of a finetuning, and the exported file's logits on
+    the validation split (validation_logits.npy).
 
     Raises:
-        ModelError: `source` cannot be graded, or nothing of it can be quantized.
+        ModelError: the network cannot be graded, or nothing of it can be quantized.
+        NetworkError, ParamsError: a stage's files do not belong together; the finetuning diverged.
+        WorkerError, OutputError: run again, it goes on from the last finished epoch.
     """
+    source = work / "finetune/model.onnx"
     if not source.is_file():
         raise ModelError(f"{source} does not exist", "run `dvc repro finetune`")
-    knobs, data = params.quantize, source.read_bytes()
+    data, knobs = source.read_bytes(), params.quantize
     if not knobs.enabled:
+        (out / "history.json").unlink(missing_ok=True)
+        record_device(out, None)
         write_bytes(model_path, data)
         write_json(out / "quantization.json", {"enabled": False})
         return
-    model = open_model(source)
-    proto, sample = onnx.load_model_from_string(data), _sample(packed, model.size, params)
-    held = read_packed(packed, "validation", model.size)
-    truth, images = held.labels, np.asarray(held.images)
-    before = confusion_of_indices(truth, Runner(model).logits(images).argmax(1), held.classes).f1
-    layers = sensitivity(proto, sample, knobs)
-    ranked = sorted(layers, key=lambda layer: -layer.divergence)
-    for count in range(len(ranked) + 1):
-        kept = {layer.name for layer in ranked[:count]}
-        made = quantized(proto, sample, knobs, kept)
-        write_bytes(model_path, made)
-        logits = Runner(open_model(model_path)).logits(images)
-        after = confusion_of_indices(truth, logits.argmax(1), held.classes).f1
-        if before - after <= knobs.max_loss:
-            break
+    proto = onnx.load_model_from_string(data)
+    quantizer = Quantizer(work / "prepare", open_model(source).size, params, scratch / "tried.onnx")
+    before, found = quantizer.f1(quantizer.logits(data)), quantizer.quantized(proto)
+    enough, after, history = before - knobs.max_loss, found.f1, list["Epoch"]()
+    if found.f1 < enough and knobs.epochs:
+        found, history = _finetuned(found, quantizer, work, params, scratch)
+        if not _is_first():
+            return
+    layers = sensitivity(found.source, quantizer.sample, knobs)
+    ranked, kept = sorted(layers, key=lambda layer: -layer.divergence), list[str]()
+    while found.f1 < enough and len(kept) < len(ranked):
+        kept.append(ranked[len(kept)].name)
+        found = quantizer.quantized(found.source, kept)
     say(
-        f"quantize  F1 {before:.4f} -> {after:.4f}, {len(data):,} -> {len(made):,} bytes; "
-        f"{count} of {len(layers)} layers stay float"
+        f"quantize  F1 {before:.4f} -> {found.f1:.4f}, {len(data):,} -> {len(found.data):,} bytes; "
+        f"{len(kept)} of {len(layers)} layers stay float"
     )
     rows = [asdict(replace(layer, quantized=layer.name not in kept)) for layer in layers]
-    figures = {"f1_before": round(before, 6), "f1_after": round(after, 6)}
-    sizes = {"bytes_before": len(data), "bytes_after": len(made)}
-    write_npy(out / "validation_logits.npy", logits)
-    write_json(out / "quantization.json", {"enabled": True, **figures, **sizes, "layers": rows})
+    f1s = {"f1_before": before, "f1_untrained": after, "f1_after": found.f1}
+    sizes = {"bytes_before": len(data), "bytes_after": len(found.data)}
+    facts = {"enabled": True, **{name: round(f1, 6) for name, f1 in f1s.items()}, **sizes}
+    write_bytes(model_path, found.data)
+    write_json(out / "history.json", history)
+    record_device(out, load_recipe(work / "tune/recipe.json") if history else None)
+    write_npy(out / "validation_logits.npy", found.logits)
+    write_json(out / "quantization.json", {**facts, "layers": rows})
+
+
+def _finetuned(
+    found: Quantized, quantizer: Quantizer, work: Path, params: Params, scratch: Path
+) -> tuple[Quantized, "list[Epoch]"]:
+    """Return the network finetuned with the ranges of `found` and quantized; the better of both."""
+    from weighin.compress.context import CompressionContext
+    from weighin.compress.network_files import read_network
+
+    network, recipe = read_network(work / "finetune"), load_recipe(work / "tune/recipe.json")
+    require_device(recipe)
+    result = CompressionContext(work / "prepare", network, recipe, params, scratch).train_on(
+        network,
+        "quantize",
+        params.quantize.lr,
+        DISTILLATION,
+        epochs=params.quantize.epochs,
+        all_data=params.train.all_data,
+        workers=params.train.workers,
+        ranges=activation_ranges(onnx.load_model_from_string(found.data)),
+    )
+    metadata = {entry.key: entry.value for entry in found.source.metadata_props}
+    module = replace(network, weights=result.weights).module(len(quantizer.held.classes))
+    proto = onnx.load_model_from_string(onnx_bytes(module, network.spec.input, metadata))
+    tuned = quantizer.quantized(proto)
+    return (tuned if tuned.f1 > found.f1 else found), result.history
+
+
+def _is_first() -> bool:
+    from weighin.training.process_group import is_first
+
+    return is_first()
 
 
 def sensitivity(proto: Any, sample: Pixels, knobs: Quantize) -> list[QuantizedLayer]:
@@ -108,8 +197,7 @@ def _logits(proto: Any, images: Pixels) -> Logits:
     return np.concatenate(parts)
 
 
-def _sample(packed: Path, size: tuple[int, int], params: Params) -> Pixels:
+def _sample(train: Packed, params: Params) -> Pixels:
     """Return `quantize.images` training images, drawn by address."""
-    train = read_packed(packed, "train", size)
     order = generator(params.seed, "quantize", "sample").permutation(len(train.labels))
     return np.asarray(train.images[np.sort(order[: params.quantize.images])])

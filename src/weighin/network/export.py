@@ -101,7 +101,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     own stays. Folded norms become nn.Identity, so that paths stay what they were.
     """
     folded = copy.deepcopy(module).eval()
-    for conv_path, norm_path in _pairs(folded):
+    for conv_path, norm_path in foldable_norms(folded):
         conv, norm = folded.get_submodule(conv_path), folded.get_submodule(norm_path)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         _fold(conv, norm)
@@ -109,7 +109,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     return folded
 
 
-def _pairs(module: nn.Module) -> list[tuple[str, str]]:
+def foldable_norms(module: nn.Module) -> list[tuple[str, str]]:
     """Return (convolution, norm) paths where the norm alone reads the convolution's output.
 
     Both are called once: a layer that is used twice cannot absorb one use's norm.

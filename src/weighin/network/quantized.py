@@ -16,6 +16,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,46 @@ import onnx
 from onnx import numpy_helper
 
 from weighin.images import Pixels, normalize
+from weighin.network.export import INPUT
 from weighin.params import Quantize
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 CHUNK = 64  # images at once
 LARGEST = 64  # magnitude of a weight: see above
 MARK = ("onnx.quant.pre_process", "onnxruntime.quant")  # or the quantizer advises to prepare
+
+
+@dataclass(frozen=True)
+class Range:
+    """The real numbers that 8 bits stand for: scale (q - zero_point), q from 0 to 255."""
+
+    scale: float
+    zero_point: int
+
+
+def activation_ranges(proto: Any) -> dict[str, Range]:
+    """Return the range of each quantized activation: by the path of the module that gives it.
+
+    The input's is under INPUT. The exporter names an operator by the modules around it,
+    "/6/6.0/conv/conv.0/Conv" for the layer 6.0.conv.0; of several in one module the last counts.
+    """
+    known = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    names = {result: node.name for node in proto.graph.node for result in node.output}
+    found = {}
+    for node in proto.graph.node:
+        if node.op_type == "QuantizeLinear":
+            scale, zero = (known[name].item() for name in node.input[1:3])
+            maker = names.get(node.input[0])
+            found[INPUT if maker is None else _module_path(maker)] = Range(scale, zero)
+    return found
+
+
+def _module_path(operator: str) -> str:
+    path, before = list[str](), ""
+    for part in operator.split("/")[1:-1]:
+        path.append(part.removeprefix(f"{before}."))
+        before = part
+    return ".".join(path)
 
 
 def quantized(
@@ -96,7 +131,7 @@ class Batches:
 
     def __init__(self, sample: Pixels) -> None:
         starts = range(0, len(sample), CHUNK)
-        self._left: Iterator[Any] = ({"images": normalize(sample[k : k + CHUNK])} for k in starts)
+        self._left: Iterator[Any] = ({INPUT: normalize(sample[k : k + CHUNK])} for k in starts)
 
     def get_next(self) -> Any:
         """Return the next feed, None after the last."""

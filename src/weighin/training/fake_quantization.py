@@ -44,12 +44,13 @@ def _rounded_convolution(conv: nn.Conv2d, norm: nn.Module | None) -> Callable[[T
     assert norm.running_mean is not None and norm.running_var is not None
     mean = norm.running_mean.clone()
     # NumPy's sqrt is IEEE's; torch's differs between processors' instruction sets
-    inverse = torch.from_numpy(1 / np.sqrt(norm.running_var.numpy() + np.float32(norm.eps)))
+    variance = norm.running_var.cpu().numpy() + np.float32(norm.eps)
+    inverse = torch.from_numpy(1 / np.sqrt(variance)).to(mean.device)
     vars(norm)["forward"] = _handed_on
 
     def forward(x: Tensor) -> Tensor:
-        scale = norm.weight * inverse.to(x.device)
-        bias = norm.bias - mean.to(x.device) * scale
+        scale = norm.weight * inverse
+        bias = norm.bias - mean * scale
         if conv.bias is not None:
             bias = bias + conv.bias * scale
         weight = rounded_weight(conv.weight * scale.view(-1, 1, 1, 1))

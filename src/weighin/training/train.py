@@ -26,7 +26,10 @@ from weighin.training.trainer import Epoch, Job, Trainer, TrainingResult, fit
 from weighin.training.weights import Trained, initial_weights, write_weights
 
 RATE = "recipe.lr (or lr in tune.space, where tune chose it)"
-RATES = {"finetune": "finetune.lr"}  # the parameter behind a job's rate, where it is another one
+RATES = {
+    "finetune": "finetune.lr",
+    "quantize": "quantize.lr",
+}  # the parameter behind a job's rate, where it is another one
 
 
 def train(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,9 @@ from weighin.training.kernels import keep_memory, use_fast_kernels
 from weighin.training.losses import Criterion
 from weighin.training.process_group import ProcessGroup
 from weighin.training.weights import Trained, Weights, load_weights, module_weights
+
+if TYPE_CHECKING:
+    from weighin.network.quantized import Range
 
 Epoch = dict[str, float]
 Logits = npt.NDArray[np.float32]
@@ -56,6 +60,7 @@ class Job:
     teacher: Trained | None = None
     all_data: bool = False
     validations: int = 20  # during the run; more would cost more than they tell
+    ranges: Mapping[str, "Range"] = field(default_factory=dict)  # of activations that have 8 bits
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,12 @@ class Trainer:
         else:
             load_weights(self.module, job.start)
         self.flat = FlatModule(self.module.to(device), job.freeze)
-        self.use_kernels(self.module)
+        if job.ranges:  # by autograd: no kernel rounds
+            from weighin.training.fake_quantization import fake_quantize
+
+            fake_quantize(self.module, job.ranges)
+        else:
+            self.use_kernels(self.module)
         self.optimizer = make_optimizer(self.flat, job.recipe)
         self.criterion = Criterion(job.recipe.loss, self.dataset.prior().to(device))
         self.teacher: nn.Module | None = None
