@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 from torch import nn
 
 from weighin.errors import NetworkError
-from weighin.grading.recount import peak_memory
 from weighin.grading.model import open_model
 from weighin.grading.recount import cost as graded_cost
+from weighin.grading.recount import peak_memory
 from weighin.grading.score import WASTE
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import build, check, initialize

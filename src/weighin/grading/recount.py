@@ -188,16 +188,16 @@ def peak_memory(graph: StaticGraph) -> int:
     kept = {owners[value.name] for value in graph.proto.graph.output}
     writer = {name: 1 << k for k, (_, written) in enumerate(steps) for name in written}
     readers: dict[str, int] = {}  # bit sets of steps, as `needs`, `done` and `ready` are
-    for k, (read, _) in enumerate(steps):
-        for name in read:
+    for k, (inputs, _) in enumerate(steps):
+        for name in inputs:
             readers[name] = readers.get(name, 0) | 1 << k
-    needs = [sum({writer.get(name, 0) for name in read}) for read, _ in steps]
+    needs = [sum({writer.get(name, 0) for name in inputs}) for inputs, _ in steps]
 
     def do(step: int, done: int, live: int) -> tuple[int, int, int]:
         """Return the bytes that a step needs, and what is done and live behind it."""
-        read, written = steps[step]
+        inputs, written = steps[step]
         needed, done = live + sum(sizes[name] for name in written), done | 1 << step
-        dead = (n for n in read | written if n not in kept and not readers.get(n, 0) & ~done)
+        dead = (n for n in inputs | written if n not in kept and not readers.get(n, 0) & ~done)
         return needed, done, needed - sum(sizes[name] for name in dead)
 
     live = sum(sizes[n] for n in sizes if n not in writer and (n in kept or n in readers))
@@ -256,4 +256,4 @@ def _buffers(graph: StaticGraph) -> tuple[dict[str, int], list[Step]]:
         )
         for node in nodes
     ]
-    return sizes, [(read, written - read) for read, written in steps if written - read]
+    return sizes, [(inputs, written - inputs) for inputs, written in steps if written - inputs]
