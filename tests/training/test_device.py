@@ -12,6 +12,7 @@ from weighin.cli.project import check
 from weighin.errors import MachineError
 from weighin.files import read_json, write_json
 from weighin.training import device
+from weighin.training.process_group import _backend
 from weighin.training.train import train_job
 
 CUDA = replace(RECIPE, device="cuda")
@@ -93,3 +94,12 @@ def test_trials_go_round_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         device.use_gpu(number, CUDA)
         device.use_gpu(number, RECIPE)
     assert used == [0, 1, 0, 1]
+
+
+def test_gpus_of_their_own_talk_over_nccl_and_one_gpu_for_all_over_gloo(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [_backend(size) for size in (2, 3)] == ["cpu:gloo,cuda:nccl", "gloo"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert _backend(2) == "gloo"
