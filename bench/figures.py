@@ -43,6 +43,7 @@ TITLES = {
     "scale.report_classes": "growth of the report, in classes",
     "scale.report_images": "growth of the report, in images",
     "scale.report_page_mb": "size of report.html at 1,000 classes",
+    "scale.split": "growth of the split, in images",
     "scale.tpe": "growth of one ask of the TPE sampler, in trials",
     "scale.train_1000_vs_100_classes": "time of an epoch of train at 1,000 classes, of that at 100",
     "scale.train_classes": "growth of an epoch of train, in classes",
