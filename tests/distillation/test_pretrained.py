@@ -28,7 +28,7 @@ from weighin.errors import DataError, MismatchError, NetworkError
 from weighin.files import read_json, sha256, sha256_file
 
 STATE = {
-    "conv.weight": torch.arange(6, dtype=torch.float32).reshape(1, 6),
+    "conv.weight": torch.arange(6, dtype=torch.float32).reshape(3, 2).T,  # columns first in memory
     "norm.num_batches_tracked": torch.tensor(7),
     "head.bias": torch.tensor([0.5, -1.0], dtype=torch.float16),
 }
@@ -63,7 +63,7 @@ def test_a_pth_file(here: Path, wrapped: bool) -> None:
     facts = bring("mine.pth", None, "CC0", force=False)
     found = safetensors.numpy.load_file(here / "weights/mine.safetensors")
     assert {name: (a.dtype, a.tolist()) for name, a in found.items()} == {
-        "conv.weight": (np.float32, [[0, 1, 2, 3, 4, 5]]),
+        "conv.weight": (np.float32, [[0, 2, 4], [1, 3, 5]]),
         "head.bias": (np.float32, [0.5, -1]),
     }
     assert facts.pop("path") == Path("weights/mine.safetensors")
@@ -79,7 +79,8 @@ def test_a_pth_file(here: Path, wrapped: bool) -> None:
 
 def test_a_safetensors_file_gives_the_same_weights_as_a_pth_file() -> None:
     Path("a.pth").write_bytes(pth(STATE))
-    safetensors.torch.save_file(STATE, "b.safetensors", {"format": "pt", "more": "metadata"})
+    state = {name: tensor.contiguous() for name, tensor in STATE.items()}
+    safetensors.torch.save_file(state, "b.safetensors", {"format": "pt", "more": "metadata"})
     first, second = (bring(name, None, None, False) for name in ("a.pth", "b.safetensors"))
     assert first["sha256"] == second["sha256"] == sha256_file(Path("weights/b.safetensors"))
     assert first["license"] == "not stated"

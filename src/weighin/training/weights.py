@@ -65,7 +65,9 @@ def weights_hash(weights: Weights) -> str:
 
 
 def _as_bytes(weights: Weights) -> bytes:
-    return safetensors.numpy.save({name: weights[name] for name in sorted(weights)})
+    # safetensors writes the memory of an array, whatever the order of its sides in there
+    ordered = {name: np.ascontiguousarray(weights[name]) for name in sorted(weights)}
+    return safetensors.numpy.save(ordered)
 
 
 def read_weights(path: Path, fix: str = FIX) -> dict[str, npt.NDArray[np.float32]]:
