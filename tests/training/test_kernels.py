@@ -168,6 +168,15 @@ def test_validation_between_two_steps_changes_neither() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before[:6], after[:6], strict=True))
 
 
+def test_gradients_are_those_of_the_last_images_or_none() -> None:
+    module = draw(nn.Sequential(nn.Conv2d(3, 8, 1), Mean()))
+    use_fast_kernels(module)
+    first, second = module(images(2, 3, 4, 4)), module(images(2, 3, 4, 4, seed=1))
+    second.sum().backward()
+    with pytest.raises(RuntimeError, match="last images"):
+        first.sum().backward()
+
+
 def step_bytes(monkeypatch: pytest.MonkeyPatch, cpu: str) -> bytes:
     """Return what a step of every block computes with code for a processor."""
     if cpu:
