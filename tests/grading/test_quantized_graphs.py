@@ -114,6 +114,22 @@ def test_products_of_scales_are_refused_by_name(
     assert why in error.value.problem
 
 
+@pytest.mark.parametrize("scale", [0.0, -0.1, np.inf, np.nan])
+def test_a_scale_that_stands_for_nothing_is_refused(tmp_path: Path, scale: float) -> None:
+    with pytest.raises(ModelError) as error:
+        open_model(save(tmp_path / "model.onnx", ordinary(), {"scale": np.float32(scale)}))
+    assert "images q" in error.value.problem and "no number above 0" in error.value.problem
+
+
+def test_a_float_operator_between_makes_float_products(tmp_path: Path) -> None:
+    """A rounding that something else follows lends its 8 bits to nobody."""
+    between = helper.make_node("HardSwish", ["images8"], ["h"], "between")
+    found = count_file(save(tmp_path / "model.onnx", ordinary(between, source="h")))
+    plain = count_file(save(tmp_path / "plain.onnx", ordinary()))
+    assert {layer.name: layer.bits for layer in found.layers}["conv"] == 32
+    assert found.unpriced == plain.unpriced + 3 * 8 * 8 and found.macs == plain.macs
+
+
 def test_float_work_between_is_counted_and_limited(tmp_path: Path) -> None:
     """Elementwise products between two 8-bit tensors are work that the rule does not see."""
     many = []

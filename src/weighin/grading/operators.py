@@ -172,6 +172,9 @@ def _quantization(node: Node) -> None:
         if prod(number.shape) != 1:
             problem = "its scale differs along the tensor: products that the rule does not see"
             raise node.refusal(f"{problem}; only weights may be quantized by channel")
+    scale = node.inputs[1]
+    if scale is None or scale.stored is None or not 0 < scale.stored.item() < np.inf:
+        raise node.refusal("its scale is no number above 0, so that 8 bits stand for nothing")
 
 
 def _along(index: int, attribute: str, default: list[int] | None = None) -> "Check":
