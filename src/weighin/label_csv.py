@@ -45,7 +45,7 @@ DELIMITERS = (",", ";", "\t", "|", " ")
 ONES = {"1", "1.0", "true"}
 BITS = {"", "0", "0.0", "false", *ONES}
 SAMPLE = 100  # rows that a delimiter is judged by
-NO_CLASS = ("", "nan", "#n/a")  # as pandas and spreadsheets write a missing one
+NO_CLASS = ("", "nan", "NaN", "#N/A")  # as pandas and spreadsheets write a missing one
 NOT_TEXT = {
     b"PK\x03\x04": "an Excel workbook or another ZIP",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
@@ -328,7 +328,7 @@ def _reason(name: str, label: str, ones: int, listed: bool) -> str:
         return "no file name"
     if ones > 1:
         return "several classes"
-    if label.lower() in NO_CLASS:
+    if label in NO_CLASS:
         return "no class"
     return "listed twice" if listed else ""
 

@@ -30,7 +30,7 @@ from weighin.grading.limits import Limits
 
 HONEST, HOSTILE = 18, 12
 FACTS: dict[str, Any] = {
-    "model": {"macs": 1, "parameters": 1, "classes": ["blue", "red"]},
+    "model": {**dict.fromkeys(grading.COUNTED, 1), "classes": ["blue", "red"]},
     "speed": {"images_per_second": 1.0},
     "margin": {"smallest": None},
     "unreadable": {},
@@ -272,7 +272,7 @@ def test_what_a_grader_did_not_write_is_not_believed(
     assert not (tmp_path / "graded").exists()
     output = json.dumps(FACTS)  # the control
     found = grade_submission(Submission("a", tmp_path / "a.onnx"), grader, tmp_path / "graded")
-    assert found.costs == Costs(1, 1, 1.0, None, 0)
+    assert found.costs == Costs(1, 1, 1.0, None, 0, 1, 1, 1)
 
 
 def test_a_truth_with_gaps_misspellings_and_two_spellings(

@@ -406,7 +406,7 @@ def test_a_file_that_cannot_be_read(
             raise PermissionError(13, "Permission denied")
         return open(path, *arguments, **options)  # noqa: PTH123 - what it stands in for
 
-    monkeypatch.setattr("weighin.data.scan.open", refusing, raising=False)
+    monkeypatch.setattr("weighin.data.listing.open", refusing, raising=False)
     prepare(source, source.parent / "work", params, 0, 1)
     assert table(source.parent / "work") == [("unreadable", "a/003.jpg", "dropped", "")]
 

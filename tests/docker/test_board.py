@@ -22,6 +22,7 @@ from PIL import Image
 from tests.contest.conftest import model_bytes
 from tests.pipeline.project import environment
 from tests.small_models import CLASSES, COLOURS
+from weighin.contest.grading import COUNTED
 from weighin.contest.handout import write_handout
 from weighin.grading.score import WASTE
 
@@ -39,7 +40,7 @@ else:
 """
 FORKS = "while 1:\n    try: os.fork()\n    except OSError: time.sleep(1)"
 HONEST_LOOKING = {
-    "model": {"macs": 1, "parameters": 1, "classes": CLASSES},
+    "model": {**dict.fromkeys(COUNTED, 1), "classes": CLASSES},
     "speed": {"images_per_second": 1.0},
     "margin": {"smallest": None},
     "unreadable": {},

@@ -8,7 +8,7 @@ from made_project import CLASSES, LABEL, TRUTH, make_logits, make_params
 
 from weighin.determinism import generator
 from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices, macro_f1
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import Cost, Metrics, score
 from weighin.params import Contest
 from weighin.report.evaluation import (
     calibrate,
@@ -47,7 +47,7 @@ def test_the_table_is_of_the_likeliest_classes() -> None:
 def test_the_score_interval_is_the_bootstrap_over_images() -> None:
     """The multinomial shortcut against resampled images, one by one."""
     table = larger()
-    found = evaluate(table, 500_000, 1, contest("waste"), 20_000)
+    found = evaluate(table, Cost(500_000, 1), contest("waste"), 20_000)
     rows = np.repeat(np.arange(9), table.counts.ravel())
     random = generator(8, "by image")
     scores = []
@@ -67,25 +67,25 @@ def test_the_interval_of_an_accuracy_is_binomial() -> None:
     chance = [math.comb(10, k) * 0.8**k * 0.2 ** (10 - k) for k in range(11)]
     low = next(k for k in range(11) if sum(chance[: k + 1]) >= 0.025)
     high = next(k for k in range(11) if sum(chance[: k + 1]) >= 0.975)
-    found = evaluate(tabulate(PREDICTIONS), 1000, 1, contest("accuracy"), 10_000)
+    found = evaluate(tabulate(PREDICTIONS), Cost(1000, 1), contest("accuracy"), 10_000)
     assert (low, high) == (5, 10)
     assert (found.score_low, found.score_high) == (1 - high / 10, 1 - low / 10)
 
 
 def test_the_risk_is_the_share_of_resamples_under_the_floor() -> None:
     table = ConfusionMatrix(("a", "b"), np.array([[50, 0], [0, 50]]))
-    found = evaluate(table, 1000, 1, CONTEST, 1000)
+    found = evaluate(table, Cost(1000, 1), CONTEST, 1000)
     assert (found.risk.low, found.risk.high, found.risk.under_floor) == (1.0, 1.0, 0.0)
     assert found.score_low == found.score.value == found.score_high
     wrong = ConfusionMatrix(("a", "b"), np.array([[0, 50], [50, 0]]))
-    found = evaluate(wrong, 1000, 1, CONTEST, 1000)
+    found = evaluate(wrong, Cost(1000, 1), CONTEST, 1000)
     assert (found.table.f1, found.risk.under_floor) == (0.0, 1.0)
 
 
 def test_the_score_interval_holds_the_jump_at_the_floor() -> None:
     """An F1 of 0.51, over a third of whose resamples are under 0.5."""
     counts = np.array([[51, 49], [49, 51]])
-    found = evaluate(ConfusionMatrix(("a", "b"), counts), 0, 1, CONTEST, 10_000)
+    found = evaluate(ConfusionMatrix(("a", "b"), counts), Cost(0, 1), CONTEST, 10_000)
     assert found.score.value == pytest.approx(1 - 0.51 / 0.83656)
     assert 0.3 < found.risk.under_floor < 0.5
     assert found.score_high == 1.0

@@ -9,6 +9,7 @@ import pytest
 from made_project import CLASSES, make_params
 
 from weighin.grading.f1 import ConfusionMatrix
+from weighin.grading.score import Cost
 from weighin.report import figures
 from weighin.report.evaluation import BINS, Calibration
 from weighin.report.figures import MOST_CLASSES, confusion_matrix, most_confused, tradeoff
@@ -17,6 +18,7 @@ from weighin.report.svg import inline, shorten
 from weighin.search.trials import StudyRecord, TrialRecord
 
 CONTEST = make_params().contest
+COST = Cost(1, 1)
 NAN = float("nan")
 
 
@@ -55,13 +57,13 @@ def test_the_chosen_trial_is_shown_though_others_beat_it() -> None:
 
 
 def test_the_search_without_a_trained_network_is_an_empty_figure() -> None:
-    svg = tradeoff(study(trial(0, 10**6, None, "pruned")), CONTEST, 1)
+    svg = tradeoff(study(trial(0, 10**6, None, "pruned")), CONTEST, COST)
     assert "chosen" not in texts(svg)
     assert "million MACs" in texts(svg)
 
 
 def test_the_chosen_network_and_the_floor_are_marked() -> None:
-    svg = tradeoff(study(trial(0, 10**6, 0.4), trial(1, 10**6, 0.6), chosen=1), CONTEST, 1)
+    svg = tradeoff(study(trial(0, 10**6, 0.4), trial(1, 10**6, 0.6), chosen=1), CONTEST, COST)
     assert {"chosen", "front", "trial", "floor 0.5", "equal score (lower is better)"} <= {
         *texts(svg)
     }
@@ -70,14 +72,14 @@ def test_the_chosen_network_and_the_floor_are_marked() -> None:
 @pytest.mark.parametrize("formula", ["f1", "accuracy"])
 def test_a_contest_without_a_floor_draws_none(formula: str) -> None:
     contest = dataclasses.replace(CONTEST, score=formula)
-    svg = tradeoff(study(trial(0, 10**6, 0.4), trial(1, 10**6, 0.6)), contest, 1)
+    svg = tradeoff(study(trial(0, 10**6, 0.4), trial(1, 10**6, 0.6)), contest, COST)
     assert not [text for text in texts(svg) if "floor" in text]
 
 
 def test_lines_of_equal_score_stop_at_the_ceiling() -> None:
     """Past it the score leaps by 1000, and no line would be left for the rest."""
     contest = dataclasses.replace(CONTEST, score="accuracy", max_macs=10**6)
-    svg = tradeoff(study(trial(0, 10**6, 0.4), trial(1, 10**5, 0.6)), contest, 1)
+    svg = tradeoff(study(trial(0, 10**6, 0.4), trial(1, 10**5, 0.6)), contest, COST)
     marks = [float(text) for text in texts(svg) if re.fullmatch(r"0\.\d+", text)]
     assert len(marks) > 10  # the axis has about five
     assert not [text for text in texts(svg) if re.fullmatch(r"\d00+", text)]

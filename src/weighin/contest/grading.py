@@ -58,7 +58,7 @@ class Costs(Section):
     unreadable: Annotated[int, parameter("", low=0)]  # images, which get the fallback class
     memory: Annotated[int, parameter("", low=0, high=1e18)] = 0  # this and what follows: score.Cost
     parameter_bits: Annotated[int, parameter("", low=0, high=1e18)] = 0
-    multiply_bits: Annotated[int, parameter("", low=0, high=1e20)] = 0
+    multiply_bits: Annotated[int, parameter("", low=0, high=9e18)] = 0
 
     def of_file(self, size: int) -> Cost:
         """Return what a contest scores of a file of so many bytes."""

@@ -230,6 +230,7 @@ def with_rebuilt(board: Board, team: str, verdict: str) -> Board:
 def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -> list[Outcome]:
     grader, progress = options.grader, Progress("graded", len(submissions))
     grader.key  # noqa: B018 - where there is no image, that is said before anything is written
+    grader.stopped.clear()  # an interrupted board is asked for again
     outcomes = []
     with ThreadPoolExecutor(options.jobs) as pool:
         try:
