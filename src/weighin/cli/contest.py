@@ -102,13 +102,7 @@ def leaderboard(
     weighin leaderboard entries board --test secret --truth secret.csv --container weighin-grader
     """
     from weighin.contest.grading import Grader
-    from weighin.contest.leaderboard import (
-        Options,
-        leaderboard,
-        lines_of,
-        with_rebuilt,
-        write_board,
-    )
+    from weighin.contest.leaderboard import Options, leaderboard, lines_of
     from weighin.grading.folder import list_files
     from weighin.grading.grade import read_contest
     from weighin.grading.limits import Limits, seconds_for
@@ -127,12 +121,10 @@ def leaderboard(
     )
     board = leaderboard(submissions, out, options)
     if rebuild:
-        from weighin.contest.rebuild import Rebuild, rebuilt
+        from weighin.contest.rebuild import Rebuild, rebuilt_board
 
         how = Rebuild(rebuild, out / "rebuilt", data, rebuild_image, rebuild_hours)
-        for team, verdict in rebuilt(board, submissions, how):
-            board = with_rebuilt(board, team, verdict)
-            write_board(board, out)
+        board = rebuilt_board(board, submissions, out, how)
     for line in lines_of(board):
         click.echo(line)
     click.echo(f"the board: {out / 'leaderboard.html'}")

@@ -26,7 +26,7 @@ from threading import Event
 from typing import Any
 
 from weighin.contest.bounds import Ended, bounded, container_name, image_id
-from weighin.contest.leaderboard import Board, Line
+from weighin.contest.leaderboard import Board, Line, with_rebuilt, write_board
 from weighin.contest.submissions import MAX_BYTES, MODEL, found_in, plain, read_file
 from weighin.errors import WeighinError
 from weighin.files import fingerprint, read_json, read_yaml, sha256, sha256_tree, write_json
@@ -60,6 +60,14 @@ class Rebuild:
 
 class CannotCompareError(Exception):
     """Why a submission cannot be rebuilt here."""
+
+
+def rebuilt_board(board: Board, submissions: Path, out: Path, how: Rebuild) -> Board:
+    """Return a board with the verdicts on its best; it is written after each of them."""
+    for team, verdict in rebuilt(board, submissions, how):
+        board = with_rebuilt(board, team, verdict)
+        write_board(board, out)
+    return board
 
 
 def rebuilt(board: Board, submissions: Path, how: Rebuild) -> Iterator[tuple[str, str]]:
