@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ class Engine:
             timeout=3600,
             **options,
         )
+
+    @contextmanager
+    def with_entrypoint(self, image: "Built", name: str, *command: str) -> Iterator[str]:
+        """Yield the tag of an image of that name which runs another command."""
+        tag = image.tag.replace("grader", name)
+        recipe = f"FROM {image.tag}\nENTRYPOINT {json.dumps(command)}\n"
+        done = self.run("docker", "build", "-q", "-t", tag, "-", input=recipe)
+        assert done.returncode == 0, done.stderr
+        yield tag
+        self.run("docker", "rmi", "--force", tag)
 
     def build(self, clone: Path, wheels: Path, target: str, tag: str, **env: str) -> Built:
         """Build a clone's image."""

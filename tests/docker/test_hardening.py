@@ -48,12 +48,8 @@ def desk(engine: Engine, short: Path, clones: tuple[Path, Path]) -> Desk:
 @pytest.fixture(scope="module")
 def probe(engine: Engine, image: Built) -> Iterator[str]:
     """The grader's image, but it runs as Python what it is given as the model."""
-    tag = image.tag.replace("grader", "probe")
-    recipe = f'FROM {image.tag}\nENTRYPOINT ["python3", "/model.onnx"]\n'
-    done = engine.run("docker", "build", "-q", "-t", tag, "-", input=recipe)
-    assert done.returncode == 0, done.stderr
-    yield tag
-    engine.run("docker", "rmi", "--force", tag)
+    with engine.with_entrypoint(image, "probe", "python3", "/model.onnx") as tag:
+        yield tag
 
 
 @pytest.fixture(scope="module")
