@@ -130,10 +130,14 @@ def keep_aside(path: Path, data: bytes) -> Path | None:
     """Move a file that holds anything but `data` to a free name beside it, and return that name."""
     if not path.exists() or path.read_bytes() == data:
         return None
-    names = (path.with_name(f"{path.stem}.before-{n}{path.suffix}") for n in itertools.count(1))
-    kept = next(name for name in names if not name.exists())
-    path.rename(kept)
-    return kept
+    return path.rename(free_place(path))
+
+
+def free_place(path: Path) -> Path:
+    """Return the first of <path>.before-1, -2... that is free; a file's suffix stays at its end."""
+    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
+    names = (path.with_name(f"{stem}.before-{n}{suffix}") for n in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def write_bytes(path: Path, data: bytes) -> None:

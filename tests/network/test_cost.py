@@ -18,15 +18,8 @@ from weighin.grading.recount import peak_memory
 from weighin.grading.score import WASTE
 from weighin.network.blocks import BLOCKS
 from weighin.network.build import build, check, initialize
-from weighin.network.cost import (
-    BlockExample,
-    block_examples,
-    contest_cost,
-    cost,
-    exported_cost,
-    file_metadata,
-)
-from weighin.network.export import export_onnx
+from weighin.network.cost import BlockExample, block_examples, cost
+from weighin.network.export import contest_cost, export_onnx, exported_cost, file_metadata
 from weighin.network.quantized import quantized
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 from weighin.params import load

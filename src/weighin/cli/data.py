@@ -136,7 +136,7 @@ def weights(source: str, name: str | None, license: str | None, force: bool, rec
     weighin weights mine.pth --license CC-BY-4.0
     """
     from weighin.data import versioning
-    from weighin.distillation.pretrained import FOLDER, bring
+    from weighin.pretrained import FOLDER, bring
 
     if record:
         versioning.check_recordable(Path(), f"{FOLDER}/")
@@ -159,7 +159,7 @@ def fetch() -> None:
 
     click.echo(fetch(Path(), DEFAULT_MD5, lambda folder: draw_demo(folder, workers=cores())))
     if next(Path("weights").glob("*.json"), None):
-        from weighin.distillation import pretrained
+        from weighin import pretrained
 
         for line in pretrained.fetch(Path()):
             click.echo(line)

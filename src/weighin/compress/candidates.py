@@ -20,7 +20,7 @@ from weighin.compress.factorize import Array, factors, product, spectra, weight_
 from weighin.compress.probe import Probe
 from weighin.images import Size
 from weighin.network.build import structure
-from weighin.network.export import fold_batch_norms
+from weighin.network.cost import fold_batch_norms
 from weighin.network.factorized import Factorization, Method, factorized_structure
 from weighin.network.macs import blank_image, count_macs, evaluating
 from weighin.network.spec import NetworkSpec

@@ -9,7 +9,7 @@ from weighin.compress.network_files import check_finite
 from weighin.files import read_json
 from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.risk import expected_score
-from weighin.network.cost import contest_cost
+from weighin.network.export import contest_cost
 from weighin.network.spec import read_spec
 from weighin.params import Params, Recipe, load_recipe
 from weighin.training.train import train_job

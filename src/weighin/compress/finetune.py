@@ -22,8 +22,7 @@ from weighin.grading.recount import counted, file_cost
 from weighin.grading.risk import expected_score
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Metrics, needs_file, score
-from weighin.network.cost import exported_cost, file_metadata
-from weighin.network.export import export_onnx
+from weighin.network.export import export_onnx, exported_cost, file_metadata
 from weighin.progress import say
 from weighin.training.device import record_device
 from weighin.training.process_group import is_first

@@ -12,7 +12,7 @@ import io
 import json
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -42,7 +42,7 @@ OVER = {"time": "too slow", "output": "too much output", "stopped": "crashed"}
 GRACE = 30.0  # seconds over a submission's own limit, for the start of the grader or the container
 ENGINE_FAILS = 125  # exit code of `docker run` where it cannot start a container
 MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
-COUNTED = ("macs", "parameters", "memory", "parameter_bits", "multiply_bits")
+COUNTED = tuple(each.name for each in fields(Cost) if each.name != "bytes")
 FIX = "  to fix: "
 MAX_SAID = 500  # characters of a grader's message
 
@@ -62,8 +62,7 @@ class Costs(Section):
 
     def of_file(self, size: int) -> Cost:
         """Return what a contest scores of a file of so many bytes."""
-        bits = self.parameter_bits, self.multiply_bits
-        return Cost(self.macs, self.parameters, self.memory, size, *bits)
+        return Cost(bytes=size, **{name: getattr(self, name) for name in COUNTED})
 
 
 @dataclass(frozen=True)

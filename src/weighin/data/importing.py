@@ -23,10 +23,10 @@ from weighin.data.import_index import ImportIndex, checked_class
 from weighin.data.import_test import write_test
 from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, read_test, split_word
 from weighin.data.listing import list_files
-from weighin.data.marks import DRAWN, IMPORTED, write_mark
-from weighin.data.replacing import aside, link, snapshot
+from weighin.data.marks import DRAWN, IMPORTED, link, snapshot, write_mark
 from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
+from weighin.data.versioning import aside
 from weighin.errors import DataError
 from weighin.file_names import DROPPINGS, Matches, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder

@@ -1,8 +1,11 @@
-"""A mark is the file by which Weigh-in knows a folder as its own, and whether it was changed since.
+"""What tells whether a folder is as it was left: marks across runs, snapshots within one.
 
-It holds the hash of each thing beside it, and facts that are told to people.
+A mark is a file that Weigh-in writes into a folder of its own: it holds the hash of each thing
+beside it, and facts that are told to people.
 """
 
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,3 +35,20 @@ def changes(folder: Path, name: str) -> list[str]:
 
 def _hashes(folder: Path, name: str) -> dict[str, str]:
     return {path.name: sha256_tree(path) for path in folder.iterdir() if path.name != name}
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the size and time of every file: enough to see whether anyone wrote there since."""
+    found = {}
+    for path in folder.rglob("*"):
+        facts = path.lstat()
+        found[str(path)] = (facts.st_size, facts.st_mtime_ns)
+    return found
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -9,11 +9,17 @@ from pathlib import Path, PurePosixPath
 
 from weighin.data import versioning
 from weighin.data.listing import Listing, class_of, list_images
-from weighin.data.marks import DRAWN, IMPORTED, changes, write_mark
-from weighin.data.replacing import free_place, link, snapshot
+from weighin.data.marks import DRAWN, IMPORTED, changes, link, snapshot, write_mark
 from weighin.data.shards import BLOCK, IMAGE, shards_of
 from weighin.errors import DataError
-from weighin.files import NEW, canonical_json, read_json, recover_folder, replace_folder
+from weighin.files import (
+    NEW,
+    canonical_json,
+    free_place,
+    read_json,
+    recover_folder,
+    replace_folder,
+)
 from weighin.parallel import workers as worker_pool
 from weighin.progress import Progress
 

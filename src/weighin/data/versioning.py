@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weighin.data.marks import DRAWN, changes
+from weighin.data.marks import DRAWN, IMPORTED, changes
 from weighin.errors import DataError, MismatchError, ParamsError
-from weighin.files import NEW, read_yaml, replace_folder
+from weighin.files import NEW, free_place, read_yaml, replace_folder
 
 FOLDER_HASH = re.compile(r"[0-9a-f]+\.dir")
 QUIET = {"DVC_NO_ANALYTICS": "1"}
@@ -118,6 +118,32 @@ def kept(folder: Path) -> bool:
     wanted = recorded(folder.parent, folder.name)
     found = held(folder) if wanted else None
     return found is not None and (found.now == wanted or found.kept)
+
+
+def aside(into: Path, force: bool) -> Path | None:
+    """Return where to move what `into` holds; None if it may go.
+
+    Raises:
+        DataError: it is neither an import, nor drawn, nor kept by DVC, as it is now.
+    """
+    if not into.exists() or not any(into.iterdir()):
+        return None
+    changed = [changes(into, mark) for mark in (IMPORTED, DRAWN) if (into / mark).exists()]
+    if [] in changed or kept(into):
+        return None
+    beside = free_place(into)
+    if force:
+        return beside
+    names = min(changed, key=len, default=sorted(path.name for path in into.iterdir()))
+    files = sum(path.is_file() for path in into.rglob("*"))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    what = "was changed since it was imported" if changed else "was not written by an import"
+    raise DataError(
+        f"{into} {what}, and is not kept by DVC as it is: {', '.join(names[:3])}{more}. "
+        f"The import would have replaced its {files:,} files",
+        f"move {into} away, or keep it with `dvc add {into}`; "
+        f"or run again with --force, which moves it to {beside}",
+    )
 
 
 def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:

@@ -54,17 +54,16 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """What a model is scored on: shares from 0 to 1, and its costs as in `Cost`."""
+class Quality:
+    """How well a model labels: shares from 0 to 1."""
 
     f1: float
     accuracy: float
-    macs: int
-    parameters: int
-    memory: int = 0
-    bytes: int = 0
-    parameter_bits: int = 0
-    multiply_bits: int = 0
+
+
+@dataclass(frozen=True)
+class Metrics(Cost, Quality):
+    """What a model is scored on: the fields of `Quality`, then those of `Cost`."""
 
     @classmethod
     def of(cls, f1: float, accuracy: float, cost: Cost) -> "Metrics":
@@ -164,7 +163,7 @@ LIMITS = {  # a limit of `contest`: the field of `Cost` that it bounds, and its 
 }
 
 
-def over_limits(contest: Contest, cost: Cost | Metrics) -> dict[str, str]:
+def over_limits(contest: Contest, cost: Cost) -> dict[str, str]:
     """Return {limit: what is over it, in words} of the limits that a model does not keep."""
     found = {}
     for name, (field, unit) in LIMITS.items():

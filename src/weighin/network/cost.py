@@ -1,28 +1,27 @@
-"""What a network costs, known from its rows before it has a trained weight."""
+"""What a network costs, known from its rows before it has a trained weight.
 
-import json
-from collections.abc import Mapping, Sequence
+A batch norm is folded into the convolution before it: the same outputs for fewer MACs, for a norm
+over n numbers counts 2n by the rule, and the bias that replaces it counts n.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
+from torch.fx import symbolic_trace
 
-from weighin.determinism import generator
-from weighin.grading.graph import static_graph
-from weighin.grading.recount import count, file_cost
-from weighin.grading.score import Cost, needs_file
+from weighin.grading.score import Cost
 from weighin.network.blocks import BLOCKS
-from weighin.network.build import arguments, build, initialize, signature, structure
-from weighin.network.export import fold_batch_norms, onnx_bytes
+from weighin.network.build import arguments, build, signature, structure
 from weighin.network.factorized import Factorization
 from weighin.network.macs import check_macs, count_macs, count_parameters, layer_macs
-from weighin.network.quantized import quantized
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
-from weighin.params import Contest, Quantize
 
 EXAMPLE_INPUT = (16, 32, 32)  # channels, rows, columns
 EXAMPLE_ARGUMENTS = {"c": 24, "k": 3, "kernels": (3, 5), "t": 2, "se": 1, "hs": 1, "s": 2}
@@ -38,73 +37,75 @@ def cost(spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorization] | N
     return Cost(count_macs(folded, spec.input), count_parameters(folded))
 
 
-def exported_cost(
-    spec: NetworkSpec,
-    classes: Sequence[str],
-    knobs: Quantize,
-    ranks: Mapping[str, Factorization] | None = None,
-) -> Cost:
-    """Return what the file of a network costs, with every layer in 8 bits if `knobs.enabled`.
-
-    The graph is exported (and quantized) as it will be, of arbitrary weights, and counted as it is
-    graded; none of the counts depends on a weight. `bytes` may be over by a few: of the class that
-    the file names for unreadable images, the longest name is counted.
-
-    Raises:
-        NetworkError: as `cost`.
-    """
-    module = build(spec, len(classes), ranks)
-    initialize(module, "cost")
-    with torch.no_grad():
-        for name, array in [*module.named_parameters(), *module.named_buffers()]:
-            if array.ndim == 1:  # no two alike: equal arrays would be stored once
-                values = generator("cost", name).uniform(0.5, 1.5, len(array))
-                array.copy_(torch.from_numpy(values.astype(np.float32)))
-    data = onnx_bytes(module, spec.input, file_metadata(classes, max(classes, key=_length), False))
-    if knobs.enabled:
-        sample = generator("cost").integers(0, 256, (1, *spec.input, 3)).astype(np.uint8)
-        data = quantized(onnx.load_model_from_string(data), sample, knobs)
-    graph = static_graph(onnx.load_model_from_string(data), 1)
-    return file_cost(graph, count(graph), len(data))
-
-
-def file_metadata(classes: Sequence[str], fallback: str, turn_tall: bool) -> dict[str, str]:
-    """Return what an exported file says of its images and labels (grading/contract.py)."""
-    names = json.dumps(classes, ensure_ascii=False)
-    return {"classes": names, "fallback": fallback, "turn_tall": json.dumps(turn_tall)}
-
-
-def _length(name: str) -> int:
-    return len(name.encode())
-
-
-def contest_cost(
-    spec: NetworkSpec,
-    classes: Sequence[str],
-    contest: Contest,
-    knobs: Quantize,
-    ranks: Mapping[str, Factorization] | None = None,
-    axis: str = "macs",
-) -> Cost:
-    """Return the costs of a network that its contest or the `axis` of a search asks for.
-
-    Those of a file take a second, and are not counted of a network over `contest.max_macs`.
-
-    Raises:
-        NetworkError: as `cost`.
-    """
-    found = cost(spec, len(classes), ranks)
-    asked = needs_file(contest, knobs.enabled) or axis not in ("macs", "parameters")
-    if not asked or found.macs > contest.max_macs:
-        return found
-    return exported_cost(spec, classes, knobs, ranks)
-
-
 def folded_macs(
     spec: NetworkSpec, classes: int, ranks: Mapping[str, Factorization] | None = None
 ) -> int:
     """Return the MACs of `cost` alone."""
     return cost(spec, classes, ranks).macs
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Return a copy of `module`, in eval mode, each Conv2d's BatchNorm2d folded into it.
+
+    With scale = gamma / sqrt(var + eps) of the norm, the weight becomes weight * scale and the bias
+    (bias - mean) * scale + beta, in float64. A norm that follows anything but a convolution of its
+    own stays. Folded norms become nn.Identity, so that paths stay what they were.
+    """
+    folded = copy.deepcopy(module).eval()
+    for conv_path, norm_path in foldable_norms(folded):
+        conv, norm = folded.get_submodule(conv_path), folded.get_submodule(norm_path)
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        _fold(conv, norm)
+        folded.set_submodule(norm_path, nn.Identity())
+    return folded
+
+
+def foldable_norms(module: nn.Module) -> list[tuple[str, str]]:
+    """Return (convolution, norm) paths where the norm alone reads the convolution's output.
+
+    Both are called once: a layer that is used twice cannot absorb one use's norm.
+    """
+    graph = symbolic_trace(module).graph
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    pairs = []
+    for node in graph.nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, torch.fx.Node) or before.op != "call_module":
+            continue
+        names = str(before.target), str(node.target)
+        conv, norm = (module.get_submodule(name) for name in names)
+        alone = len(before.users) == 1 and all(calls[name] == 1 for name in names)
+        fixed = type(norm) is nn.BatchNorm2d and norm.running_mean is not None
+        if alone and type(conv) is nn.Conv2d and fixed:
+            pairs.append(names)
+    return pairs
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    if conv.weight.is_meta:
+        conv.bias = nn.Parameter(torch.empty(conv.out_channels, device="meta"))
+        return
+    # NumPy's sqrt is IEEE's; torch's differs between processors' instruction sets
+    mean, var = _float64(norm.running_mean), _float64(norm.running_var)
+    scale = 1 / np.sqrt(var + norm.eps)
+    shift = -mean * scale
+    if norm.affine:
+        gamma = _float64(norm.weight)
+        scale, shift = gamma * scale, gamma * shift + _float64(norm.bias)
+    if conv.bias is not None:
+        shift = shift + _float64(conv.bias) * scale
+    weight = _float64(conv.weight) * scale.reshape(-1, 1, 1, 1)
+    conv.weight = _parameter(weight)
+    conv.bias = _parameter(shift)
+
+
+def _float64(tensor: torch.Tensor | None) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    assert tensor is not None
+    return tensor.detach().double().numpy()
+
+
+def _parameter(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> nn.Parameter:
+    return nn.Parameter(torch.from_numpy(values.astype(np.float32)))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,12 @@
-"""A trained network as an ONNX file: norms folded, the same bytes from any process.
-
-A batch norm is folded into the convolution before it: the same outputs for fewer MACs, for a norm
-over n numbers counts 2n by the rule, and the bias that replaces it counts n.
+"""A network as an ONNX file, the same bytes from any process; and what the file will cost.
 
 Uses torch's TorchScript exporter: the newer one writes source paths into the file.
 """
 
-import copy
 import io
+import json
 import warnings
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +14,18 @@ import onnx
 import torch
 from onnx.reference import ReferenceEvaluator
 from torch import nn
-from torch.fx import symbolic_trace
 
+from weighin.determinism import generator
 from weighin.files import write_bytes
+from weighin.grading.graph import static_graph
+from weighin.grading.recount import count, file_cost
+from weighin.grading.score import Cost, needs_file
 from weighin.images import Size
+from weighin.network.build import build, initialize
+from weighin.network.cost import cost, fold_batch_norms
+from weighin.network.factorized import Factorization
+from weighin.network.spec import NetworkSpec
+from weighin.params import Contest, Quantize
 
 OPSET = 17
 INPUT, OUTPUT, BATCH = "images", "logits", "N"
@@ -93,68 +97,65 @@ def _exported(module: nn.Module, size: Size) -> bytes:
     return out.getvalue()
 
 
-def fold_batch_norms(module: nn.Module) -> nn.Module:
-    """Return a copy of `module`, in eval mode, each Conv2d's BatchNorm2d folded into it.
+def exported_cost(
+    spec: NetworkSpec,
+    classes: Sequence[str],
+    knobs: Quantize,
+    ranks: Mapping[str, Factorization] | None = None,
+) -> Cost:
+    """Return what the file of a network costs, with every layer in 8 bits if `knobs.enabled`.
 
-    With scale = gamma / sqrt(var + eps) of the norm, the weight becomes weight * scale and the bias
-    (bias - mean) * scale + beta, in float64. A norm that follows anything but a convolution of its
-    own stays. Folded norms become nn.Identity, so that paths stay what they were.
+    The graph is exported (and quantized) as it will be, of arbitrary weights, and counted as it is
+    graded; none of the counts depends on a weight. `bytes` may be over by a few: of the class that
+    the file names for unreadable images, the longest name is counted.
+
+    Raises:
+        NetworkError: as `cost`.
     """
-    folded = copy.deepcopy(module).eval()
-    for conv_path, norm_path in foldable_norms(folded):
-        conv, norm = folded.get_submodule(conv_path), folded.get_submodule(norm_path)
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        _fold(conv, norm)
-        folded.set_submodule(norm_path, nn.Identity())
-    return folded
+    module = build(spec, len(classes), ranks)
+    initialize(module, "cost")
+    with torch.no_grad():
+        for name, array in [*module.named_parameters(), *module.named_buffers()]:
+            if array.ndim == 1:  # no two alike: equal arrays would be stored once
+                values = generator("cost", name).uniform(0.5, 1.5, len(array))
+                array.copy_(torch.from_numpy(values.astype(np.float32)))
+    data = onnx_bytes(
+        module,
+        spec.input,
+        file_metadata(classes, max(classes, key=lambda name: len(name.encode())), False),
+    )
+    if knobs.enabled:
+        sample = generator("cost").integers(0, 256, (1, *spec.input, 3)).astype(np.uint8)
+        from weighin.network.quantized import quantized
+
+        data = quantized(onnx.load_model_from_string(data), sample, knobs)
+    graph = static_graph(onnx.load_model_from_string(data), 1)
+    return file_cost(graph, count(graph), len(data))
 
 
-def foldable_norms(module: nn.Module) -> list[tuple[str, str]]:
-    """Return (convolution, norm) paths where the norm alone reads the convolution's output.
+def file_metadata(classes: Sequence[str], fallback: str, turn_tall: bool) -> dict[str, str]:
+    """Return what an exported file says of its images and labels (grading/contract.py)."""
+    names = json.dumps(classes, ensure_ascii=False)
+    return {"classes": names, "fallback": fallback, "turn_tall": json.dumps(turn_tall)}
 
-    Both are called once: a layer that is used twice cannot absorb one use's norm.
+
+def contest_cost(
+    spec: NetworkSpec,
+    classes: Sequence[str],
+    contest: Contest,
+    knobs: Quantize,
+    ranks: Mapping[str, Factorization] | None = None,
+    axis: str = "macs",
+) -> Cost:
+    """Return the costs of a network that its contest or the `axis` of a search asks for.
+
+    Those of a file take a second, and are not counted of a network over `contest.max_macs`.
+
+    Raises:
+        NetworkError: as `cost`.
     """
-    graph = symbolic_trace(module).graph
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    pairs = []
-    for node in graph.nodes:
-        before = node.args[0] if node.op == "call_module" and node.args else None
-        if not isinstance(before, torch.fx.Node) or before.op != "call_module":
-            continue
-        names = str(before.target), str(node.target)
-        conv, norm = (module.get_submodule(name) for name in names)
-        alone = len(before.users) == 1 and all(calls[name] == 1 for name in names)
-        if alone and type(conv) is nn.Conv2d and _is_fixed(norm):
-            pairs.append(names)
-    return pairs
-
-
-def _is_fixed(norm: nn.Module) -> bool:
-    return type(norm) is nn.BatchNorm2d and norm.running_mean is not None
-
-
-def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    if conv.weight.is_meta:
-        conv.bias = nn.Parameter(torch.empty(conv.out_channels, device="meta"))
-        return
-    # NumPy's sqrt is IEEE's; torch's differs between processors' instruction sets
-    mean, var = _float64(norm.running_mean), _float64(norm.running_var)
-    scale = 1 / np.sqrt(var + norm.eps)
-    shift = -mean * scale
-    if norm.affine:
-        gamma = _float64(norm.weight)
-        scale, shift = gamma * scale, gamma * shift + _float64(norm.bias)
-    if conv.bias is not None:
-        shift = shift + _float64(conv.bias) * scale
-    weight = _float64(conv.weight) * scale.reshape(-1, 1, 1, 1)
-    conv.weight = _parameter(weight)
-    conv.bias = _parameter(shift)
-
-
-def _float64(tensor: torch.Tensor | None) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    assert tensor is not None
-    return tensor.detach().double().numpy()
-
-
-def _parameter(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> nn.Parameter:
-    return nn.Parameter(torch.from_numpy(values.astype(np.float32)))
+    found = cost(spec, len(classes), ranks)
+    asked = needs_file(contest, knobs.enabled) or axis not in ("macs", "parameters")
+    if not asked or found.macs > contest.max_macs:
+        return found
+    return exported_cost(spec, classes, knobs, ranks)

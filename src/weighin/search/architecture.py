@@ -13,7 +13,7 @@ from weighin.files import read_json, write_text
 from weighin.grading.score import LIMITS, Cost, over_limits
 from weighin.images import Size
 from weighin.network.build import build
-from weighin.network.cost import contest_cost
+from weighin.network.export import contest_cost
 from weighin.network.macs import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.params import Params, Recipe

@@ -60,17 +60,16 @@ class Task:
 
     def facts(self) -> dict[str, Any]:
         """Return what decides this evaluation on given images, whatever state it goes on from."""
-        job, gpu = self.job, {"gpu": self.gpu} if self.gpu else {}
-        return (
-            gpu
-            | {
-                "spec": job.spec.to_dict(),
-                "recipe": asdict(job.recipe),
-                "epochs": [self.until, job.epochs],
-                "address": list(job.address),
-            }
-            | ({"start": weights_hash(job.start)} if job.start is not None else {})
-        )
+        job = self.job
+        found: dict[str, Any] = {
+            "spec": job.spec.to_dict(),
+            "recipe": asdict(job.recipe),
+            "epochs": [self.until, job.epochs],
+            "address": list(job.address),
+        }
+        if job.start is not None:
+            found["start"] = weights_hash(job.start)
+        return found | ({"gpu": self.gpu} if self.gpu else {})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 
 from weighin.files import read_json, write_json
-from weighin.network.cost import contest_cost
+from weighin.network.export import contest_cost
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say

@@ -36,6 +36,16 @@ def product(k: Kernel) -> None:
         k.steps(0, k.M, ROWS, lambda m, width: rows(m, width, start, stop))
 
 
+def _clear(k: Kernel, *sums: Term) -> None:
+    """Set sums (C,) to 0."""
+
+    def start(c: Term) -> None:
+        for place in sums:
+            k.store(k.vector(0.0), place, c)
+
+    k.channels(k.C, start)
+
+
 def _statistics(k: Kernel) -> None:
     """Leave the mean, and the sum of squared deviations from it in `inverse`, block by block."""
     with k.loop(0, k.P, PIXELS) as first:
@@ -77,11 +87,7 @@ def norm_forward(k: Kernel, act: str) -> None:
     formulae and a pairwise algorithm for computing sample variances" (1979).
     """
 
-    def start(c: Term) -> None:
-        k.store(k.vector(0.0), k.mean, c)
-        k.store(k.vector(0.0), k.inverse, c)
-
-    k.channels(k.C, start)
+    _clear(k, k.mean, k.inverse)
     _statistics(k)
 
     def finish(c: Term) -> None:
@@ -114,11 +120,7 @@ def norm_backward(k: Kernel, act: str) -> None:
     """Gradients of norm_forward's x, gain and shift from that of y."""
     kept = act in ("SiLU", "Sigmoid")  # a slope that costs more than to store and load it
 
-    def start(c: Term) -> None:
-        k.store(k.vector(0.0), k.dgain, c)
-        k.store(k.vector(0.0), k.dshift, c)
-
-    k.channels(k.C, start)
+    _clear(k, k.dgain, k.dshift)
     with k.loop(0, k.P, PIXELS) as first:
         last = (first + PIXELS).at_most(k.P)
 

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weighin.network.export import INPUT, foldable_norms
+from weighin.network.cost import foldable_norms
+from weighin.network.export import INPUT
 from weighin.network.quantized import LARGEST, Range
 
 

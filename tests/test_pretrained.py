@@ -20,12 +20,12 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
+from weighin import pretrained
 from weighin.cli import cli
 from weighin.data.versioning import dvc
-from weighin.distillation import pretrained
-from weighin.distillation.pretrained import Download, Wheel, bring, fetch, read_pickled
 from weighin.errors import DataError, MismatchError, NetworkError
 from weighin.files import read_json, sha256, sha256_file
+from weighin.pretrained import Download, Wheel, bring, fetch, read_pickled
 
 STATE = {
     "conv.weight": torch.arange(6, dtype=torch.float32).reshape(3, 2).T,  # columns first in memory

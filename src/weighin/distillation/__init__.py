@@ -1,1 +1,0 @@
-"""A teacher with knowledge from outside: pretrained weights, and its logits of addressed views."""
