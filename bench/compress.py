@@ -88,10 +88,9 @@ def _knobs(params: "Params", way: Way) -> "Params":
 
 def _compressed(pack: Path, trained: "Trained", params: "Params", out: Path) -> "Trained":
     """Return the network cut, factorized down to a budget and finetuned."""
-    from weighin.compress.context import CompressionContext
+    from weighin.compress.context import CompressionContext, read_network
     from weighin.compress.decompose import decompose
     from weighin.compress.finetune import recovered
-    from weighin.compress.network_files import read_network
 
     knobs = params.decompose
     # what was cut and measured serves every budget

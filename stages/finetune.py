@@ -7,9 +7,8 @@ from weighin.stage import Stage, main
 
 def finetune(stage: Stage) -> None:
     """Train the factorized network on, with the one as it was trained for a teacher."""
-    from weighin.compress.context import read_context
+    from weighin.compress.context import read_context, read_network
     from weighin.compress.finetune import finetune
-    from weighin.compress.network_files import read_network
 
     context = read_context(Path("work"), stage.params, stage.scratch)
     given = read_network(Path("work/decompose"))

@@ -6,15 +6,15 @@ import torch
 from small import CLASSES, SPEC
 from torch import nn
 
-from weighin.compress.activation_statistics import (
+from weighin.compress.candidates import factorizable, find_layers
+from weighin.compress.factorize import factors, largest_ranks, product, spectra
+from weighin.compress.probe import (
     RIDGE,
+    Probe,
     along_inputs,
     input_statistics,
     statistics_of,
 )
-from weighin.compress.candidates import factorizable, find_layers
-from weighin.compress.factorize import factors, largest_ranks, product, spectra
-from weighin.compress.probe import Probe
 from weighin.images import normalize
 from weighin.network.factorized import Factorization
 

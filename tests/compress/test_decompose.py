@@ -8,10 +8,9 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params
 
-from weighin.compress.context import CompressionContext
+from weighin.compress.context import CompressionContext, read_network, read_ranks
 from weighin.compress.decompose import decompose
 from weighin.compress.factorize import factorize_network
-from weighin.compress.network_files import read_network, read_ranks
 from weighin.compress.probe import Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError

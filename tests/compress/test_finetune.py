@@ -14,10 +14,9 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params, untrained
 
-from weighin.compress.context import CompressionContext
+from weighin.compress.context import CompressionContext, read_network, read_ranks, write_network
 from weighin.compress.factorize import factorize_network
 from weighin.compress.finetune import finetune
-from weighin.compress.network_files import read_network, read_ranks, write_network
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import NetworkError
@@ -163,7 +162,7 @@ sys.path.insert(0, sys.argv[1])
 from small import RECIPE, make_params
 from weighin.compress.context import CompressionContext
 from weighin.compress.finetune import finetune
-from weighin.compress.network_files import read_network
+from weighin.compress.context import read_network
 packed, given, teacher, folder = map(Path, sys.argv[2:6])
 one, other = read_network(given), read_network(teacher)
 params = make_params(finetune={"epochs": int(sys.argv[6])}, contest={"reference_macs": 200_000})

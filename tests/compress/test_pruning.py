@@ -9,9 +9,8 @@ import torch
 from small import CLASSES, RECIPE, ROWS, SPEC, make_params, untrained
 from torch import nn
 
-from weighin.compress.context import CompressionContext
+from weighin.compress.context import CompressionContext, read_network
 from weighin.compress.decompose import decompose
-from weighin.compress.network_files import read_network
 from weighin.compress.pruning import narrower, prune, removable_blocks, strongest
 from weighin.network.build import structure
 from weighin.network.cost import folded_macs

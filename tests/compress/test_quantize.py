@@ -15,9 +15,8 @@ import torch
 from onnx import numpy_helper
 from small import CLASSES, RECIPE, SPEC, make_params, trained
 
-from weighin.compress.context import CompressionContext
+from weighin.compress.context import CompressionContext, write_network
 from weighin.compress.finetune import export
-from weighin.compress.network_files import write_network
 from weighin.compress.quantize import quantize, sensitivity
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from weighin.grading.folder import list_files, read
 from weighin.grading.model import open_model
-from weighin.grading.predict import predict
+from weighin.grading.predict import list_files, predict, read
 from weighin.images import load, normalize
 from weighin.network.build import build as build_network
 from weighin.network.build import initialize

@@ -14,9 +14,9 @@ from onnx import helper
 from PIL import Image
 
 from weighin.errors import DataError, ModelError
-from weighin.grading import folder as folder_module
 from weighin.grading import graph
 from weighin.grading import predict as module
+from weighin.grading import predict as predict_module
 from weighin.grading.model import open_model
 from weighin.grading.predict import predict, top_two_margin
 
@@ -133,7 +133,7 @@ def test_an_unreadable_file_gets_the_fallback_and_is_listed(
 def test_a_file_too_large_to_read(
     build: Build, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "MAX_FILE", 200)
+    monkeypatch.setattr(predict_module, "MAX_FILE", 200)
     (pictures / "huge.jpg").write_bytes(b"x" * 201)
     assert predict(open_model(build()), pictures).unreadable["huge.jpg"] == "huge"
 

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from weighin.compress.activation_statistics import InputStatistics, along_inputs, input_statistics
 from weighin.compress.factorize import Array, factors, product, spectra, weight_of
-from weighin.compress.probe import Probe
+from weighin.compress.probe import InputStatistics, Probe, along_inputs, input_statistics
 from weighin.images import Size
 from weighin.network.build import structure
 from weighin.network.cost import fold_batch_norms

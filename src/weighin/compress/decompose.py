@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import cast
 
 from weighin.compress.candidates import FactorizableLayer, Layer, find_factorizable, find_layers
-from weighin.compress.context import CompressionContext
+from weighin.compress.context import CompressionContext, Ranks, write_network
 from weighin.compress.factorize import factorize_network, relative_error
-from weighin.compress.network_files import Ranks, write_network
 from weighin.compress.probe import Probe
 from weighin.compress.pruning import prune
 from weighin.compress.ranks import choose_ranks

@@ -22,7 +22,7 @@ from tensorly.decomposition import parafac, partial_tucker
 from tensorly.tenalg import svd_interface
 from torch import nn
 
-from weighin.compress.network_files import Ranks
+from weighin.compress.context import Ranks
 from weighin.errors import NetworkError
 from weighin.network.factorized import FIX, Factorization, Method, factorized_structure
 from weighin.training.weights import Trained, module_weights

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from weighin.compress.context import CompressionContext
+from weighin.compress.context import CompressionContext, check_finite, write_network
 from weighin.compress.factorize import follow_ranks
-from weighin.compress.network_files import check_finite, write_network
 from weighin.data.pack import Packed, read_packed
 from weighin.files import write_bytes, write_json, write_npy
 from weighin.grading.f1 import confusion_of_indices

@@ -137,8 +137,7 @@ def _finetuned(
     found: Quantized, quantizer: Quantizer, work: Path, params: Params, scratch: Path
 ) -> tuple[Quantized, "list[Epoch]"]:
     """Return the network finetuned with the ranges of `found` and quantized; the better of both."""
-    from weighin.compress.context import CompressionContext
-    from weighin.compress.network_files import read_network
+    from weighin.compress.context import CompressionContext, read_network
 
     network, recipe = read_network(work / "finetune"), load_recipe(work / "tune/recipe.json")
     require_device(recipe)

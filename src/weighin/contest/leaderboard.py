@@ -17,8 +17,8 @@ from weighin.contest.ranking import Entry, Standing, is_public, standings
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import sha256, write_csv, write_json
-from weighin.grading.folder import list_files
 from weighin.grading.labels import Truth, class_form, read_truth
+from weighin.grading.predict import list_files
 from weighin.grading.score import WASTE
 from weighin.label_csv import read_labels
 from weighin.params import Contest

@@ -20,7 +20,7 @@ from weighin.files import write_text
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
 from weighin.report import svg
-from weighin.report.rendering import STYLE, environment
+from weighin.report.formatting import STYLE, environment
 
 FOLDER = "submissions"
 TEMPLATES = Path(__file__).parent / "templates"

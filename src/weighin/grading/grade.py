@@ -17,11 +17,10 @@ from weighin.file_names import printable
 from weighin.files import canonical_json, csv_text, read_yaml, replacing, sha256, sweep
 from weighin.grading.contract import Contract
 from weighin.grading.f1 import ConfusionMatrix
-from weighin.grading.folder import list_files
 from weighin.grading.labels import HEADER, Truth, compared, read_truth
 from weighin.grading.limits import UNLIMITED, Limits
 from weighin.grading.model import Model, open_model
-from weighin.grading.predict import CLOSE, Predictions, predict
+from weighin.grading.predict import CLOSE, Predictions, list_files, predict
 from weighin.grading.recount import CEILING, Count, counted, file_cost
 from weighin.grading.risk import risk
 from weighin.grading.score import WASTE, Cost, Metrics, is_own, over_limits, score

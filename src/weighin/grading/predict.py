@@ -3,8 +3,16 @@
 Each worker thread takes a whole batch from file to label, so that two cores are used without
 queues between them; the codecs and ONNX Runtime release Python's lock. At most two batches a worker
 are on their way, whatever the size of the folder.
+
+Every regular file, at any depth, asks for a label, whatever its name ends in: a picture called
+`x.dat` counts. Hidden files and other systems' droppings (file_names.py lists them) do not. A
+symlink counts as the file it leads to while that lies in the folder, or in a store of files under
+their hashes such as DVC's cache; anything else that is not a plain file, and a link that leaves the
+folder, is an unreadable row and is never opened.
 """
 
+import os
+import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,14 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from weighin.errors import DataError
-from weighin.file_names import printable
-from weighin.grading.folder import list_files, read
+from weighin.file_names import escapes, printable, walk
 from weighin.grading.model import Model
 from weighin.grading.runtime import Logits, Runner
 from weighin.images import Pixels, Source, UnreadableImageError
 from weighin.parallel import cores
 
 MAX_WORKERS = 8
+MAX_FILE = 256 * 2**20  # bytes
 LARGE = 2**24  # pixels: pictures of more are decoded one after another, to bound the memory
 CLOSE = 1e-4  # a top-two margin in logits under which another machine might label otherwise
 _large = ThreadPoolExecutor(1)  # a thread keeps the memory it once had, for its own next picture
@@ -198,3 +206,42 @@ def top_two_margin(logits: Logits) -> npt.NDArray[np.float32]:
     """Return (B,) differences between the largest and the second largest of (B, K) logits."""
     top = np.partition(logits, logits.shape[1] - 2, axis=1)[:, -2:]
     return top[:, 1] - top[:, 0]
+
+
+def list_files(folder: Path) -> list[str]:
+    """Return the files' paths relative to `folder`, with "/", in the order of their bytes.
+
+    Raises:
+        DataError: the folder is missing, empty or may not be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", "name the folder of test images")
+    names = sorted((name for name, _ in walk(folder)), key=os.fsencode)
+    if not names:
+        raise DataError(f"{folder} holds no files", "name the folder of test images")
+    return names
+
+
+def read(folder: Path, name: str) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        UnreadableImageError: outside, broken-link, not-a-file, huge, no-permission.
+    """
+    path = folder / name
+    try:
+        if path.is_symlink() and escapes(path, folder):
+            raise UnreadableImageError("outside")
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise UnreadableImageError("not-a-file")
+        if facts.st_size > MAX_FILE:
+            raise UnreadableImageError("huge")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UnreadableImageError("broken-link") from None
+    except PermissionError:
+        raise UnreadableImageError("no-permission") from None
+    except (OSError, RuntimeError):  # a device, a loop of links, a failing disk
+        raise UnreadableImageError("not-a-file") from None

@@ -24,11 +24,12 @@ from weighin.images import Size
 from weighin.network.build import build, initialize
 from weighin.network.cost import cost, fold_batch_norms
 from weighin.network.factorized import Factorization
+from weighin.network.quantized import INPUT, quantized
 from weighin.network.spec import NetworkSpec
 from weighin.params import Contest, Quantize
 
 OPSET = 17
-INPUT, OUTPUT, BATCH = "images", "logits", "N"
+OUTPUT, BATCH = "logits", "N"
 
 
 def export_onnx(module: nn.Module, size: Size, path: Path, metadata: Mapping[str, str]) -> None:
@@ -126,8 +127,6 @@ def exported_cost(
     )
     if knobs.enabled:
         sample = generator("cost").integers(0, 256, (1, *spec.input, 3)).astype(np.uint8)
-        from weighin.network.quantized import quantized
-
         data = quantized(onnx.load_model_from_string(data), sample, knobs)
     graph = static_graph(onnx.load_model_from_string(data), 1)
     return file_cost(graph, count(graph), len(data))

@@ -25,9 +25,9 @@ import onnx
 from onnx import numpy_helper
 
 from weighin.images import Pixels, normalize
-from weighin.network.export import INPUT
 from weighin.params import Quantize
 
+INPUT = "images"  # the name of a graph's input
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 CHUNK = 64  # images at once
 LARGEST = 64  # magnitude of a weight: see above

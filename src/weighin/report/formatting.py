@@ -1,7 +1,13 @@
-"""Numbers and rules as people read them, the same on the page and on the model card."""
+"""Numbers and rules as people read them, the same on the page and on the model card.
+
+Templates become pages here: every text is escaped, and a name that is not given is an error.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from weighin.grading.score import LIMITS, OUT_OF_CONTEST, own_formula
 from weighin.params import Contest
@@ -14,6 +20,8 @@ SEEN = (
     "split are those of images it has seen: they say nothing about unseen ones."
 )
 UNMEASURED = "No F1 is known: there are neither validation logits nor a truth for the test folder."
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE = TEMPLATES / "page.css"
 SPLITS = {"validation": "the validation split", "test": "the test folder"}
 SCORE_PARTS = {
     "macs": "MACs part",
@@ -35,6 +43,18 @@ class Rules:
     floor: float | None = None  # F1 under which a model is lost
     macs: tuple[int, str] | None = None  # the MACs that a model's are a share of, and their name
     ceiling: int | None = None  # MACs above which a model is out
+
+
+def environment(folder: Path) -> Environment:
+    """Return what renders the templates of a folder."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
 
 
 def percent(value: float) -> str:

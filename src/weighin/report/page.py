@@ -32,10 +32,9 @@ from weighin.report.evaluation import (
     worst_mistakes,
 )
 from weighin.report.figures import Chart
-from weighin.report.formatting import measured, percent, signed
+from weighin.report.formatting import TEMPLATES, environment, measured, percent, signed
 from weighin.report.inputs import PAIRS, ReportData
 from weighin.report.provenance import Json, versions
-from weighin.report.rendering import TEMPLATES, environment
 from weighin.report.robustness import CORRUPTIONS, Robustness
 from weighin.report.svg import inline
 from weighin.search.trials import AXES, StudyRecord

@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weighin.network.cost import foldable_norms
-from weighin.network.export import INPUT
-from weighin.network.quantized import LARGEST, Range
+from weighin.network.quantized import INPUT, LARGEST, Range
 
 
 def fake_quantize(module: nn.Module, ranges: Mapping[str, Range]) -> None:

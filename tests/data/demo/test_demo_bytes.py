@@ -51,7 +51,7 @@ def test_known_bytes(tmp_path):
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_change_no_byte(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr("weighin.data.demo.write.CHUNK", 20)
+    monkeypatch.setattr("weighin.data.demo.CHUNK", 20)
     assert drawn(tmp_path / "a", workers=workers) == DRAWN
 
 

@@ -11,8 +11,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from weighin.data.demo import draw_demo
-from weighin.data.demo.write import class_counts
+from weighin.data.demo import class_counts, draw_demo
 from weighin.data.prepare import prepare
 from weighin.images import Pixels, Size
 from weighin.network.build import build

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from weighin.data.demo import draw_demo
+from weighin.data.demo import class_counts, draw_demo, held_out
 from weighin.data.demo.scene import DRAWINGS, render
-from weighin.data.demo.write import class_counts, held_out
 from weighin.determinism import generator
 from weighin.errors import DataError, OutputError, WorkerError
 from weighin.files import sha256_tree
