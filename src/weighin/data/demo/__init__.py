@@ -1,4 +1,4 @@
-"""The default data set, drawn by the project itself: a rendered stand-in for the contest's nine classes.
+"""The default data set, drawn by the project: a stand-in for the contest's nine classes.
 
     <folder>/train/<Class>/<Class>_0000.jpg
     <folder>/train.csv                  filename, class, group (which nothing has)
