@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from weighin.errors import OutputError, ParamsError
+from weighin.errors import OutputError, ParamsError, WeighinError
 
 T = TypeVar("T")
 NEW, OLD = "new", "old"  # folders inside the draft of `replace_folder`
@@ -254,11 +254,11 @@ class JsonCache:
         return result
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, kind: type[WeighinError] = ParamsError) -> Any:
     """Return what a YAML 1.2 file holds.
 
     Raises:
-        ParamsError: the file is missing or is not YAML.
+        ParamsError, or another `kind`: the file is missing or is not YAML.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -266,14 +266,14 @@ def read_yaml(path: Path) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(
+        raise kind(
             f"{path} does not exist", "run this in the project's folder, or name an existing file"
         ) from None
     except OSError as error:
-        raise ParamsError(f"cannot read {path}: {error.strerror}", "name a YAML file") from None
+        raise kind(f"cannot read {path}: {error.strerror}", "name a YAML file") from None
     except (YAMLError, ValueError, LookupError, RecursionError) as error:
         line = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
-        raise ParamsError(f"{path} is not YAML: {line}", f"edit {path}") from None
+        raise kind(f"{path} is not YAML: {line}", f"edit {path}") from None
 
 
 def scalar(value: Any) -> str:

@@ -125,10 +125,10 @@ def interrupts_blocked() -> Iterator[None]:
 
 def _watch(pipe: Connection) -> None:
     """End this worker process when the other end of `pipe` is closed."""
-    threading.Thread(target=_leave, args=(pipe,), daemon=True).start()
 
+    def wait() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            pipe.recv_bytes()
+        os._exit(0)
 
-def _leave(pipe: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        pipe.recv_bytes()
-    os._exit(0)
+    threading.Thread(target=wait, daemon=True).start()

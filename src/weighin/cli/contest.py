@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -77,21 +78,17 @@ def preflight(
 def leaderboard(
     submissions: Path,
     out: Path,
+    *,
     test: Path,
-    truth: Path,
     contest: Path | None,
     container: str | None,
-    jobs: int,
     seconds: float | None,
     memory: int,
-    public_share: float,
-    seed: int,
-    resamples: int,
-    name: str,
     rebuild: int,
     data: Path | None,
     rebuild_image: str,
     rebuild_hours: float,
+    **options: Any,
 ) -> None:
     """Grade every submission of a folder and rank them; go on where an earlier run ended.
 
@@ -109,22 +106,14 @@ def leaderboard(
     from weighin.grading.score import WASTE
 
     limits = Limits(seconds or seconds_for(len(list_files(test))), memory * 2**20)
-    options = Options(
-        grader=Grader(test, limits, container),
-        truth=truth,
-        contest=read_contest(contest) if contest else WASTE,
-        jobs=jobs,
-        public_share=public_share,
-        seed=seed,
-        resamples=resamples,
-        name=name,
-    )
-    board = leaderboard(submissions, out, options)
+    rules = read_contest(contest) if contest else WASTE
+    how = Options(grader=Grader(test, limits, container), contest=rules, **options)
+    board = leaderboard(submissions, out, how)
     if rebuild:
         from weighin.contest.rebuild import Rebuild, rebuilt_board
 
-        how = Rebuild(rebuild, out / "rebuilt", data, rebuild_image, rebuild_hours)
-        board = rebuilt_board(board, submissions, out, how)
+        again = Rebuild(rebuild, out / "rebuilt", data, rebuild_image, rebuild_hours)
+        board = rebuilt_board(board, submissions, out, again)
     for line in lines_of(board):
         click.echo(line)
     click.echo(f"the board: {out / 'leaderboard.html'}")

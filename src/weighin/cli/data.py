@@ -27,6 +27,7 @@ from weighin.parallel import cores
 @click.option("--record/--no-record", default=True, help="Record data/ in data.dvc with DVC.")
 def import_command(
     source: Path,
+    *,
     filename_column: str | None,
     class_column: str | None,
     group_column: str | None,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from weighin.errors import NetworkError, ParamsError
+from weighin.errors import NetworkError
 from weighin.files import read_json, read_yaml, write_text
 from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.risk import expected_score
@@ -151,8 +151,4 @@ def read_ranks(path: Path) -> dict[str, Factorization]:
     Raises:
         NetworkError: it is missing, is not YAML, or a line is not of the form above.
     """
-    try:
-        values = read_yaml(path)
-    except ParamsError as error:
-        raise NetworkError(error.problem, error.fix) from None
-    return ranks_from_dict(values, str(path))
+    return ranks_from_dict(read_yaml(path, NetworkError), str(path))

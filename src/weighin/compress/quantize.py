@@ -110,8 +110,10 @@ def quantize(work: Path, params: Params, scratch: Path, out: Path, model_path: P
     before, found = quantizer.f1(quantizer.logits(data)), quantizer.quantized(proto)
     enough, after, history = before - knobs.max_loss, found.f1, list["Epoch"]()
     if found.f1 < enough and knobs.epochs:
+        from weighin.training import process_group
+
         found, history = _finetuned(found, quantizer, work, params, scratch)
-        if not _is_first():
+        if not process_group.is_first():
             return
     layers = sensitivity(found.source, quantizer.sample, knobs)
     ranked, kept = sorted(layers, key=lambda layer: -layer.divergence), list[str]()
@@ -156,12 +158,6 @@ def _finetuned(
     proto = onnx.load_model_from_string(onnx_bytes(module, network.spec.input, metadata))
     tuned = quantizer.quantized(proto)
     return (tuned if tuned.f1 > found.f1 else found), result.history
-
-
-def _is_first() -> bool:
-    from weighin.training.process_group import is_first
-
-    return is_first()
 
 
 def sensitivity(proto: Any, sample: Pixels, knobs: Quantize) -> list[QuantizedLayer]:

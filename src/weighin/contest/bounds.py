@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import IO
 
 from weighin.machine import output
 
@@ -80,7 +79,7 @@ def bounded(
                 pause = max(PAUSE, 20 * (time.monotonic() - looked))  # to look is little work
         finally:
             _end(process, container)
-        said.seek(max(0, _size(said) - KEPT_MESSAGE))
+        said.seek(max(0, os.fstat(said.fileno()).st_size - KEPT_MESSAGE))
         return Ended(process.returncode, over, said.read().decode(errors="replace"))
 
 
@@ -92,10 +91,6 @@ def container_name() -> str:
 def image_id(image: str) -> str | None:
     """Return the ID of an image; None where no engine answers or none has it."""
     return output("docker", "image", "inspect", "--format", "{{.Id}}", image) or None
-
-
-def _size(file: IO[bytes]) -> int:
-    return os.fstat(file.fileno()).st_size
 
 
 def _written(folder: Path, most: int) -> int:

@@ -196,12 +196,9 @@ def _environment() -> Environment:
         "four": "{:.4f}".format,
         "percent": "{:.0%}".format,
     }
-    found.globals["style"] = Markup(STYLE.read_text(encoding="utf-8") + _own_style())
+    styles = (STYLE, TEMPLATES / "board.css")
+    found.globals["style"] = Markup("".join(path.read_text(encoding="utf-8") for path in styles))
     return found
-
-
-def _own_style() -> str:
-    return (TEMPLATES / "board.css").read_text(encoding="utf-8")
 
 
 def _render(template: str, **values: Any) -> str:

@@ -19,8 +19,7 @@ from typing import Any, Literal
 
 from weighin.data.coco import read_coco, read_json
 from weighin.data.coco_crops import stored_pixels, write_crops
-from weighin.data.import_index import ImportIndex, checked_class
-from weighin.data.import_test import write_test
+from weighin.data.import_index import ImportIndex, checked_class, write_test
 from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, read_test, split_word
 from weighin.data.listing import list_files
 from weighin.data.marks import DRAWN, IMPORTED, link, snapshot, write_mark

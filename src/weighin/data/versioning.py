@@ -161,22 +161,13 @@ def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:
     if wanted is None:
         fix = "bring a data set in with `weighin import FOLDER|CSV|COCO`"
         raise DataError("there is no data.dvc", fix)
-    was = ""
-    if folder.exists() and any(folder.iterdir()):
-        found = held(folder)
-        if found and found.now == wanted:
-            return "data/ is what data.dvc records"
-        kept = found is not None and found.kept
-        if not kept and not ((folder / DRAWN).exists() and not changes(folder, DRAWN)):
-            raise DataError(
-                f"data/ is not what data.dvc records ({wanted}), and holds what is recorded "
-                f"nowhere{_difference(project)}",
-                "to keep it, record it with `dvc add data`; to have what data.dvc records, move "
-                "data/ away; then run `weighin fetch` again",
-            )
-        was = f"; before, it was {found.now}, which DVC's cache keeps" if found and kept else ""
+    there = folder.exists() and any(folder.iterdir())
+    found = held(folder)
+    if there and found and found.now == wanted:
+        return "data/ is what data.dvc records"
+    was = _replaceable(project, found, wanted) if there else ""
     words = ""
-    if not (found := held(folder)) or not found.recorded_kept:
+    if not found or not found.recorded_kept:
         try:
             dvc(project, "fetch", "data.dvc")
         except DataError as error:
@@ -201,6 +192,25 @@ def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:
         )
     record(project)
     return f"data/ was drawn, and is what data.dvc records{was}"
+
+
+def _replaceable(project: Path, found: Held | None, wanted: str) -> str:
+    """Return what is to be said of a data/ that makes way for the one that is recorded.
+
+    Raises:
+        DataError: DVC does not keep it, and it was not drawn or was changed since.
+    """
+    if found and found.kept:
+        return f"; before, it was {found.now}, which DVC's cache keeps"
+    folder = project / "data"
+    if (folder / DRAWN).exists() and not changes(folder, DRAWN):
+        return ""
+    raise DataError(
+        f"data/ is not what data.dvc records ({wanted}), and holds what is recorded "
+        f"nowhere{_difference(project)}",
+        "to keep it, record it with `dvc add data`; to have what data.dvc records, move "
+        "data/ away; then run `weighin fetch` again",
+    )
 
 
 def _difference(project: Path) -> str:

@@ -6,7 +6,6 @@ measured speed, so two runs differ there and nowhere else.
 
 import dataclasses
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,7 +15,6 @@ from weighin.errors import OutputError, ParamsError
 from weighin.file_names import printable
 from weighin.files import canonical_json, csv_text, read_yaml, replacing, sha256, sweep
 from weighin.grading.contract import Contract
-from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.labels import HEADER, Truth, compared, read_truth
 from weighin.grading.limits import UNLIMITED, Limits
 from weighin.grading.model import Model, open_model
@@ -48,10 +46,10 @@ def grade(
     model_path: Path,
     folder: Path,
     out: Path,
+    *,
     truth: Path | None = None,
     contest: Contest = WASTE,
     strict: bool = False,
-    done: Callable[[int], None] | None = None,
     limits: Limits = UNLIMITED,
     contract: Contract | None = None,
 ) -> Grade:
@@ -66,9 +64,13 @@ def grade(
     model = open_model(Path(model_path), contract)
     count = counted(model, Path(model_path))
     check_limits(model, count, len(list_files(Path(folder))), limits)
-    answers = _answers(truth, Path(folder), model) if truth else None
+    answers = None
+    if truth:
+        names = [printable(name) for name in list_files(folder)]
+        fix = "name the folder that the truth is about; filenames are paths relative to it"
+        answers = read_truth(truth, names, model.classes, "the folder", fix)
     start = time.perf_counter()
-    found = predict(model, Path(folder), strict=strict, done=done)
+    found = predict(model, Path(folder), strict=strict)
     seconds = time.perf_counter() - start
     submission = submission_text(found)
     cost = file_cost(model.graph, count, model.bytes)
@@ -158,15 +160,10 @@ def read_contest(path: Path, own_score: bool = False) -> Contest:
     return dataclasses.replace(contest, score=str(path.parent / contest.score))
 
 
-def _answers(truth: Path, folder: Path, model: Model) -> Truth:
-    fix = "name the folder that the truth is about; filenames are paths relative to it"
-    names = [printable(name) for name in list_files(folder)]
-    return read_truth(truth, names, model.classes, "the folder", fix)
-
-
 def quality(found: Predictions, truth: Truth, cost: Cost, contest: Contest) -> dict[str, Any]:
     """Return F1, its interval, the risk of the floor, the tables and the score."""
     table = compared(dict(zip(found.names, found.labels, strict=True)), truth)
+    rows = [dataclasses.asdict(row) for row in table.rows()]
     result = score(contest, Metrics.of(table.f1, table.accuracy, cost))
     return {
         "f1": table.f1,
@@ -175,16 +172,11 @@ def quality(found: Predictions, truth: Truth, cost: Cost, contest: Contest) -> d
         "without_truth": len(found.names) - len(truth.labels),
         "notes": list(truth.notes),
         "bootstrap": dataclasses.asdict(risk(table, contest.floor_f1, RESAMPLES, SEED)),
-        "per_class": _per_class(table),
+        "per_class": {row.pop("name"): row for row in rows},
         "confusion": {"classes": list(table.classes), "counts": table.counts.tolist()},
         "contest": dataclasses.asdict(dataclasses.replace(contest, score=Path(contest.score).name)),
         "score": dataclasses.asdict(result),
     }
-
-
-def _per_class(table: ConfusionMatrix) -> dict[str, Any]:
-    rows = [dataclasses.asdict(row) for row in table.rows()]
-    return {row.pop("name"): row for row in rows}
 
 
 def _facts(model: Model, count: Count, cost: Cost, found: Predictions) -> dict[str, Any]:

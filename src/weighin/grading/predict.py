@@ -97,7 +97,7 @@ def predict(
 
     Args:
         model: A checked model.
-        folder: The images, at any depth (folder.py says which files count), or one image's file.
+        folder: The images, at any depth (see the head of this file), or one image's file.
         strict: Fail where an image cannot be read, instead of giving it the fallback class.
         workers: Threads; one a core by default, at most `MAX_WORKERS`. The labels are the same for
             any number.
@@ -113,10 +113,7 @@ def predict(
         folder, names = folder.parent, [folder.name]
     names, runner, size = names or list_files(folder), Runner(model), model.graph.batch
     chunks = [names[start : start + size] for start in range(0, len(names), size)]
-    labels: list[int] = []
-    margins: list[npt.NDArray[np.float32]] = []
-    probabilities: list[npt.NDArray[np.float32]] = []
-    unreadable: dict[str, str] = {}
+    found: list[Batch] = []
 
     def task(chunk: list[str]) -> "Batch":
         return _label(model, runner, folder, chunk, check=chunk is chunks[0])
@@ -125,18 +122,15 @@ def predict(
         if strict and batch.faults:
             name, fault = next(iter(batch.faults.items()))
             raise DataError(f"{name}: {fault}", "fix or remove the file, or leave out --strict")
-        labels += batch.labels
-        margins.append(batch.margins)
-        probabilities.append(batch.probabilities)
-        unreadable |= batch.faults
+        found.append(batch)
         if done:
             done(len(batch.labels))
     return Predictions(
         names=tuple(map(printable, names)),
-        labels=tuple(model.classes[label] for label in labels),
-        margins=np.concatenate(margins),
-        unreadable=unreadable,
-        probabilities=np.concatenate(probabilities),
+        labels=tuple(model.classes[label] for batch in found for label in batch.labels),
+        margins=np.concatenate([batch.margins for batch in found]),
+        unreadable={name: fault for batch in found for name, fault in batch.faults.items()},
+        probabilities=np.concatenate([batch.probabilities for batch in found]),
     )
 
 

@@ -89,7 +89,7 @@ class Conv(Chain):
     ) -> None:
         if channels % g or c % g:
             raise ValueError(f"{g} groups divide neither {channels} inputs nor {c} outputs evenly")
-        super().__init__(*conv_bn(channels, c, k, s, p, g, act))
+        super().__init__(*conv_bn(channels, c, k, s, p, groups=g, act=act))
 
 
 class FixedConv(Conv):
@@ -122,7 +122,7 @@ class DWConv(Chain):
         p: Padding = None,
         act: Activation = "ReLU",
     ) -> None:
-        super().__init__(*conv_bn(channels, c, k, s, p, math.gcd(channels, c), act))
+        super().__init__(*conv_bn(channels, c, k, s, p, groups=math.gcd(channels, c), act=act))
 
 
 class Bottleneck(Chain):
@@ -140,7 +140,10 @@ class Bottleneck(Chain):
         hidden = max(1, int(c * t))
         if hidden % g or c % g:
             raise ValueError(f"{g} groups divide neither {hidden} inputs nor {c} outputs evenly")
-        reduce, spread = conv_bn(channels, hidden, act=act), conv_bn(hidden, c, 3, 1, None, g, act)
+        reduce, spread = (
+            conv_bn(channels, hidden, act=act),
+            conv_bn(hidden, c, 3, groups=g, act=act),
+        )
         super().__init__(*reduce, *spread, identity=shortcut and channels == c)
 
     @classmethod
@@ -235,7 +238,7 @@ class MBConv(Chain):
         even = before == after
         pad = [] if even else [nn.ZeroPad2d((before, after, before, after))]
         expand = conv_bn(channels, hidden, act="SiLU") if hidden != channels else []
-        depthwise = conv_bn(hidden, hidden, k, s, before if even else 0, hidden, "SiLU")
+        depthwise = conv_bn(hidden, hidden, k, s, before if even else 0, groups=hidden, act="SiLU")
         gate = SqueezeExcitation(hidden, max(1, channels // 4), "SiLU", "Sigmoid", pool=True)
         layers = [*expand, *pad, *depthwise, gate, *conv_bn(hidden, c)]
         super().__init__(*layers, identity=s == 1 and channels == c)

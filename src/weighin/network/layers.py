@@ -41,6 +41,7 @@ def conv_bn(
     k: int = 1,
     s: int = 1,
     p: int | None = None,
+    *,
     groups: int = 1,
     act: str | None = None,
 ) -> list[nn.Module]:

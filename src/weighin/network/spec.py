@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weighin.errors import NetworkError, ParamsError, did_you_mean
+from weighin.errors import NetworkError, did_you_mean
 from weighin.files import flow, read_yaml
 from weighin.images import Size
 
@@ -54,7 +54,8 @@ class NetworkSpec:
         """
         faults = _faults(values)
         if faults:
-            raise NetworkError("\n".join(f"{source}: {fault}" for fault in faults), _fix(source))
+            problem = "\n".join(f"{source}: {fault}" for fault in faults)
+            raise NetworkError(problem, f"edit {source}; a row is [repeats, Block, [arguments]]")
         height, width = values["input"]
         rows = (Row(repeats, block, _frozen(args)) for repeats, block, args in values["rows"])
         return cls((height, width), float(values["width"]), tuple(rows))
@@ -76,11 +77,7 @@ def read_spec(path: Path) -> NetworkSpec:
     Raises:
         NetworkError: the file is missing, is not YAML or is not of the form above.
     """
-    try:
-        values = read_yaml(path)
-    except ParamsError as error:
-        raise NetworkError(error.problem, error.fix) from None
-    return NetworkSpec.from_dict(values, str(path))
+    return NetworkSpec.from_dict(read_yaml(path, NetworkError), str(path))
 
 
 def shipped(name: str) -> Path:
@@ -93,10 +90,6 @@ def key_faults(values: Mapping[Any, Any], known: Sequence[str], needed: Sequence
     unknown = [str(key) for key in values if key not in known]
     faults = [f"unknown key {key}{did_you_mean(key, known)}" for key in unknown]
     return faults + [f"{key} is missing" for key in needed if key not in values]
-
-
-def _fix(source: str) -> str:
-    return f"edit {source}; a row is [repeats, Block, [arguments]]"
 
 
 def _faults(values: Any) -> list[str]:

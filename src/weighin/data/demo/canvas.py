@@ -84,7 +84,7 @@ class Canvas(Dice):
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, alpha)
 
     def rounded(
-        self, x0: int, y0: int, x1: int, y1: int, radius: int, colour: Colour, alpha: int = 255
+        self, x0: int, y0: int, x1: int, y1: int, radius: int, colour: Colour, *, alpha: int = 255
     ) -> None:
         """Fill a rectangle with round corners."""
         corners = [self._place((x0, y0)), self._place((x1, y1))]

@@ -72,13 +72,13 @@ def glass(c: Canvas) -> None:
     neck = wide * 3 // 4 if jar else wide * 2 // 5
     shoulder, top = (c.roll(250, 300), 180) if jar else (c.roll(400, 520), 90)
     for inset, colour, seen in ((0, tone(tint, 55), 235), (28, tone(tint, 120), alpha)):
-        _flask(c, wide - inset, neck - inset, shoulder, top + inset, colour, seen)
+        _flask(c, (wide - inset, neck - inset), (top + inset, shoulder), colour, seen)
     if c.chance(40):
         label = c.paint()
         c.box(528 - wide, 600, 472 + wide, c.roll(720, 800), label, 245)
         c.line([(560 - wide, 660), (440 + wide, 660)], 22, contrast(label))
     lip = neck + 18
-    c.rounded(500 - lip, top, 500 + lip, top + 50, 18, tone(tint, 80), 240)
+    c.rounded(500 - lip, top, 500 + lip, top + 50, 18, tone(tint, 80), alpha=240)
     side = 1 if c.chance(50) else -1
     edge = 500 + side * (wide - 70)
     c.line([(edge, shoulder + 40), (edge, 840)], 30, (250, 252, 255), 245)
@@ -89,9 +89,13 @@ def glass(c: Canvas) -> None:
 
 
 def _flask(
-    c: Canvas, wide: int, neck: int, shoulder: int, top: int, colour: Colour, alpha: int
+    c: Canvas, halves: tuple[int, int], heights: tuple[int, int], colour: Colour, alpha: int
 ) -> None:
-    """Fill a bottle's outline: neck, sloping shoulder, straight body, round foot."""
+    """Fill a bottle's outline: neck, sloping shoulder, straight body, round foot.
+
+    `halves` are half the widths of body and neck, `heights` where the neck and the body begin.
+    """
+    (wide, neck), (top, shoulder) = halves, heights
     bend = shoulder - (wide - neck)
     outline = [(500 - neck, top), (500 + neck, top), (500 + neck, bend), (500 + wide, shoulder)]
     outline += [(500 + wide, 890), (500 + wide - 40, 925), (540 - wide, 925), (500 - wide, 890)]
