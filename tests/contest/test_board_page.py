@@ -7,9 +7,9 @@ import pytest
 
 from tests.browser import chrome, needs_browser
 from weighin.contest.grading import Costs, Grader, Outcome
-from weighin.contest.leaderboard import Line, Options, ranked, write_board
-from weighin.contest.pages import next_steps
-from weighin.contest.ranking import Standing, is_public
+from weighin.contest.leaderboard import Options, ranked
+from weighin.contest.pages import next_steps, write_board
+from weighin.contest.ranking import Line, Standing, is_public
 from weighin.files import read_json
 from weighin.grading.limits import Limits
 from weighin.grading.score import WASTE, Metrics, score

@@ -11,8 +11,7 @@ from tests.small_models import write_pictures
 from weighin.contest import rebuild
 from weighin.contest.bundle import zipped
 from weighin.contest.grading import Grader, grade_submission
-from weighin.contest.leaderboard import Board, Line
-from weighin.contest.ranking import Standing
+from weighin.contest.ranking import Board, Line, Standing
 from weighin.contest.rebuild import Rebuild, rebuilt
 from weighin.contest.submissions import found_in
 from weighin.grading.limits import Limits

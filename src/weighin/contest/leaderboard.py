@@ -7,16 +7,16 @@ for its authors: it is of the public part alone, and names no image.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from weighin.contest.grading import Grader, Outcome, grade_submission
-from weighin.contest.ranking import Entry, Standing, is_public, standings
+from weighin.contest.pages import write_board
+from weighin.contest.ranking import Board, Entry, Line, Standing, is_public, order, standings
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
-from weighin.files import sha256, write_csv, write_json
+from weighin.files import sha256
 from weighin.grading.labels import Truth, class_form, read_truth
 from weighin.grading.predict import list_files
 from weighin.grading.score import WASTE
@@ -24,20 +24,6 @@ from weighin.label_csv import read_labels
 from weighin.params import Contest
 from weighin.progress import Progress
 
-COLUMNS = (
-    *("rank", "rank_best", "rank_worst", "team", "state", "score", "score_low", "score_high"),
-    *(
-        "f1",
-        "accuracy",
-        "macs",
-        "parameters",
-        "bytes",
-        "public_rank",
-        "public_score",
-        "said",
-        "rebuilt",
-    ),
-)
 InClasses = Callable[[tuple[str, ...]], dict[str, str]]  # {file: class} as a model spells it
 FIX = "name the folder of the test images that the truth is about"
 
@@ -54,45 +40,6 @@ class Options:
     seed: int = 0  # of the parts and of the resamples
     name: str = "Leaderboard"
     resamples: int = 2000
-
-
-@dataclass(frozen=True)
-class Line:
-    """A submission on the board; None where there is nothing to rank."""
-
-    outcome: Outcome
-    private: Standing | None = None
-    public: Standing | None = None
-    same_as: tuple[str, ...] = ()  # teams with the same ONNX file or the same answers
-    rebuilt: str = "not tried"
-
-    @property
-    def team(self) -> str:
-        """Return the team's name."""
-        return self.outcome.team
-
-    @property
-    def deciding(self) -> Standing | None:
-        """Return the standing that ranks it: the private one, where there is a private part."""
-        return self.private or self.public
-
-
-@dataclass(frozen=True)
-class Board:
-    """All lines, the best first, those without figures last; how many images each part has."""
-
-    lines: tuple[Line, ...]
-    contest: Contest
-    private_images: int
-    public_images: int
-    name: str = "Leaderboard"
-    notes: tuple[str, ...] = ()  # how the truth was read, where it was not plain
-
-    @property
-    def public(self) -> "Board":
-        """Return what may be shown while a contest runs: nothing of the private part."""
-        lines = sorted((replace(line, private=None) for line in self.lines), key=_order)
-        return replace(self, lines=tuple(lines), private_images=0)
 
 
 def leaderboard(folder: Path, out: Path, options: Options) -> Board:
@@ -184,47 +131,7 @@ def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Optio
         for outcome in outcomes
     ]
     sizes = (len(parts[False]), len(parts[True]))
-    return Board(tuple(sorted(lines, key=_order)), options.contest, *sizes, options.name)
-
-
-def write_board(board: Board, out: Path) -> None:
-    """Write the board as JSON, CSV and pages: the whole one, the public one, one a submission."""
-    from weighin.contest.pages import write_pages
-
-    write_json(out / "leaderboard.json", facts(board))
-    write_csv(out / "leaderboard.csv", COLUMNS, (_row(line) for line in board.lines))
-    write_pages(board, out)
-
-
-def facts(board: Board) -> dict[str, Any]:
-    """Return what leaderboard.json holds."""
-    return {
-        "contest": asdict(board.contest),
-        "notes": list(board.notes),
-        "images": {"private": board.private_images, "public": board.public_images},
-        "submissions": [
-            {
-                "team": line.team,
-                "state": line.outcome.state,
-                "said": line.outcome.said,
-                "fix": line.outcome.fix,
-                "sha256": line.outcome.sha256,
-                "bytes": line.outcome.bytes,
-                "model": line.outcome.costs and asdict(line.outcome.costs),
-                "private": line.private and asdict(line.private),
-                "public": line.public and asdict(line.public),
-                "same_as": list(line.same_as),
-                "rebuilt": line.rebuilt,
-            }
-            for line in board.lines
-        ],
-    }
-
-
-def with_rebuilt(board: Board, team: str, verdict: str) -> Board:
-    """Return a board that says what came of rebuilding a team's submission."""
-    lines = (replace(line, rebuilt=verdict) if line.team == team else line for line in board.lines)
-    return replace(board, lines=tuple(lines))
+    return Board(tuple(sorted(lines, key=order)), options.contest, *sizes, options.name)
 
 
 def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -> list[Outcome]:
@@ -301,45 +208,3 @@ def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
         )
         for one in outcomes
     }
-
-
-def _order(line: Line) -> tuple[bool, float, str]:
-    return (line.deciding is None, line.deciding.score if line.deciding else 0.0, line.team)
-
-
-def _row(line: Line) -> list[object]:
-    one, public, costs = line.deciding, line.public, line.outcome.costs
-    row: dict[str, object] = {"team": _text(line.team), "state": line.outcome.state}
-    if one and costs:
-        row |= {"rank": one.rank, "rank_best": one.best_rank, "rank_worst": one.worst_rank}
-        numbers = {"score": one.score, "score_low": one.low, "score_high": one.high}
-        numbers |= {"f1": one.f1, "accuracy": one.accuracy}
-        row |= {name: f"{value:.6f}" for name, value in numbers.items()}
-        row |= {"macs": costs.macs, "parameters": costs.parameters, "bytes": line.outcome.bytes}
-    if public:
-        row |= {"public_rank": public.rank, "public_score": f"{public.score:.6f}"}
-    row |= {"said": _text(line.outcome.said), "rebuilt": _text(line.rebuilt)}
-    return [row.get(name, "") for name in COLUMNS]
-
-
-def _text(value: str) -> str:
-    """Return a text of a team's choice as one that no spreadsheet takes for a formula."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
-
-
-def lines_of(board: Board) -> list[str]:
-    """Return the board as lines for a terminal."""
-    shown = list(board.notes)
-    for line in board.lines:
-        one = line.deciding
-        costs = line.outcome.costs
-        if one is None or costs is None:
-            shown.append(f"   -  {line.team}: {line.outcome.state}: {line.outcome.said}")
-            continue
-        ranks = f"{one.best_rank} to {one.worst_rank}"
-        same = f"; the same as {', '.join(line.same_as)}" if line.same_as else ""
-        shown.append(
-            f"{one.rank:>4}  {line.team}: score {one.score:.4f} ({one.low:.4f} to {one.high:.4f}), "
-            f"F1 {one.f1:.4f}, {costs.macs:,} MACs; rank {ranks} at 95 %{same}"
-        )
-    return shown

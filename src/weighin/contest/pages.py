@@ -1,5 +1,7 @@
-"""The pages of a board: self-contained files, filled by Jinja2.
+"""A board as files and as text; its pages are self-contained files, filled by Jinja2.
 
+leaderboard.json      every line with all its figures
+leaderboard.csv       a row a line
 leaderboard.html      everything, for who organizes
 public.html           the public part alone, which may be shown while a contest runs
 submissions/*.html    a page for the authors of each, of the public part alone
@@ -7,7 +9,7 @@ submissions/*.html    a page for the authors of each, of the public part alone
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,101 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from weighin.contest.leaderboard import Board, Line
-from weighin.files import write_text
+from weighin.contest.ranking import Board, Line
+from weighin.files import write_csv, write_json, write_text
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
 from weighin.report import svg
 from weighin.report.formatting import STYLE, environment
 
 FOLDER = "submissions"
+COLUMNS = (
+    *("rank", "rank_best", "rank_worst", "team", "state", "score", "score_low", "score_high"),
+    *(
+        "f1",
+        "accuracy",
+        "macs",
+        "parameters",
+        "bytes",
+        "public_rank",
+        "public_score",
+        "said",
+        "rebuilt",
+    ),
+)
 TEMPLATES = Path(__file__).parent / "templates"
 FARTHEST = 3  # so many moves are shown in color
 Point = tuple[float, float, str]  # million MACs, F1, team
+
+
+def write_board(board: Board, out: Path) -> None:
+    """Write the board as JSON, CSV and pages: the whole one, the public one, one a submission."""
+    write_json(out / "leaderboard.json", facts(board))
+    write_csv(out / "leaderboard.csv", COLUMNS, (_row(line) for line in board.lines))
+    write_pages(board, out)
+
+
+def facts(board: Board) -> dict[str, Any]:
+    """Return what leaderboard.json holds."""
+    return {
+        "contest": asdict(board.contest),
+        "notes": list(board.notes),
+        "images": {"private": board.private_images, "public": board.public_images},
+        "submissions": [
+            {
+                "team": line.team,
+                "state": line.outcome.state,
+                "said": line.outcome.said,
+                "fix": line.outcome.fix,
+                "sha256": line.outcome.sha256,
+                "bytes": line.outcome.bytes,
+                "model": line.outcome.costs and asdict(line.outcome.costs),
+                "private": line.private and asdict(line.private),
+                "public": line.public and asdict(line.public),
+                "same_as": list(line.same_as),
+                "rebuilt": line.rebuilt,
+            }
+            for line in board.lines
+        ],
+    }
+
+
+def _row(line: Line) -> list[object]:
+    one, public, costs = line.deciding, line.public, line.outcome.costs
+    row: dict[str, object] = {"team": _text(line.team), "state": line.outcome.state}
+    if one and costs:
+        row |= {"rank": one.rank, "rank_best": one.best_rank, "rank_worst": one.worst_rank}
+        numbers = {"score": one.score, "score_low": one.low, "score_high": one.high}
+        numbers |= {"f1": one.f1, "accuracy": one.accuracy}
+        row |= {name: f"{value:.6f}" for name, value in numbers.items()}
+        row |= {"macs": costs.macs, "parameters": costs.parameters, "bytes": line.outcome.bytes}
+    if public:
+        row |= {"public_rank": public.rank, "public_score": f"{public.score:.6f}"}
+    row |= {"said": _text(line.outcome.said), "rebuilt": _text(line.rebuilt)}
+    return [row.get(name, "") for name in COLUMNS]
+
+
+def _text(value: str) -> str:
+    """Return a text of a team's choice as one that no spreadsheet takes for a formula."""
+    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+
+
+def lines_of(board: Board) -> list[str]:
+    """Return the board as lines for a terminal."""
+    shown = list(board.notes)
+    for line in board.lines:
+        one = line.deciding
+        costs = line.outcome.costs
+        if one is None or costs is None:
+            shown.append(f"   -  {line.team}: {line.outcome.state}: {line.outcome.said}")
+            continue
+        ranks = f"{one.best_rank} to {one.worst_rank}"
+        same = f"; the same as {', '.join(line.same_as)}" if line.same_as else ""
+        shown.append(
+            f"{one.rank:>4}  {line.team}: score {one.score:.4f} ({one.low:.4f} to {one.high:.4f}), "
+            f"F1 {one.f1:.4f}, {costs.macs:,} MACs; rank {ranks} at 95 %{same}"
+        )
+    return shown
 
 
 def write_pages(board: Board, out: Path) -> None:

@@ -13,12 +13,13 @@ in more where the submissions lie further apart (tests/contest/test_ranking.py).
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from weighin.contest.grading import Outcome
 from weighin.determinism import generator
 from weighin.grading.score import Cost, Metrics, has_floor, score
 from weighin.params import Contest
@@ -50,6 +51,56 @@ class Standing:
     beats_next: float | None  # share of resamples in which it beats the next one; None for the last
     under_floor: float  # share of resamples in which its F1 is under the contest's floor
     class_f1: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A submission on the board; None where there is nothing to rank."""
+
+    outcome: Outcome
+    private: Standing | None = None
+    public: Standing | None = None
+    same_as: tuple[str, ...] = ()  # teams with the same ONNX file or the same answers
+    rebuilt: str = "not tried"
+
+    @property
+    def team(self) -> str:
+        """Return the team's name."""
+        return self.outcome.team
+
+    @property
+    def deciding(self) -> Standing | None:
+        """Return the standing that ranks it: the private one, where there is a private part."""
+        return self.private or self.public
+
+
+@dataclass(frozen=True)
+class Board:
+    """All lines, the best first, those without figures last; how many images each part has."""
+
+    lines: tuple[Line, ...]
+    contest: Contest
+    private_images: int
+    public_images: int
+    name: str = "Leaderboard"
+    notes: tuple[str, ...] = ()  # how the truth was read, where it was not plain
+
+    @property
+    def public(self) -> "Board":
+        """Return what may be shown while a contest runs: nothing of the private part."""
+        lines = sorted((replace(line, private=None) for line in self.lines), key=order)
+        return replace(self, lines=tuple(lines), private_images=0)
+
+
+def order(line: Line) -> tuple[bool, float, str]:
+    """Return what a line is placed by: its score, then its name; those without figures last."""
+    return (line.deciding is None, line.deciding.score if line.deciding else 0.0, line.team)
+
+
+def with_rebuilt(board: Board, team: str, verdict: str) -> Board:
+    """Return a board that says what came of rebuilding a team's submission."""
+    lines = (replace(line, rebuilt=verdict) if line.team == team else line for line in board.lines)
+    return replace(board, lines=tuple(lines))
 
 
 def is_public(name: str, share: float, seed: int) -> bool:

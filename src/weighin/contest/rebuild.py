@@ -26,7 +26,8 @@ from threading import Event
 from typing import Any
 
 from weighin.contest.bounds import Ended, bounded, container_name, image_id
-from weighin.contest.leaderboard import Board, Line, with_rebuilt, write_board
+from weighin.contest.pages import write_board
+from weighin.contest.ranking import Board, Line, with_rebuilt
 from weighin.contest.submissions import MAX_BYTES, MODEL, found_in, plain, read_file
 from weighin.errors import WeighinError
 from weighin.files import fingerprint, read_json, read_yaml, sha256, sha256_tree, write_json
