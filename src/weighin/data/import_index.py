@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from weighin.data.layout import VALIDATION
+from weighin.data.layout import VALIDATION, Layout
 from weighin.errors import DataError
 from weighin.file_names import fold, match
 from weighin.files import write_csv
@@ -42,6 +42,12 @@ class ImportIndex:
         """Count what is left out."""
         self.skipped[reason] += count
         self.such_as.setdefault(reason, name)
+
+    def heed(self, layout: Layout, where: str = "") -> None:
+        """Take over what a layout says of a folder's files."""
+        self.notes += layout.notes
+        for reason, name in layout.left_out:
+            self.skip(f"{where}{reason}", name)
 
     def copy(self, folder: Path, name: str, row: Row) -> None:
         """Copy the file `name` of `folder` in as `row` says; what cannot be read is left out."""

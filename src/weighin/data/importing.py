@@ -134,9 +134,7 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
 
 def _tree(source: Path, index: ImportIndex, options: Options) -> None:
     layout = read_layout(_files(source, index), source, options.classes)
-    index.notes += layout.notes
-    for reason, name in layout.left_out:
-        index.skip(reason, name)
+    index.heed(layout)
     given = VALIDATION in {placed.split for placed in layout.files}
     for placed in layout.files:
         if placed.split == TEST:
@@ -224,9 +222,7 @@ def _place(source: Path, placed: Placed, split: str, index: ImportIndex) -> None
 def _validation(folder: Path, index: ImportIndex) -> None:
     """Take a tree as the validation split: all that came in before it is to train on."""
     layout = read_layout(_files(folder, index), folder, "outer")
-    index.notes += layout.notes
-    for reason, name in layout.left_out:
-        index.skip(reason, name)
+    index.heed(layout)
     if not layout.files:
         fix = "name a folder that holds one folder a class"
         raise DataError(f"{folder} holds no image in a class folder", fix)
@@ -355,9 +351,7 @@ def _choose_test(index: ImportIndex, options: Options) -> None:
     layout = read_test(_files(options.test, index), {row.label for row in index.rows})
     if not layout.files:
         raise DataError(f"{options.test} holds no file", "name the folder of the test images")
-    index.notes += layout.notes
-    for reason, name in layout.left_out:
-        index.skip(f"in the test: {reason}", name)
+    index.heed(layout, "in the test: ")
     index.test = [(options.test / file.name, file.rest, file.label) for file in layout.files]
 
 

@@ -26,15 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = options.seconds or seconds_for(_files(options.folder))
     limits = Limits(seconds, options.memory * 2**20)
     try:
-        return limited(lambda: _graded(options, limits), limits)
+        return limited(lambda: _grade(options, limits), limits)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-
-
-def _graded(options: argparse.Namespace, limits: Limits) -> int:
-    print("\n".join(summary(_grade(options, limits))))
-    return 0
 
 
 def _files(folder: Path) -> int:
@@ -50,10 +45,8 @@ def summary(facts: dict[str, Any]) -> list[str]:
     lines = [
         f"{facts['images']:,} images labelled, {len(facts['unreadable']):,} of them unreadable",
         f"{model['macs']:,} MACs and {model['parameters']:,} parameters, counted from the graph",
+        f"{model['bytes']:,} bytes, {model['memory']:,} bytes of activations at their peak",
     ]
-    lines.append(
-        f"{model['bytes']:,} bytes, {model['memory']:,} bytes of activations at their peak"
-    )
     lines += [f"out of the contest: {fault}" for fault in facts["over_limits"]]
     if margin["smallest"] is not None:
         lines.append(
@@ -67,7 +60,7 @@ def summary(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _grade(options: argparse.Namespace, limits: Limits) -> dict[str, Any]:
+def _grade(options: argparse.Namespace, limits: Limits) -> int:
     from weighin.grading.contract import from_file
     from weighin.grading.grade import grade, read_contest
     from weighin.grading.score import WASTE
@@ -83,7 +76,8 @@ def _grade(options: argparse.Namespace, limits: Limits) -> dict[str, Any]:
         limits=limits,
         contract=from_file(options.contract) if options.contract else None,
     )
-    return result.facts
+    print("\n".join(summary(result.facts)))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
