@@ -1,1 +1,1 @@
-"""The figures of the README: one file a room, `python -m bench` for all of them."""
+"""The figures of the README: one file a part, `python -m bench` for all of them."""

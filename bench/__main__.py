@@ -1,7 +1,7 @@
 """Measures every figure and writes bench/results.json and docs/FIGURES.md: `python -m bench`.
 
-`python -m bench face data` measures some rooms. QUICK=1 takes fewer runs of smaller work, and only
-of the rooms where that means something. A figure's name means one thing for the life of the
+`python -m bench face data` measures some parts. QUICK=1 takes fewer runs of smaller work, and only
+of the parts where that means something. A figure's name means one thing for the life of the
 project; one that was not measured (no photographs, no engine, QUICK) keeps its last value.
 """
 
@@ -14,18 +14,18 @@ from bench.pages import markdown, put
 from weighin.determinism import pin
 from weighin.files import read_json, write_json
 
-QUICK_ROOMS = ("face", "data", "grading", "training")
-ROOMS = (*QUICK_ROOMS, "scale", "search", "compress", "leaderboard", "unseen", "results")
+QUICK_PARTS = ("face", "data", "grading", "training")
+PARTS = (*QUICK_PARTS, "scale", "search", "compress", "leaderboard", "unseen", "results")
 RESULTS, PAGE, README = Path("bench/results.json"), Path("docs/FIGURES.md"), Path("README.md")
 
 
 def main() -> None:
-    """Measure, room by room; what is measured is written at once."""
+    """Measure, part by part; what is measured is written at once."""
     fewer = is_quick()
-    asked = [room for room in sys.argv[1:] if room != "--quick"]
+    asked = [part for part in sys.argv[1:] if part != "--quick"]
     found: Figures = read_json(RESULTS) if RESULTS.exists() else {}
-    for room in asked or (QUICK_ROOMS if fewer else ROOMS):
-        measured: Figures = importlib.import_module(f"bench.{room}").figures(fewer)
+    for part in asked or (QUICK_PARTS if fewer else PARTS):
+        measured: Figures = importlib.import_module(f"bench.{part}").figures(fewer)
         print(told(measured), flush=True)
         found |= measured
         record(found)

@@ -33,7 +33,7 @@ EPOCHS, QUICK_EPOCHS = (120, 30), (10, 4)  # of training and of finetuning
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures; quick ones leave the curves as they are."""
+    """Return this part's figures; quick ones leave the curves as they are."""
     from weighin.files import write_json
 
     if not TRAIN.is_dir():

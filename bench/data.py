@@ -41,7 +41,7 @@ WORKERS = len(os.sched_getaffinity(0))
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures."""
+    """Return this part's figures."""
     photographs, few, many = (2_000, 300, 3_000) if quick else (10_000, 3_000, 100_000)
     with tempfile.TemporaryDirectory(prefix="weighin-bench-") as name:
         place = Path(name)

@@ -23,7 +23,7 @@ EMPTY_STAGE = (
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures; the stage and `dvc repro` only where the pipeline was built."""
+    """Return this part's figures; the stage and `dvc repro` only where the pipeline was built."""
     runs = 3 if quick else 9
     help_s = times([sys.executable, "-m", "weighin", "--help"], runs)
     found = {"face.help_s": figure(help_s, "s", "under 0.3", COMMAND)}

@@ -109,7 +109,7 @@ def is_quick() -> bool:
 
 
 def without(photographs: Path) -> Figures:
-    """Say that a room's figures cannot be measured here; they keep their last values."""
+    """Say that a part's figures cannot be measured here; they keep their last values."""
     say(f"{photographs} does not exist; name a folder that holds waste7 in WEIGHIN_DATA")
     return {}
 

@@ -32,7 +32,7 @@ CLASSES = list("abcdefg")
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures; the cold start only where an engine has the grader's image."""
+    """Return this part's figures; the cold start only where an engine has the grader's image."""
     with prepared() as place:
         found = {
             "grade.vs_decode": figure(vs_decode(place, quick), "ratio", "at least 0.85", COMMAND),

@@ -23,7 +23,7 @@ IMAGES, SUBMISSIONS = 4_083, 100  # of the contest's private test
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures; quick ones are those of few submissions."""
+    """Return this part's figures; quick ones are those of few submissions."""
     from weighin.data.demo import draw_demo
 
     with tempfile.TemporaryDirectory() as name:

@@ -71,7 +71,7 @@ Row = dict[str, Any]
 
 
 def figures(quick: bool = False, folder: Path | None = None) -> Figures:
-    """Return this room's figures; quick ones are those of the first seed, without the table."""
+    """Return this part's figures; quick ones are those of the first seed, without the table."""
     if not WASTE7.is_dir():
         return without(WASTE7)
     with tempfile.TemporaryDirectory() as name:

@@ -49,7 +49,7 @@ TIMES = 3
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures."""
+    """Return this part's figures."""
     if not TRAIN.is_dir():
         return without(TRAIN)
     seeds = SEEDS[:1] if quick else SEEDS

@@ -48,7 +48,7 @@ SEEDS, EPOCHS = (1, 2, 3), 12
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures."""
+    """Return this part's figures."""
     if not TRAIN.is_dir():
         return without(TRAIN)
     runs, networks = (1, NETWORKS[:1]) if quick else (5, NETWORKS)

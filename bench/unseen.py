@@ -25,7 +25,7 @@ UNSEEN = "Metal"
 
 
 def figures(quick: bool = False) -> Figures:
-    """Return this room's figures."""
+    """Return this part's figures."""
     if not WASTE7.is_dir():
         return without(WASTE7)
     with tempfile.TemporaryDirectory() as name:

@@ -38,10 +38,10 @@ def test_the_drawn_pipeline_is_that_of_dvc_yaml():
     assert f"```mermaid\n{drawn.rstrip()}\n```" in text("docs/ARCHITECTURE.md")
 
 
-def test_every_room_is_described():
-    rooms = {p.name for p in (ROOT / "src/weighin").iterdir() if (p / "__init__.py").exists()}
+def test_every_package_is_described():
+    packages = {p.name for p in (ROOT / "src/weighin").iterdir() if (p / "__init__.py").exists()}
     described = set(re.findall(r"^\| `([a-z]+)/`", text("docs/ARCHITECTURE.md"), re.MULTILINE))
-    assert described == rooms
+    assert described == packages
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -58,12 +58,12 @@ def test_holds_what_it_needs_and_no_more(files: tarfile.TarFile) -> None:
     assert [part for part in parts if part.startswith(("pip-", "torch-", "dvc-"))] == []
     programs = {m.name for m in files if m.isreg() and re.search(r"(^|/)s?bin/[^/]*$", m.name)}
     assert {Path(name).name for name in programs} == {"python3.11"}
-    rooms = {Path(name).parts[3] for name in names if name.startswith("opt/weighin/weighin/")}
+    packages = {Path(name).parts[3] for name in names if name.startswith("opt/weighin/weighin/")}
     modules = (
         *("errors", "files", "file_names", "label_csv", "image_formats"),
         *("images", "determinism", "params", "validation", "parallel"),
     )
-    assert rooms - {"__pycache__"} == {"grading", "__init__.py", *(f"{m}.py" for m in modules)}
+    assert packages - {"__pycache__"} == {"grading", "__init__.py", *(f"{m}.py" for m in modules)}
 
 
 def test_one_owner_one_time_and_nobody_may_write(files: tarfile.TarFile, commit_time: int) -> None:

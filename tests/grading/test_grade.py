@@ -263,7 +263,7 @@ def test_imports_neither_torch_nor_the_rest_of_the_project() -> None:
         check=True,
     )
     modules, foreign = map(eval_list, done.stdout.splitlines())
-    rooms = {name.split(".")[1] for name in modules}
+    packages = {name.split(".")[1] for name in modules}
     ground = {
         "errors",
         "files",
@@ -276,7 +276,7 @@ def test_imports_neither_torch_nor_the_rest_of_the_project() -> None:
         "validation",
         "parallel",
     }
-    assert rooms == {"grading"} | ground
+    assert packages == {"grading"} | ground
     assert foreign == []
 
 

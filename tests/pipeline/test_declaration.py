@@ -24,7 +24,7 @@ STAGES = [
         "report",
     )
 ]
-HANDS = {f"{section}.{name}" for section in STAGES for name in ("workers", "cluster")}
+SPEED_ONLY = {f"{section}.{name}" for section in STAGES for name in ("workers", "cluster")}
 PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
 
 
@@ -60,12 +60,12 @@ def test_every_stage_says_what_it_does_and_may_be_cached(name):
     assert all(isinstance(out, str) for out in stage["outs"]), "an out with options"
 
 
-def test_every_parameter_has_a_reader_but_for_the_hands():
+def test_every_parameter_has_a_reader_but_for_those_of_speed():
     named = {key for stage in PIPELINE.values() for key in stage.get("params", ())}
     every = set(parameters(Params))
     read = {name for name in every if any(name == k or name.startswith(f"{k}.") for k in named)}
-    assert every - read == HANDS & every
-    assert {f"{s}.{n}" for s in ("search", "tune") for n in ("workers", "cluster")} < HANDS
+    assert every - read == SPEED_ONLY & every
+    assert {f"{s}.{n}" for s in ("search", "tune") for n in ("workers", "cluster")} < SPEED_ONLY
     sections = {field.name for field in dataclasses.fields(Params)}
     assert {key.split(".")[0] for key in named} == sections
 

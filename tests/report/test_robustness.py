@@ -11,7 +11,7 @@ from made_project import TRUTH
 from weighin.files import sha256
 from weighin.grading.model import open_model
 from weighin.images import Pixels
-from weighin.report import robustness as room
+from weighin.report import robustness as module
 from weighin.report.robustness import CORRUPTIONS, NOISE, blur, dark, jpeg, noise
 
 RAMP = np.arange(16 * 16 * 3, dtype=np.uint16).reshape(16, 16, 3).astype(np.uint8)
@@ -70,7 +70,7 @@ def lit(project: Path, value: int) -> None:
 def test_faint_colours_are_lost_in_the_dark(project: Path) -> None:
     """2 // 3 is black, where the first class wins: four of ten right, F1 of 8 / 14, 0 and 0."""
     lit(project, 2)
-    found = room.robustness(open_model(Path("submission/model.onnx")), Path("work/prepare"))
+    found = module.robustness(open_model(Path("submission/model.onnx")), Path("work/prepare"))
     assert (found.clean, found.images) == (1.0, len(TRUTH))
     assert found.f1["dark"] == pytest.approx(8 / 14 / 3)
     assert found.f1["blur"] == 1.0
@@ -78,8 +78,8 @@ def test_faint_colours_are_lost_in_the_dark(project: Path) -> None:
 
 
 def test_many_images_are_taken_evenly(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MOST", 4)
-    found = room.robustness(open_model(Path("submission/model.onnx")), Path("work/prepare"))
+    monkeypatch.setattr(module, "MOST", 4)
+    found = module.robustness(open_model(Path("submission/model.onnx")), Path("work/prepare"))
     assert found.images == 4  # rows 0, 3, 6, 9
 
 

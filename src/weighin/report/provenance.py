@@ -5,7 +5,7 @@ https://slsa.dev/provenance/v1. Where the fields are and what they mean here:
 
     subject                 submission.csv and model.onnx
     buildType               `dvc repro` of this pipeline
-    externalParameters      params.yaml, less the knobs that only say how many hands do the work
+    externalParameters      params.yaml, less the parameters that change only the speed
     internalParameters      the environment that pins the instruction set; the GPU, driver and
                             libraries of each stage that a GPU computed; where the machine cannot
                             compute the promised bytes and went on all the same, why it cannot
@@ -43,7 +43,7 @@ BUILD_TYPE = "weighin:dvc-repro/v1"
 BUILDER = "weighin:anyone/v1"  # nobody in particular: every rebuild gives these bytes
 SUBMISSION = "submission"
 MACHINE_RECORD = Path(".weighin/build.json")
-HANDS = ("workers", "cluster")
+SPEED_ONLY = ("workers", "cluster")
 PACKAGES = (
     "matplotlib",
     "numpy",
@@ -166,7 +166,7 @@ def _without_hands(values: Json) -> Json:
     return {
         name: _without_hands(value) if isinstance(value, dict) else value
         for name, value in values.items()
-        if name not in HANDS
+        if name not in SPEED_ONLY
     }
 
 
