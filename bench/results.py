@@ -54,16 +54,10 @@ EVERYTHING = {
     "train.epochs": 240,
     "train.all_data": False,
     "tune.enabled": True,
-    "train.teacher": 2.0,
-    "train.teacher_epochs": 120,
-    "recipe.loss.distillation": 1.0,
 }
-NO_TEACHER = {"train.teacher": 0.0, "recipe.loss.distillation": 0.0}
 LEFT_OUT: dict[str, dict[str, Any]] = {
     "search": {"search.enabled": False, "search.network": "seed", "contest.max_macs": 20_000_000},
     "tune": {"tune.enabled": False},
-    "teacher": NO_TEACHER,
-    "tune and teacher": {"tune.enabled": False, **NO_TEACHER},
     "decompose": {"decompose.enabled": False},
     "finetune": {"finetune.enabled": False},
 }

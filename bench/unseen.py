@@ -56,8 +56,6 @@ def _changes(epochs: int) -> dict[str, Any]:
         "search.network": "small",
         "tune.enabled": False,
         "train.epochs": epochs,
-        "train.teacher": 0.0,
-        "recipe.loss.distillation": 0.0,
         "decompose.enabled": False,
         "finetune.enabled": False,
     }

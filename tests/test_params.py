@@ -11,7 +11,7 @@ import pytest
 
 from weighin.errors import ParamsError
 from weighin.files import canonical_json, read_yaml
-from weighin.params import RENAMED, Params, load
+from weighin.params import RENAMED, Params, Recipe, load, renamed_in
 from weighin.validation import commented, json_schema, parameters, read
 
 ROOT = Path(__file__).parents[1]
@@ -164,8 +164,23 @@ def test_a_renamed_parameter_says_its_new_name():
     assert caught.value.problem == "params.yaml: train.epohcs is now called train.epochs"
 
 
+def test_a_removed_parameter_says_so_in_every_file_that_may_name_it():
+    values = shipped_values()
+    values["train"] |= {"teacher": 0.0, "teacher_epochs": 80}
+    values["recipe"]["loss"]["distillation"] = 0.0
+    names = ["recipe.loss.distillation", "train.teacher", "train.teacher_epochs"]
+    with pytest.raises(ParamsError) as caught:
+        read(Params, values, "params.yaml", RENAMED)
+    assert caught.value.problem.split("\n") == [
+        f"params.yaml: {name} was removed; delete its line" for name in names
+    ]
+    with pytest.raises(ParamsError) as caught:
+        read(Recipe, values["recipe"], "recipe.json", renamed_in("recipe"))
+    assert caught.value.problem == "recipe.json: loss.distillation was removed; delete its line"
+
+
 def test_renamed_parameters_exist_under_their_new_names_alone():
-    assert set(RENAMED.values()) <= set(parameters(Params))
+    assert set(RENAMED.values()) <= {None, *parameters(Params)}
     assert not RENAMED.keys() & parameters(Params).keys()
 
 

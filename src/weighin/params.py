@@ -16,7 +16,7 @@ from weighin.validation import Schema, Section, parameter, parameters, read, wro
 
 Policy = Literal["drop", "keep", "fail"]
 Side = Annotated[int, parameter("", "", 8, 1024)]
-RENAMED: dict[str, str] = {  # a parameter's old dotted name: its new one
+RENAMED: dict[str, str | None] = {  # a parameter's old dotted name: its new one, None: removed
     "decompose.cut_blocks": "decompose.prune_blocks",
     "decompose.cut_channels": "decompose.prune_channels",
     "decompose.cut_epochs": "decompose.prune_epochs",
@@ -24,6 +24,9 @@ RENAMED: dict[str, str] = {  # a parameter's old dotted name: its new one
     "prepare.faults.deep": "prepare.faults.sixteen_bit",
     "prepare.faults.alike_names": "prepare.faults.name_collision",
     "prepare.faults.outside": "prepare.faults.escaping_link",
+    "recipe.loss.distillation": None,  # of a wider teacher, without which F1 was better
+    "train.teacher": None,
+    "train.teacher_epochs": None,
 }
 
 
@@ -139,7 +142,6 @@ class Loss(Section):
     focal: Annotated[float, parameter("", "weight", 0, 100)]
     focal_gamma: Annotated[float, parameter("how far easy examples count less", "", 0, 10)]
     logit_adjustment: Annotated[float, parameter("log prior added to the logits", "tau", 0, 10)]
-    distillation: Annotated[float, parameter("to the teacher's softened labels", "weight", 0, 100)]
     temperature: Annotated[float, parameter("of the distillation", "", 0.1, 100)]
 
 
@@ -288,10 +290,6 @@ class Train(Section):
         bool,
         parameter("train on the validation split too, its figures then being those of seen images"),
     ]
-    teacher: Annotated[
-        float, parameter("width of a teacher over the network's own; 0: no teacher", "times", 0, 16)
-    ]
-    teacher_epochs: Annotated[int, parameter("", "epochs", 1, 100_000)]
     weights: Annotated[
         str | None, parameter("a safetensors file of the same rows to start from; null: none")
     ] = None
@@ -415,11 +413,11 @@ def load_recipe(path: Path) -> Recipe:
     return read(Recipe, read_yaml(path), str(path), renamed_in("recipe"))
 
 
-def renamed_in(section: str) -> dict[str, str]:
-    """Return the renamed parameters of one section, named as inside it."""
+def renamed_in(section: str) -> dict[str, str | None]:
+    """Return the renamed and removed parameters of one section, named as inside it."""
     start = f"{section}."
     return {
-        old.removeprefix(start): new.removeprefix(start)
+        old.removeprefix(start): new and new.removeprefix(start)
         for old, new in RENAMED.items()
         if old.startswith(start)
     }

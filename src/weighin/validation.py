@@ -22,6 +22,7 @@ from weighin.files import Line, flow, scalar, with_comments
 
 T = TypeVar("T")
 Schema = dict[str, Any]
+Renamed = Mapping[str, str | None]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SECTION = "a section of `name: value` lines"
 NOUNS = {
@@ -50,10 +51,10 @@ def parameter(why: str, unit: str = "", low: float | None = None, high: float | 
     )
 
 
-def read(section: type[T], values: Any, source: str, renamed: Mapping[str, str] | None = None) -> T:
+def read(section: type[T], values: Any, source: str, renamed: Renamed | None = None) -> T:
     """Return `section` filled from `values`, what the file `source` holds.
 
-    `renamed` maps a parameter's old dotted name to its new one.
+    `renamed` maps a parameter's old dotted name to its new one, or to None where it was removed.
 
     Raises:
         ParamsError: one line for every fault in `values`, with the allowed type, range and unit.
@@ -96,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 
 def _faults(
-    section: type, values: Any, error: Mapping[str, Any], renamed: Mapping[str, str] | None
+    section: type, values: Any, error: Mapping[str, Any], renamed: Renamed | None
 ) -> list[str]:
     """Return one of pydantic's errors in our words."""
     known, parts = parameters(section), [str(part) for part in error["loc"]]
@@ -117,9 +118,10 @@ def _faults(
     return [f"{name or 'the file'} must be {SECTION}"]
 
 
-def _unknown(name: str, known: Mapping[str, Schema], renamed: Mapping[str, str]) -> str:
+def _unknown(name: str, known: Mapping[str, Schema], renamed: Renamed) -> str:
     if name in renamed:
-        return f"{name} is now called {renamed[name]}"
+        now = renamed[name]
+        return f"{name} is now called {now}" if now else f"{name} was removed; delete its line"
     prefix = name.rpartition(".")[0]
     start = f"{prefix}." if prefix else ""
     inside = dict.fromkeys(

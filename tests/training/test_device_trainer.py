@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_job import LOSS, RECIPE, make_job
+from small_job import RECIPE, make_job
 from torch import nn
 
 from conftest import Run, digest
@@ -58,10 +58,9 @@ def test_a_step_is_the_processors_step(packed: Path, parts: dict[str, Any]) -> N
 def test_a_teacher_and_frozen_layers_are_the_processors(packed: Path) -> None:
     taught = fitted(packed, epochs=1)
     spec = make_job(packed).spec
-    learning = replace(RECIPE, loss=replace(LOSS, distillation=1.0))
     changes = {"teacher": Trained(spec, taught.weights), "freeze": "all-but-convolutions"}
-    job = make_job(packed, recipe=learning, **changes)
-    own = replace(job, recipe=replace(learning, device=REHEARSAL))
+    job = make_job(packed, **changes)
+    own = replace(job, recipe=replace(RECIPE, device=REHEARSAL))
     first, second = (make_trainer(ProcessGroup(), one) for one in (job, own))
     losses = first.train_epoch()["loss"], second.train_epoch()["loss"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -74,14 +74,14 @@ def test_logit_adjustment_adds_the_log_prior() -> None:
 
 
 def test_the_weighted_sum() -> None:
-    weights = replace(OFF, cross_entropy=2, smoothing=0.1, soft_f1=3, focal=0.5, distillation=4)
+    weights = replace(OFF, cross_entropy=2, smoothing=0.1, soft_f1=3, focal=0.5)
     parts: list[Tensor] = [
         2 * F.cross_entropy(LOGITS, LABELS, label_smoothing=0.1),
         3 * losses.soft_f1(LOGITS, HARD),
         0.5 * losses.focal(LOGITS, HARD, weights.focal_gamma),
         4 * losses.distillation(LOGITS, SOFT, weights.temperature),
     ]
-    criterion = Criterion(weights, torch.ones(3) / 3)
+    criterion = Criterion(weights, torch.ones(3) / 3, distillation=4)
     assert criterion(LOGITS, HARD, SOFT) == pytest.approx(float(sum(parts)), rel=1e-6)
     assert criterion(LOGITS, HARD) == pytest.approx(float(sum(parts[:3])), rel=1e-6)
 

@@ -1,4 +1,4 @@
-"""The train stage: what it writes, with and without a teacher."""
+"""The train stage: what it writes."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_job import CLASSES, LOSS, RECIPE, make_job
+from small_job import CLASSES, RECIPE, make_job
 
 from weighin.errors import NetworkError, ParamsError
 from weighin.network.build import build
@@ -18,12 +18,11 @@ from weighin.training.trainer import Trainer, fit
 from weighin.training.weights import Weights, load_weights, read_weights, write_weights
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml")
-LEARNING = replace(RECIPE, loss=replace(LOSS, distillation=1.0))
 
 
 def params(**changes: object) -> Params:
-    plain = replace(PARAMS.train, epochs=3, workers=1, all_data=False, teacher=0.0)
-    section: Train = replace(plain, **{"teacher_epochs": 2, **changes})
+    plain = replace(PARAMS.train, epochs=3, workers=1, all_data=False)
+    section: Train = replace(plain, **changes)
     return replace(PARAMS, seed=1, train=section)
 
 
@@ -59,48 +58,22 @@ def test_a_finished_stage_run_again_writes_the_same_bytes(packed: Path, tmp_path
     assert found[0] == found[1]
 
 
-def test_a_teacher_is_an_output_and_twice_as_wide(
-    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spec = make_job(packed).spec
-    train(packed, spec, LEARNING, params(teacher=2.0), tmp_path / "out", tmp_path / "scratch")
-    wide = read_weights(tmp_path / "out" / "teacher.safetensors")
-    load_weights(build(replace(spec, width=2.0), len(CLASSES)), wide)
-    lines = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["teacher 1/2", "teacher 2/2", "train 1/3", "train 2/3", "train 3/3"]
-    train(packed, spec, LEARNING, params(), tmp_path / "alone", tmp_path / "other")
-    names = [tmp_path / where / "weights.safetensors" for where in ("out", "alone")]
-    assert names[0].read_bytes() != names[1].read_bytes()
-
-
-def test_a_teacher_nobody_listens_to_is_an_error(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError) as caught:
-        train(packed, make_job(packed).spec, RECIPE, params(teacher=2.0), tmp_path, tmp_path)
-    assert str(caught.value) == (
-        "train.teacher is 2, but nothing is learned from it\n"
-        "  to fix: set recipe.loss.distillation above 0 (1 is usual), or train.teacher to 0"
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
 WILD = replace(RECIPE, lr=100.0, weight_decay=10.0)
 
 
-@pytest.mark.parametrize(("teacher", "who"), [(0.0, "train"), (2.0, "teacher")])
 def test_a_training_that_diverges_names_the_rate_and_keeps_no_such_state(
-    packed: Path, tmp_path: Path, teacher: float, who: str
+    packed: Path, tmp_path: Path
 ) -> None:
-    spec, recipe = make_job(packed).spec, replace(WILD, loss=LEARNING.loss)
-    given = params(epochs=9, teacher=teacher, teacher_epochs=9)
+    spec, given = make_job(packed).spec, params(epochs=9)
     found = set()
     for _ in range(2):  # the second time from the last good state, or from the start
         with pytest.raises(ParamsError) as caught:
-            train(packed, spec, recipe, given, tmp_path / "out", tmp_path)
+            train(packed, spec, WILD, given, tmp_path / "out", tmp_path)
         found.add((caught.value.problem, caught.value.fix))
-        kept = checkpoint.unpack(checkpoint.load(tmp_path / f"{who}.state"))
+        kept = checkpoint.unpack(checkpoint.load(tmp_path / "train.state"))
         assert kept is None or all(np.isfinite(x).all() for x in kept.arrays.values())
     ((problem, fix),) = found
-    assert problem.startswith(f"{who} diverged in epoch ")
+    assert problem.startswith("train diverged in epoch ")
     assert fix.startswith("lower recipe.lr (or lr in tune.space") and "it was 100" in fix
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == []
 

@@ -78,15 +78,15 @@ class CompressionContext:
             WorkerError, OutputError: run again, it goes on from the last finished epoch.
         """
         workers, curve = changes.pop("workers", "auto"), changes.pop("curve", None)
-        loss = replace(self.recipe.loss, distillation=distillation)
         job = Job(
             spec=network.spec,
-            recipe=replace(self.recipe, lr=lr, low_resolution=0.0, loss=loss),
+            recipe=replace(self.recipe, lr=lr, low_resolution=0.0),
             packed=self.packed,
             address=(self.params.seed, name),
             ranks=network.ranks,
             start=network.weights,
             teacher=self.trained if distillation else None,
+            distillation=distillation,
             **changes,
         )
         return train_job(name, job, workers, self.scratch, curve)

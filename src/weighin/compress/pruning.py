@@ -44,7 +44,7 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 Proposal = tuple[Trained, str]  # a smaller network, and what went
 
 RATE = 0.2  # of the recipe's peak: a network that is nearly right needs no more
-LESSON = 1.0  # weight of the teacher's labels, where the recipe has none
+DISTILLATION = 1.0  # weight of the teacher's labels
 STEPS = 4  # in which the channels go
 LEAST = 0.1  # of t, as rows allow
 
@@ -110,8 +110,7 @@ def _recovered(context: CompressionContext, network: Trained, name: str) -> tupl
     epochs, recipe = context.params.decompose.prune_epochs, context.recipe
     if not epochs:
         return network, _untrained_score(context, network)
-    lesson = recipe.loss.distillation or LESSON
-    result = context.train_on(network, name, RATE * recipe.lr, lesson, epochs=epochs)
+    result = context.train_on(network, name, RATE * recipe.lr, DISTILLATION, epochs=epochs)
     held = read_packed(context.packed, "validation", network.spec.input)
     found = confusion_of_indices(held.labels, result.logits.argmax(1), held.classes)
     trained = Trained(network.spec, result.weights)

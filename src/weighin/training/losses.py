@@ -44,20 +44,22 @@ def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class Criterion:
     """The weighted sum that a recipe names."""
 
-    def __init__(self, weights: Loss, prior: Tensor) -> None:
-        """Take the recipe's weights and the training prior (K,), which shifts the logits.
+    def __init__(self, weights: Loss, prior: Tensor, distillation: float = 1.0) -> None:
+        """Take the recipe's weights, the training prior (K,), and the weight of a teacher's labels.
+
+        The prior shifts the logits.
 
         Logit adjustment: Menon et al., "Long-tail learning via logit adjustment", 2021.
         """
-        self.weights = weights
+        self.weights, self.distillation = weights, distillation
         self.shift = weights.logit_adjustment * prior.log() if weights.logit_adjustment else None
 
     def __call__(self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
         """Return the loss of a shard; `teacher` holds another network's logits (B, K)."""
         w = self.weights
         total = logits.new_zeros(())
-        if w.distillation and teacher is not None:
-            total = total + w.distillation * distillation(logits, teacher, w.temperature)
+        if teacher is not None:
+            total = total + self.distillation * distillation(logits, teacher, w.temperature)
         if self.shift is not None:
             logits = logits + self.shift
         if w.cross_entropy:

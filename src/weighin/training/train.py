@@ -23,7 +23,7 @@ from weighin.training.device import (
 )
 from weighin.training.process_group import ProcessGroup, is_first, launch
 from weighin.training.trainer import Epoch, Job, Trainer, TrainingResult, fit
-from weighin.training.weights import Trained, initial_weights, write_weights
+from weighin.training.weights import initial_weights, write_weights
 
 RATE = "recipe.lr (or lr in tune.space, where tune chose it)"
 RATES = {
@@ -37,23 +37,15 @@ def train(
 ) -> None:
     """Train a network and write weights.safetensors and history.json into the folder `out`.
 
-    With `train.teacher` the same rows at so many times their width are trained first and written as
-    teacher.safetensors; the network then learns the teacher's labels too, at the weight that
-    `recipe.loss.distillation` gives them.
-
     With `train.weights` the network starts from the weights in that file; where `train.epochs` is
     0 too, it is taken as it is.
 
     Raises:
-        ParamsError: there is a teacher, and no weight for its labels; or as `train_job`.
+        ParamsError: there is nothing to train or to take; or as `train_job`.
         NetworkError: the initial weights do not fit the network.
         WorkerError, OutputError: as `train_job`; run again, it goes on.
     """
     knobs = params.train
-    if knobs.teacher and not recipe.loss.distillation:
-        problem = f"train.teacher is {knobs.teacher:g}, but nothing is learned from it"
-        fix = "set recipe.loss.distillation above 0 (1 is usual), or train.teacher to 0"
-        raise ParamsError(problem, fix)
     address = (params.seed, "train")
     job = Job(spec, recipe, knobs.epochs, packed, address, all_data=knobs.all_data)
     if knobs.weights:
@@ -62,21 +54,9 @@ def train(
     elif not knobs.epochs:
         problem = "train.epochs is 0, and there are no train.weights to take as they are"
         raise ParamsError(problem, "raise train.epochs, or set train.weights to a safetensors file")
-    if knobs.teacher:
-        wide = replace(
-            job,
-            spec=replace(spec, width=spec.width * knobs.teacher),
-            epochs=knobs.teacher_epochs,
-            address=(params.seed, "teacher"),
-            start=None,
-        )
-        taught = train_job("teacher", wide, knobs.workers, scratch)
-        job = replace(job, teacher=Trained(wide.spec, taught.weights))
     curve = out / "history.json"
     result = train_job("train", job, knobs.workers, scratch, curve)
     if is_first():
-        if job.teacher is not None:
-            write_weights(out / "teacher.safetensors", job.teacher.weights)
         write_json(curve, _with_intervals(result, job, params))
         record_device(out, recipe if job.epochs else None)
         write_weights(out / "weights.safetensors", result.weights)

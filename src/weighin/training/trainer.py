@@ -58,6 +58,7 @@ class Job:
     start: Weights | None = None
     freeze: str = "nothing"
     teacher: Trained | None = None
+    distillation: float = 1.0  # weight of the teacher's labels
     all_data: bool = False
     validations: int = 20  # during the run; more would cost more than they tell
     ranges: Mapping[str, "Range"] = field(default_factory=dict)  # of activations that have 8 bits
@@ -134,7 +135,8 @@ class Trainer:
         else:
             self.use_kernels(self.module)
         self.optimizer = make_optimizer(self.flat, job.recipe)
-        self.criterion = Criterion(job.recipe.loss, self.dataset.prior().to(device))
+        prior = self.dataset.prior().to(device)
+        self.criterion = Criterion(job.recipe.loss, prior, job.distillation)
         self.teacher: nn.Module | None = None
         if job.teacher is not None:
             self.teacher = job.teacher.module(self.dataset.classes).to(device)
