@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -90,7 +91,7 @@ def measured(part: str, *arguments: int) -> Any:
 def cpu() -> float:
     """Return the CPU seconds of this process and of those that it started and awaited."""
     spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    return time.process_time() + spent.children_user + spent.children_system
 
 
 def timed(work: Callable[[], object]) -> dict[str, float]:

@@ -4,11 +4,13 @@ The hash is ImageHash's `phash`: the lowest 8 x 8 cosine terms of 32 x 32 grey p
 their median or not. Computed here for many pictures at once, 15 times as fast, and held to that
 library bit for bit by tests/data/test_near_duplicates.py, which also measures what it tells apart.
 
-Two hashes within b bits agree wholly on one of b + 1 bands of bits (pigeonhole), so only hashes
-that share a band are compared.
+Two hashes within b bits agree wholly on one of b + 1 bands of bits, and on two of b + 2
+(pigeonhole), so only hashes that share these are compared. For 4 bits two bands are 21 bits, which
+hardly two of a million hashes share by chance, so the time is proportional to their number.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 Pairs = npt.NDArray[np.int64]  # (P, 2), the smaller index first
+Band = npt.NDArray[np.uint16]  # (N,) some neighboring bits of each hash
 
 SIDE, TERMS = 32, 8
 # whole numbers, so that every sum is exact and the bits are the same on every processor
@@ -26,7 +29,9 @@ COSINES = np.round(
     2**14 * np.cos(np.pi * np.outer(np.arange(TERMS), 2 * np.arange(SIDE) + 1) / (2 * SIDE))
 )
 MATRIX = 2048  # hashes of which all pairs are compared at once, 1 ns a pair
-FAMILY = 32  # hashes that share a band; of so many, a video's frames say, not all pairs are listed
+PART = 2**14  # hashes
+BATCH = 64  # hashes that are compared with all of a family at once
+FAMILY = 32  # hashes that share bands; of more, a video's frames say, not all pairs are listed
 
 
 def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -48,18 +53,25 @@ def close_pairs(hashes: Hashes, bits: int) -> Pairs:
 
     Every such pair is listed but in large families, of which as many are as make them hang
     together: equal hashes are chained, first to second to third, and where more than `FAMILY`
-    hashes share a band, each is paired with one that is close to it. So there are at most
-    (bits + 1) * FAMILY pairs an image, and 5,000 frames of one video take no more each than 50.
+    hashes share bands, each is paired with one that is close to it. So an image has a bounded
+    number of pairs, and 5,000 frames of one video take no more each than 50.
     """
     if bits < 0 or len(hashes) < 2:
         return np.empty((0, 2), np.int64)
-    order = np.argsort(hashes, kind="stable")
-    ranked = hashes[order]
-    same = ranked[1:] == ranked[:-1]
+    order = _grouped(_bands(hashes, 4))
+    same = hashes[order[1:]] == hashes[order[:-1]]
     found = [np.stack([order[:-1][same], order[1:][same]], axis=1)]
-    first = order[np.concatenate([[True], ~same])]  # one index for every distinct hash
-    for band in _bands(bits):
-        found += _band_pairs(hashes, first, bits, band)
+    repeated = np.zeros(len(hashes), bool)
+    repeated[order[1:][same]] = True
+    first = np.flatnonzero(~repeated)
+    distinct = hashes[first]
+    agree = 2 if bits <= 8 else 1  # of more bits, two bands hold too few to tell hashes apart
+    for place, band in enumerate(_bands(distinct, bits + agree)):
+        for part in _parts(band):
+            held = distinct[part]
+            own, *rest = _bands(held, bits + agree)[place:]
+            for others in itertools.combinations(rest, agree - 1):
+                found += [first[part[p]] for p in _pairs_sharing([own, *others], held, bits)]
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
@@ -70,7 +82,7 @@ def near_an_earlier(hashes: Hashes, bits: int) -> dict[int, int]:
     what is alike only through a chain of others stays.
     """
     near: dict[int, int] = {}
-    later = [_buckets(hashes & band) for band in _bands(bits)] if bits >= 0 else []
+    later = [_buckets(band) for band in _bands(hashes, bits + 1)] if bits >= 0 else []
     dropped = np.zeros(len(hashes), bool)
     for index in range(len(hashes) if later else 0):
         for buckets in () if dropped[index] else later:
@@ -86,7 +98,7 @@ def near_an_earlier(hashes: Hashes, bits: int) -> dict[int, int]:
     return near
 
 
-def _buckets(values: Hashes) -> dict[int, list[Indices]]:
+def _buckets(values: Band) -> dict[int, list[Indices]]:
     """Return the indices of each value that comes several times, in a list that they share."""
     order = np.argsort(values, kind="stable")
     ends = np.flatnonzero(np.diff(values[order])) + 1
@@ -104,48 +116,66 @@ def components(count: int, pairs: Pairs) -> Indices:
     return smallest
 
 
-def _bands(bits: int) -> list[np.uint64]:
-    edges = np.linspace(0, 64, bits + 2).astype(int).tolist()
-    return [np.uint64((1 << high) - (1 << low)) for low, high in itertools.pairwise(edges)]
-
-
-def _band_pairs(hashes: Hashes, index: Indices, bits: int, mask: np.uint64) -> list[Pairs]:
-    """Return close pairs among `index` whose bits under `mask` agree."""
-    order = np.argsort(hashes[index] & mask, kind="stable")
-    band, index = hashes[index[order]] & mask, index[order]
-    starts = np.concatenate([[0], np.flatnonzero(band[1:] != band[:-1]) + 1])
-    sizes = np.diff(starts, append=len(band))
-    found = [
-        pairs
-        for start, size in zip(starts, sizes, strict=True)
-        if size > FAMILY
-        for pairs in _spanning_pairs(hashes, np.sort(index[start : start + size]), bits)
+def _bands(hashes: Hashes, count: int) -> list[Band]:
+    """Return `count` bands of the hashes' 64 bits, of wider ones their first 16 bits."""
+    edges = np.linspace(0, 64, count + 1).astype(int).tolist()
+    masks = ((low, min(high - low, 16)) for low, high in itertools.pairwise(edges))
+    return [
+        (hashes >> np.uint64(low) & np.uint64(2**wide - 1)).astype(np.uint16) for low, wide in masks
     ]
-    small = np.repeat(sizes <= FAMILY, sizes)
-    band, index = band[small], index[small]
-    left = np.arange(max(0, len(index) - 1))
-    for step in range(1, FAMILY):
-        left = left[: np.searchsorted(left, len(index) - step)]
-        left = left[band[left] == band[left + step]]
-        a, b = index[left], index[left + step]
+
+
+def _grouped(bands: Sequence[Band]) -> Indices:
+    """Return the order by the last band, then the one before, ..., then by place: a radix sort."""
+    order = np.argsort(bands[0], kind="stable")
+    for band in bands[1:]:
+        order = order[np.argsort(band[order], kind="stable")]
+    return order
+
+
+def _parts(band: Band) -> list[Indices]:
+    """Return the places of some values of the band each, no more than the processor's cache holds.
+
+    A value's places are in one part, in their order.
+    """
+    order = _grouped([band])
+    return np.split(order, np.unique(np.searchsorted(band[order], band[order[PART::PART]])))
+
+
+def _pairs_sharing(shared: Sequence[Band], hashes: Hashes, bits: int) -> list[Pairs]:
+    """Return close pairs among the hashes that agree in `shared` bands."""
+    order = _grouped(shared)
+    alike = np.all([np.diff(band[order]) == 0 for band in shared], axis=0)
+    left, step = np.flatnonzero(alike), 1  # those that agree with the next in order
+    starts = np.flatnonzero(np.diff(left, prepend=-2) > 1)
+    sizes = np.diff(starts, append=len(left))
+    large = sizes >= FAMILY
+    found: list[Pairs] = []
+    for start, size in zip(left[starts[large]], sizes[large], strict=True):
+        found += _spanning_pairs(hashes, order[start : start + size + 1], bits)
+    left = left[np.repeat(~large, sizes)]
+    while len(left):
+        a, b = order[left], order[left + step]
         near = np.bitwise_count(hashes[a] ^ hashes[b]) <= bits
         found.append(np.stack([a[near], b[near]], axis=1))
+        left = left[left + step < len(alike)]
+        left, step = left[alike[left + step]], step + 1
     return found
 
 
 def _spanning_pairs(hashes: Hashes, left: Indices, bits: int) -> list[Pairs]:
     """Return pairs that join what hangs together in `left`: one less than it has members."""
-    found = []
-    if len(left) <= MATRIX:  # most of a band's members are alike in that band alone
+    if len(left) <= MATRIX:  # many members may be alike in these bands alone
         close = np.bitwise_count(hashes[left][:, None] ^ hashes[left]) <= bits
         left = left[close.sum(1) > 1]
+    found = []
     while len(left):
-        reached, left = [int(left[0])], left[1:]
-        for item in reached:  # grows as more are reached
-            if not len(left):
-                break
-            near = np.bitwise_count(hashes[left] ^ hashes[item]) <= bits
-            found.append(np.stack([np.full(int(near.sum()), item), left[near]], axis=1))
-            reached += left[near].tolist()
-            left = left[~near]
+        reached, left, at = left[:1], left[1:], 0
+        while at < len(reached) and len(left):
+            some = reached[at : at + BATCH]
+            near = np.bitwise_count(hashes[some][:, None] ^ hashes[left]) <= bits
+            new = near.any(axis=0)
+            found.append(np.stack([some[near[:, new].argmax(axis=0)], left[new]], axis=1))
+            reached, at = np.concatenate([reached, left[new]]), at + len(some)
+            left = left[~new]
     return found
