@@ -6,6 +6,7 @@ leave as soon as the first closes their pipe or dies.
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -125,6 +126,7 @@ def interrupts_blocked() -> Iterator[None]:
 
 def _watch(pipe: Connection) -> None:
     """End this worker process when the other end of `pipe` is closed."""
+    gc.freeze()  # or the first collection would write to, and so copy, all that forks share
 
     def wait() -> None:
         with contextlib.suppress(EOFError, OSError):

@@ -85,7 +85,7 @@ def test_a_worker_shares_all_that_building_a_network_needs() -> None:
     with LocalWorkers(1) as pool:
         [(_, (before, after))] = list(pool.run(built, [0]))
     assert before < 40e6
-    assert after < 120e6  # without what torch imports with the first network: 160
+    assert after < 60e6  # 98 where a collection writes to what is shared, 160 without LATE
 
 
 ORPHANING = """
