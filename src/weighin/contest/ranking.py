@@ -21,7 +21,9 @@ import scipy.sparse
 
 from weighin.contest.grading import Outcome
 from weighin.determinism import generator
-from weighin.grading.score import Cost, Metrics, has_floor, score
+from weighin.grading.f1 import f1_of
+from weighin.grading.risk import scores_of
+from weighin.grading.score import Cost, has_floor
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
@@ -121,8 +123,8 @@ def standings(
     measured = [_measured(truth, entry, weights) for entry in entries]
     scores = np.array(
         [
-            _scores(contest, entry, *both)
-            for entry, (*both, _) in zip(entries, measured, strict=True)
+            scores_of(contest, (f1, accuracy), entry.cost)
+            for entry, (f1, accuracy, _) in zip(entries, measured, strict=True)
         ]
     )  # (S, 1 + R)
     return _placed(scores, measured, contest.floor_f1 if has_floor(contest) else 0.0)
@@ -193,13 +195,6 @@ def _measured(
     in_labels = scipy.sparse.csr_array((ones, (labels, images)), size) @ weights.T
     hits = scipy.sparse.csr_array((ones[right], (true[right], images[right])), size) @ weights.T
     either = in_truth + in_labels
-    by_class = np.where(either > 0, 2 * hits / np.where(either > 0, either, 1), np.nan)
+    by_class = f1_of(hits, either)
     of_truth = {name: float(by_class[index[name], 0]) for name in sorted(set(truth))}
     return np.nanmean(by_class, axis=0), hits.sum(axis=0) / weights.sum(axis=1), of_truth
-
-
-def _scores(contest: Contest, entry: Entry, f1: Floats, accuracy: Floats) -> list[float]:
-    metrics = (
-        Metrics.of(float(a), float(b), entry.cost) for a, b in zip(f1, accuracy, strict=True)
-    )
-    return [score(contest, each).value for each in metrics]

@@ -12,9 +12,9 @@ and classes, or the annotations of a tool: a COCO file, an export of Label Studi
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from weighin.data.coco import read_coco, read_json
@@ -190,13 +190,9 @@ def _empty(source: Path, files: Sequence[Placed]) -> list[str]:
         and path.name[0] != "."
         and not DROPPINGS.fullmatch(path.name.lower())
     }
-    held = {top for placed in files for top in _folders(placed.name)}
+    direct = {placed.name.rpartition("/")[0] for placed in files}
+    held = direct | {str(above) for folder in direct for above in PurePosixPath(folder).parents}
     return sorted(beside - held)
-
-
-def _folders(name: str) -> Iterator[str]:
-    parts = name.split("/")
-    return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
 def _files(folder: Path, index: ImportIndex) -> list[str]:

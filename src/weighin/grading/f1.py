@@ -80,7 +80,7 @@ def class_f1(counts: Counts) -> Floats:
     return f1_of(hits, counts.sum(axis=-1) + counts.sum(axis=-2))
 
 
-def f1_of(hits: Counts, total: Counts) -> Floats:
+def f1_of(hits: Counts | Floats, total: Counts | Floats) -> Floats:
     """Return 2 `hits` / `total`, elementwise; NaN where a class does not occur."""
     whole = np.where(total > 0, total, 1)
     return np.where(total > 0, 2.0 * hits / whole, np.nan)

@@ -68,7 +68,7 @@ def expected_score(
     """
     f1s, accuracies = bootstrap(found, resamples, seed)
     low, high = np.quantile(f1s, (0.025, 0.975)).tolist()
-    scores = _scores(contest, (f1s, accuracies), cost)
+    scores = scores_of(contest, (f1s, accuracies), cost)
     under = float(np.mean(f1s < contest.floor_f1)) if has_floor(contest) else 0.0
     return ExpectedScore(float(np.mean(scores)), low, high, under)
 
@@ -108,14 +108,15 @@ def compare(
     size, scores = int(cells.max()) + 1, []
     for labels, network in zip(cells[1:], (first, second), strict=True):
         quality = _resampled(cells[0], labels, counts, size, CHOICE_RESAMPLES, seed)
-        scores.append(_scores(contest, quality, network.cost))
+        scores.append(scores_of(contest, quality, network.cost))
     difference = np.array(scores[1]) - np.array(scores[0])
     low, high = np.quantile(difference, (0.025, 0.975)).tolist()
     better = np.mean(difference > 0) + np.mean(difference == 0) / 2
     return Comparison(float(np.mean(difference)), low, high, float(better))
 
 
-def _scores(contest: Contest, quality: tuple[Floats, Floats], cost: Cost) -> list[float]:
+def scores_of(contest: Contest, quality: tuple[Floats, Floats], cost: Cost) -> list[float]:
+    """Return the scores of a network of these costs at each macro F1 and accuracy (R,)."""
     pairs = zip(*(values.tolist() for values in quality), strict=True)
     return [score(contest, Metrics.of(f1, acc, cost)).value for f1, acc in pairs]
 

@@ -88,7 +88,8 @@ class Runner:
             ModelError: ONNX Runtime fails, or a logit is not finite.
         """
         size = self._graph.batch
-        parts = [self._run(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        chunks = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+        parts = [self._raw(self._padded(chunk))[: len(chunk)] for chunk in chunks]
         out = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if not np.isfinite(out).all():
             raise ModelError("its logits are not finite", "train the model again; it diverged")
@@ -104,9 +105,6 @@ class Runner:
         self._check_shapes(pixels)
         if self._graph.batch > 1:
             self._check_neighbors(pixels)
-
-    def _run(self, pixels: Pixels) -> Logits:
-        return self._raw(self._padded(pixels))[: len(pixels)]
 
     def _padded(self, pixels: Pixels) -> Pixels:
         missing = self._graph.batch - len(pixels)

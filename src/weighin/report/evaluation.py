@@ -24,7 +24,7 @@ import numpy.typing as npt
 from weighin.determinism import generator
 from weighin.grading.f1 import ClassRow, ConfusionMatrix, confusion_of_indices
 from weighin.grading.grade import SEED
-from weighin.grading.risk import Risk, bootstrap_f1, risk_of
+from weighin.grading.risk import Risk, bootstrap_f1, risk_of, scores_of
 from weighin.grading.score import Cost, Metrics, Score, score
 from weighin.params import Contest, Params
 from weighin.report.inputs import ReportData, ValidationPredictions
@@ -100,11 +100,7 @@ def evaluate(table: ConfusionMatrix, cost: Cost, contest: Contest, resamples: in
     images = int(table.counts.sum())
     f1s = bootstrap_f1(table, resamples, SEED)
     hits = generator(SEED, "bootstrap accuracy").binomial(images, table.accuracy, size=resamples)
-    scores = [
-        score(contest, Metrics.of(float(f1), float(right), cost)).value
-        for f1, right in zip(f1s, hits / images, strict=True)
-    ]
-    low, high = np.quantile(scores, (0.025, 0.975))
+    low, high = np.quantile(scores_of(contest, (f1s, hits / images), cost), (0.025, 0.975))
     spread = risk_of(f1s, contest.floor_f1)
     return Evaluation(table, spread, found, float(low), float(high))
 

@@ -179,10 +179,6 @@ def _waste(contest: Contest) -> Rules:
     return Rules(formula, contest.floor_f1, (contest.reference_macs, "the reference's"))
 
 
-def _f1(contest: Contest) -> Rules:
-    return Rules("1 − macro F1. MACs do not count.")
-
-
 def _accuracy(contest: Contest) -> Rules:
     formula = (
         f"the share of images labelled wrongly, by a model of at most {contest.max_macs:,} MACs; "
@@ -208,7 +204,7 @@ def _own(contest: Contest) -> Rules:
 # one for each formula of weighin.grading.score.FORMULAS
 RULES: dict[str, Callable[[Contest], Rules]] = {
     "waste": _waste,
-    "f1": _f1,
+    "f1": lambda _: Rules("1 − macro F1. MACs do not count."),
     "accuracy": _accuracy,
     "micronet": _micronet,
 }

@@ -93,7 +93,7 @@ def _render(template: str, results: Results, **values: Any) -> str:
     templates.filters |= {
         "inline": inline,
         "interval": formatting.interval,
-        "jpeg": _jpeg_address,
+        "jpeg": lambda data: f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}",
         "measured": measured,
         "number_columns": number_columns,
         "percent": percent,
@@ -145,10 +145,6 @@ def thumbnail(images: Listing, name: str) -> bytes | None:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=80)
     return out.getvalue()
-
-
-def _jpeg_address(data: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def number_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:

@@ -63,6 +63,7 @@ PACKAGES = (
 
 def provenance(inputs: Inputs, definition: Json, made: Mapping[str, bytes]) -> Json:
     """Return the statement; `made` are the report's own files, by name, not yet on disk."""
+    own = [described(f"{SUBMISSION}/{name}", sha256=sha256(made[name])) for name in sorted(made)]
     return {
         "_type": STATEMENT,
         "subject": [_file(path, path.name) for path in (inputs.submission, inputs.model)],
@@ -71,7 +72,7 @@ def provenance(inputs: Inputs, definition: Json, made: Mapping[str, bytes]) -> J
             "buildDefinition": definition,
             "runDetails": {
                 "builder": {"id": BUILDER, "version": versions()},
-                "byproducts": [*_stages(inputs), *_made(made)],
+                "byproducts": [*_stages(inputs), *own],
             },
         },
     }
@@ -188,11 +189,6 @@ def _named_files(folder: Path) -> Iterable[Json]:
 def _stages(inputs: Inputs) -> Iterable[Json]:
     for folder in inputs.folders().values():
         yield from (_file(path) for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def _made(made: Mapping[str, bytes]) -> Iterable[Json]:
-    for name in sorted(made):
-        yield described(f"{SUBMISSION}/{name}", sha256=sha256(made[name]))
 
 
 def _file(path: Path, name: str = "") -> Json:

@@ -295,7 +295,8 @@ def _check_files(statement: Json, folder: Path) -> None:
         if row["name"].startswith(prefix)
     }
     fix = "rebuild it with `dvc repro`, or sign again"
-    found = {name: _sha256(folder / name) for name in named}
+    files = {name: folder / name for name in named}
+    found = {name: sha256_file(path) if path.is_file() else None for name, path in files.items()}
     if all(found[name] not in (None, named[name]) for name in SUBJECTS):
         names = " and ".join(sorted(SUBJECTS))
         raise MismatchError(f"the statement is of another submission: {names} are others", fix)
@@ -303,10 +304,6 @@ def _check_files(statement: Json, folder: Path) -> None:
         if found[name] != digest:
             what = "is missing" if found[name] is None else "is not the one that was stated"
             raise MismatchError(f"{folder / name} {what}", fix)
-
-
-def _sha256(path: Path) -> str | None:
-    return sha256_file(path) if path.is_file() else None
 
 
 def _private(path: Path) -> Ed25519PrivateKey:
