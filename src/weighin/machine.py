@@ -111,12 +111,13 @@ def library_differences(lock: Path) -> list[Library]:
 
     Local versions are left out of the comparison: torch's CPU build gives the same bytes.
     """
-    found = []
-    for name, locked in locked_versions(lock).items():
-        try:
-            installed = importlib.metadata.version(name).split("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            installed = None
-        if installed != locked.split("+")[0]:
-            found.append(Library(name, locked, installed))
-    return found
+    both = ((name, locked, installed(name)) for name, locked in locked_versions(lock).items())
+    return [Library(*one) for one in both if one[2] != one[1].split("+")[0]]
+
+
+def installed(name: str) -> str | None:
+    """Return a package's version without its local part (`+cpu`); None: it is not installed."""
+    try:
+        return importlib.metadata.version(name).split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -24,7 +24,7 @@ from torch import nn
 
 from weighin.compress.context import Ranks
 from weighin.errors import NetworkError
-from weighin.network.factorized import FIX, Factorization, Method, factorized_structure
+from weighin.network.factorized import Factorization, Method, apply_ranks, factorized_structure
 from weighin.training.weights import Trained, module_weights
 
 Array = npt.NDArray[np.float64]
@@ -52,13 +52,10 @@ def factorize_network(
     Raises:
         NetworkError: there is no such layer, or it cannot be factorized so.
     """
-    module = trained.module(classes)
-    known = dict(module.named_modules())
-    for path, how in sorted(ranks.items()):
-        if path not in known:
-            raise NetworkError(f"the network has no layer {path}, which the ranks name", FIX)
-        pieces = factorize_layer(known[path], how, path, (factors or {}).get(path))
-        module.set_submodule(path, pieces)
+    module, given = trained.module(classes), factors or {}
+    apply_ranks(
+        module, ranks, lambda layer, how, path: factorize_layer(layer, how, path, given.get(path))
+    )
     return Trained(trained.spec, module_weights(module), ranks)
 
 

@@ -11,7 +11,7 @@ The last piece alone carries the layer's bias. Tucker-2: Kim et al. (ICLR 2016);
 (ICLR 2015); spatial pairs: Jaderberg et al. (BMVC 2014).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -49,8 +49,13 @@ def factorized_structure(
     return blank(nn.Sequential(*pieces), next(layer.parameters()).device)
 
 
-def apply_ranks(module: nn.Module, ranks: Mapping[str, Factorization]) -> None:
-    """Replace each named layer of `module` by its factorized structure, in place.
+Pieces = Callable[[nn.Module, Factorization, str], nn.Sequential]  # of a layer, by its path
+
+
+def apply_ranks(
+    module: nn.Module, ranks: Mapping[str, Factorization], pieces: Pieces = factorized_structure
+) -> None:
+    """Replace each named layer of `module` by its pieces, in place.
 
     Raises:
         NetworkError: `module` has no such layer, or the layer cannot be factorized so.
@@ -59,8 +64,7 @@ def apply_ranks(module: nn.Module, ranks: Mapping[str, Factorization]) -> None:
     for path in sorted(ranks):
         if path not in layers:
             raise NetworkError(f"the network has no layer {path}, which the ranks name", FIX)
-        pieces = factorized_structure(layers[path], ranks[path], path)
-        module.set_submodule(path, pieces)
+        module.set_submodule(path, pieces(layers[path], ranks[path], path))
 
 
 def ranks_to_dict(ranks: Mapping[str, Factorization]) -> dict[str, dict[str, Any]]:

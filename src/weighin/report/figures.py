@@ -106,7 +106,7 @@ def _confusion_chart(split: str, table: ConfusionMatrix) -> Chart:
     part = " of the classes that are in the most mistakes" if fewer else ""
     return Chart(
         confusion_matrix(table, f"confusion-{split}"),
-        f"ConfusionMatrix{part} on the {split} split: a row's images are of one true class.",
+        f"Confusion matrix{part} on the {split} split: a row's images are of one true class.",
         f"{int(table.counts.trace()):,} of {int(table.counts.sum()):,} images lie on the diagonal.",
     )
 

@@ -30,7 +30,7 @@ from typing import Any
 from weighin.data.versioning import recorded
 from weighin.determinism import PINS
 from weighin.files import canonical_json, read_json, sha256, sha256_file, write_json
-from weighin.machine import processor, unportable
+from weighin.machine import installed, processor, unportable
 from weighin.params import Params
 from weighin.report.inputs import Inputs
 from weighin.training.device import RECORD
@@ -80,13 +80,9 @@ def provenance(inputs: Inputs, definition: Json, made: Mapping[str, bytes]) -> J
 
 def versions() -> dict[str, str]:
     """Return what is installed; `+cpu` goes, for torch's builds give the same bytes."""
-    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name).split("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    here = {name: version for name in PACKAGES if (version := installed(name))}
+    return {"python": python, **here}
 
 
 def build_definition(inputs: Inputs, params: Params) -> Json:
