@@ -27,17 +27,8 @@ from weighin.report.formatting import STYLE, environment
 FOLDER = "submissions"
 COLUMNS = (
     *("rank", "rank_best", "rank_worst", "team", "state", "score", "score_low", "score_high"),
-    *(
-        "f1",
-        "accuracy",
-        "macs",
-        "parameters",
-        "bytes",
-        "public_rank",
-        "public_score",
-        "said",
-        "rebuilt",
-    ),
+    *("f1", "accuracy", "macs", "parameters", "bytes", "public_rank", "public_score"),
+    *("said", "rebuilt"),
 )
 TEMPLATES = Path(__file__).parent / "templates"
 FARTHEST = 3  # so many moves are shown in color

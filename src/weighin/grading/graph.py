@@ -33,19 +33,8 @@ OTHER_BATCH = 61  # a prime: a graph that reads the size of the batch must not a
 FOLDED = {
     *("Constant", "ConstantOfShape", "Identity", "Cast", "Gather", "Concat", "Slice", "Squeeze"),
     *("Unsqueeze", "Reshape", "Flatten", "Transpose", "Expand", "Add", "Sub", "Mul", "Div", "Mod"),
-    *(
-        "Neg",
-        "Floor",
-        "Ceil",
-        "Sqrt",
-        "Min",
-        "Max",
-        "Range",
-        "Equal",
-        "Where",
-        "ReduceProd",
-        "ReduceSum",
-    ),
+    *("Neg", "Floor", "Ceil", "Sqrt", "Min", "Max", "Range", "Equal", "Where", "ReduceProd"),
+    "ReduceSum",
 }
 QUANTIZATION = {"QuantizeLinear", "DequantizeLinear"}
 EIGHT_BITS = (TensorProto.UINT8, TensorProto.INT8)
