@@ -65,6 +65,10 @@ TITLES = {
     "train.two_workers": "speed of two training workers, of one's",
     "train.vs_plain_loop.mobilenetv3": "speed of training, of the plain loop's (mobilenetv3)",
     "train.vs_plain_loop.seed": "speed of training, of the plain loop's (seed)",
+    "workers.cluster_ms": "CPU of search and scheduler for a trial of 64 Dask workers",
+    "workers.memory_mb": "memory of a search worker, beyond torch and what else it shares",
+    "workers.overhead": "time of one worker outside its trials of 10 s",
+    "workers.start_8_s": "start of eight search workers",
 }
 HEADLINES = (
     "train.vs_plain_loop.seed",

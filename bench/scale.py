@@ -42,7 +42,7 @@ RIGHT = 0.6  # share of the drawn logits that are right
 
 def figures(quick: bool = False) -> Figures:
     """Return this part's figures."""
-    images = 4_000 if quick else IMAGES
+    images = 10_000 if quick else IMAGES
     report = {k: measured("report", images, k) for k in (100, 1000)}
     train = {k: measured("train", images, k)["seconds"] for k in (100, 1000)}
     found = {
