@@ -66,11 +66,12 @@ def stored(proto) -> dict[str, np.ndarray]:
 
 
 def weights(proto) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return (q, scale, zero point) of every stored int8 tensor that a graph dequantizes."""
+    """Return (q, scale, zero point) of every stored tensor that a graph dequantizes."""
     known = stored(proto)
     nodes = [node for node in proto.graph.node if node.op_type == "DequantizeLinear"]
     found = [[known[name] for name in node.input] for node in nodes if node.input[0] in known]
-    return [tuple(parts) for parts in found if parts[0].dtype == np.int8]
+    assert all(parts[0].dtype == np.int8 for parts in found)
+    return [(*parts, np.int8(0))[:3] for parts in found]
 
 
 def test_switched_off_it_passes_the_bytes_on(packed, source, tmp_path):
@@ -122,13 +123,10 @@ def test_a_quantized_mac_is_a_mac(packed, source, tmp_path):
     assert after.macs == before.macs
     made = onnx.load(tmp_path / "model.onnx")
     scales = sum(scale.size for _, scale, _ in weights(made))
-    known = stored(made)
-    read = {n.input[0] for n in made.graph.node if n.op_type == "DequantizeLinear"} & known.keys()
-    biases = sum(known[name].size for name in read if known[name].dtype == np.int32)
     whole = sum(q.size for q, _, _ in weights(made))
-    # a bias has scales of its own, one a channel
-    assert after.parameters == whole + 2 * biases + scales
+    biases = sum(array.size for array in stored(onnx.load(source)).values() if array.ndim == 1)
     assert whole + biases == before.parameters
+    assert after.parameters == before.parameters + scales
 
 
 def test_layers_that_cost_most_stay_float(packed, source, tmp_path):
@@ -168,6 +166,35 @@ def test_sensitivity_is_the_divergence_of_one_layer_alone(packed, source):
     )
     assert all(layer.divergence >= 0 for layer in layers)
     assert max(layer.divergence for layer in layers) > 10 * min(x.divergence for x in layers)
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "percentile"])
+def test_8_bits_are_not_spent_on_what_the_activation_makes_zero(packed, source, calibration):
+    """HardSwish is 0 below -3: a channel of -60 takes no step from the others."""
+    proto = onnx.load(source)
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    conv = next(makers[n.input[0]] for n in proto.graph.node if n.op_type == "HardSwish")
+    bias = next(tensor for tensor in proto.graph.initializer if tensor.name == conv.input[2])
+    low = numpy_helper.to_array(bias).copy()
+    low[0] -= 60
+    bias.CopyFrom(numpy_helper.from_array(low, bias.name))
+    knobs = replace(KNOBS, calibration=calibration)
+    made = onnx.load_model_from_string(quantized(proto, images(packed), knobs))
+    known, names = stored(made), {o: node.name for node in made.graph.node for o in node.output}
+    (asked,) = (
+        node
+        for node in made.graph.node
+        if node.op_type == "QuantizeLinear" and names.get(node.input[0]) == conv.name
+    )
+    scale, zero = (known[name].item() for name in asked.input[1:3])
+    assert -3 - scale < -zero * scale < 0
+    assert scale < 0.1
+
+
+def test_kept_ranges_give_the_same_bytes(packed, source, tmp_path):
+    proto, kept = onnx.load(source), tmp_path / "ranges.json"
+    whole = [quantized(proto, images(packed), KNOBS, ranges=at) for at in (None, kept, kept)]
+    assert whole[0] == whole[1] == whole[2]
 
 
 SCRIPT = """

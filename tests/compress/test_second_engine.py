@@ -15,7 +15,7 @@ from weighin.grading.runtime import Runner
 from weighin.images import normalize
 from weighin.network.quantized import quantized
 
-openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install openvino")
+openvino = pytest.importorskip("openvino", reason="no OpenVINO: make setup-dev")
 
 
 def other_logits(path: Path, pixels: np.ndarray) -> np.ndarray:

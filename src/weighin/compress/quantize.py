@@ -5,6 +5,7 @@ quantization-aware finetuning (training/fake_quantization.py), the float network
 layers that change the labels most stay float.
 """
 
+import tempfile
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def quantize(work: Path, params: Params, scratch: Path, out: Path, model_path: P
     if found.f1 < enough and knobs.epochs:
         from weighin.training import process_group
 
-        found, history = _finetuned(found, quantizer, work, params, scratch)
+        found, history = finetuned(found, quantizer, work, params, scratch)
         if not process_group.is_first():
             return
     layers = sensitivity(found.source, quantizer.sample, knobs)
@@ -135,7 +136,7 @@ def quantize(work: Path, params: Params, scratch: Path, out: Path, model_path: P
     write_json(out / "quantization.json", {**facts, "layers": rows})
 
 
-def _finetuned(
+def finetuned(
     found: Quantized, quantizer: Quantizer, work: Path, params: Params, scratch: Path
 ) -> tuple[Quantized, "list[Epoch]"]:
     """Return the network finetuned with the ranges of `found` and quantized; the better of both."""
@@ -174,14 +175,15 @@ def sensitivity(proto: Any, sample: Pixels, knobs: Quantize) -> list[QuantizedLa
         )
     own = log_softmax(_logits(proto, sample), axis=1)
     found, progress = [], Progress("quantize", len(nodes))
-    for node in nodes:
-        others = {other.name for other in proto.graph.node} - {node.name}
-        alone = onnx.load_model_from_string(quantized(proto, sample, knobs, others))
-        changed = log_softmax(_logits(alone, sample), axis=1)
-        divergence = float(np.sum(np.exp(own) * (own - changed), axis=1).mean())
-        weights = int(np.prod(stored[node.input[1]].dims))
-        found.append(QuantizedLayer(node.name, node.op_type, weights, round(divergence, 9)))
-        progress.step(f"{node.name}  {divergence:.2e} nats")
+    with tempfile.TemporaryDirectory(prefix="weighin-quantize") as folder:
+        for node in nodes:
+            others = {other.name for other in proto.graph.node} - {node.name}
+            data = quantized(proto, sample, knobs, others, ranges=Path(folder) / "ranges.json")
+            changed = log_softmax(_logits(onnx.load_model_from_string(data), sample), axis=1)
+            divergence = float(np.sum(np.exp(own) * (own - changed), axis=1).mean())
+            weights = int(np.prod(stored[node.input[1]].dims))
+            found.append(QuantizedLayer(node.name, node.op_type, weights, round(divergence, 9)))
+            progress.step(f"{node.name}  {divergence:.2e} nats")
     return found
 
 

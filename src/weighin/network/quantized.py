@@ -2,9 +2,10 @@
 
 ONNX Runtime's own static quantizer writes a QDQ graph: float32 operators between QuantizeLinear
 and DequantizeLinear, which the runtime replaces by integer kernels. Activations are uint8 by
-tensor, weights int8 by output channel, biases int32; real = scale (q - zero_point), as in Jacob et
-al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
-CVPR 2018.
+tensor, weights int8 by output channel; real = scale (q - zero_point), as in Jacob et al.,
+"Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR
+2018. Biases are stored as floats, in a third of the bytes of whole numbers of 32 bits and their
+scales; the runtime rounds them when it loads the file.
 
 Exactness. Without VNNI a kernel adds two products of uint8 and int8 in 16 bits, and saturates:
 2 * 255 * 127 = 64,770 is over 32,767. Weights within 64 (7 bits) give at most 2 * 255 * 64 =
@@ -17,6 +18,7 @@ import io
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ INPUT = "images"  # the name of a graph's input
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 CHUNK = 64  # images at once
 LARGEST = 64  # magnitude of a weight: see above
+ZERO_BELOW = {"HardSwish": -3.0, "Mul Sigmoid": -8.0}  # x sigmoid(x) is -0.0027 there
+DEFAULTS = {"dilations": [1, 1], "group": [1], "pads": [0] * 4, "strides": [1, 1]}  # of Conv
 MARK = ("onnx.quant.pre_process", "onnxruntime.quant")  # or the quantizer advises to prepare
 
 
@@ -73,18 +77,15 @@ def quantized(
     knobs: Quantize,
     kept: Collection[str] = (),
     seven_bits: bool = True,
+    ranges: Path | None = None,
 ) -> bytes:
     """Return the bytes of a float ONNX graph quantized, but for the nodes named in `kept`.
 
-    `sample`, images (N, H, W, 3), gives the ranges of the activations. With `seven_bits` false the
-    weights take all 8 bits, and what a processor without VNNI computes is another number.
+    `sample`, images (N, H, W, 3), gives the ranges of the activations; a file `ranges` keeps them
+    for the next call with this graph. With `seven_bits` false the weights take all 8 bits, and what
+    a processor without VNNI computes is another number.
     """
-    from onnxruntime.quantization import (
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     methods = {
         "minmax": CalibrationMethod.MinMax,
@@ -97,10 +98,12 @@ def quantized(
     quiet = contextlib.redirect_stdout(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="weighin-quantize") as folder, quiet:
         path = Path(folder) / "model.onnx"
-        quantize_static(
-            prepared,
+        onnx.save(prepared, source := Path(folder) / "float.onnx")  # the quantizer changes a proto
+        ranges = ranges or Path(folder) / "ranges.json"
+        write = partial(
+            quantize_static,
+            source,
             path,
-            Batches(sample),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=seven_bits,
@@ -108,11 +111,36 @@ def quantized(
             weight_type=QuantType.QInt8,
             calibrate_method=methods[knobs.calibration],
             nodes_to_exclude=sorted(_with_followers(proto, kept)),
-            extra_options={"CalibPercentile": knobs.percentile},
+            extra_options={"CalibPercentile": knobs.percentile, "QuantizeBias": False},
+            calibration_cache_path=ranges,
         )
+        if not ranges.exists():
+            write(Batches(sample))
+            _narrow(ranges, proto)
+        write()
         made = onnx.load_model(path)
     _check_weights(made, LARGEST if seven_bits else 128)
     return _canonical(made, proto)
+
+
+def _narrow(path: Path, proto: Any) -> None:
+    """Take off the ranges in a file what the activation that reads them makes 0, or nearly.
+
+    A convolution before HardSwish may give -60: 8 bits from there leave few for what is over -3.
+    """
+    from onnxruntime.quantization.calibrate import load_tensors_data, save_tensors_data
+
+    found, readers = load_tensors_data(path), dict[str, list[Any]]()
+    for node in proto.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for name, nodes in readers.items():
+        floor = ZERO_BELOW.get(" ".join(sorted(node.op_type for node in nodes)))
+        own = {name, *(node.output[0] for node in nodes)}
+        alone = all(own.issuperset(node.input) for node in nodes)
+        if floor is not None and alone and name in found:
+            found[name].lowest = np.maximum(found[name].lowest, np.float32(floor))
+    save_tensors_data(found, path)
 
 
 def _with_followers(proto: Any, kept: Collection[str]) -> set[str]:
@@ -146,27 +174,40 @@ def _check_weights(proto: Any, largest: int) -> None:
 
 
 def _canonical(made: Any, source: Any) -> bytes:
-    """Return a graph's bytes with `source`'s metadata, short tensor names and no claims of shapes.
+    """Return a graph's bytes with `source`'s metadata, and little but its numbers.
 
-    The quantizer's names are longer than the weights of a small network.
+    Tensors have short names, shapes are not claimed, and neither attributes nor zero points are
+    written that are the default. As the quantizer writes a small network, they are most of it.
     """
     graph = made.graph
     kept = {value.name for value in [*graph.input, *graph.output]}
     names: dict[str, str] = {}
 
     def short(name: str) -> str:
-        return name if not name or name in kept else names.setdefault(name, f"t{len(names)}")
+        return name if not name or name in kept else names.setdefault(name, f"{len(names):x}")
 
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    whole = {name for node in graph.node if node.op_type != "Conv" for name in node.input}
     for node in graph.node:
         node.doc_string = ""
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             node.name = ""
+            if not stored[node.input[1]].dims:
+                del node.attribute[:]  # an axis
+            elif node.output[0] not in whole:
+                del node.input[2:]  # the runtime's product of matrices asks for its zeros
+        elif node.op_type == "Conv":
+            said = [a for a in node.attribute if DEFAULTS.get(a.name) != (list(a.ints) or [a.i])]
+            del node.attribute[:]
+            node.attribute.extend(said)
         node.input[:] = [short(name) for name in node.input]
         node.output[:] = [short(name) for name in node.output]
-    for tensor in graph.initializer:  # raw: the bytes of a number do not depend on its value
+    used = {name for node in graph.node for name in node.input}
+    tensors = [t for t in graph.initializer if names.get(t.name) in used]
+    del graph.initializer[:], graph.value_info[:], made.metadata_props[:]
+    for tensor in tensors:  # raw: the bytes of a number do not depend on its value
         array = numpy_helper.to_array(tensor)
-        tensor.CopyFrom(numpy_helper.from_array(array, short(tensor.name)))
-    del graph.value_info[:], made.metadata_props[:]
+        graph.initializer.append(numpy_helper.from_array(array, names[tensor.name]))
     made.metadata_props.extend(source.metadata_props)
     made.producer_name, made.producer_version, made.doc_string = "weighin", "", ""
     onnx.checker.check_model(made, full_check=True)
