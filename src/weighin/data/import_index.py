@@ -6,12 +6,13 @@ The test's images have the classes that folders or a CSV of the truth give.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from weighin.data.layout import VALIDATION, Layout
+from weighin.data.layout import VALIDATION, Layout, read_test
+from weighin.data.listing import list_files
 from weighin.errors import DataError
 from weighin.file_names import fold, match
 from weighin.files import write_csv
@@ -48,6 +49,14 @@ class ImportIndex:
         self.notes += layout.notes
         for reason, name in layout.left_out:
             self.skip(f"{where}{reason}", name)
+
+    def files(self, folder: Path) -> list[str]:
+        """Return the names of a folder's files; what is no file is counted."""
+        listing = list_files(folder)
+        for fault, name, why in listing.faults:
+            if fault != "name-collision":
+                self.skip(why, name)
+        return listing.names
 
     def copy(self, folder: Path, name: str, row: Row) -> None:
         """Copy the file `name` of `folder` in as `row` says; what cannot be read is left out."""
@@ -173,6 +182,35 @@ def wide_groups(rows: Iterable[Row]) -> list[str]:
         if group and groups[group] > WIDE_GROUP and count * 2 > labels[label]
     }
     return sorted(wide)
+
+
+def choose_test(index: ImportIndex, folder: Path) -> None:
+    """Let the files of a folder be the test of `index`, whatever the source's own is.
+
+    Raises:
+        DataError: it is no folder, or holds no file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", "name the folder of the test images")
+    if index.test:
+        index.notes.append(f"the source's own test is not taken, but {folder.name}")
+    layout = read_test(index.files(folder), {row.label for row in index.rows})
+    if not layout.files:
+        raise DataError(f"{folder} holds no file", "name the folder of the test images")
+    index.heed(layout, "in the test: ")
+    index.test = [(folder / file.name, file.rest, file.label) for file in layout.files]
+
+
+def keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> int:
+    """Take over the test of an earlier import, so that it is there twice until the other goes.
+
+    Returns how many images it has.
+    """
+    if (into / "test").is_dir():
+        shutil.copytree(into / "test", new / "test", copy_function=copy)
+    if (into / "test_truth.csv").exists():
+        copy(str(into / "test_truth.csv"), str(new / "test_truth.csv"))
+    return sum(1 for path in (new / "test").rglob("*") if path.is_file())
 
 
 def write_test(index: ImportIndex, truth: Path | None, new: Path) -> dict[str, Any]:

@@ -12,16 +12,21 @@ and classes, or the annotations of a tool: a COCO file, an export of Label Studi
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from weighin.data.coco import read_coco, read_json
 from weighin.data.coco_crops import stored_pixels, write_crops
-from weighin.data.import_index import ImportIndex, checked_class, write_test
-from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, read_test, split_word
-from weighin.data.listing import list_files
+from weighin.data.import_index import (
+    ImportIndex,
+    checked_class,
+    choose_test,
+    keep_test,
+    write_test,
+)
+from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, split_word
 from weighin.data.marks import DRAWN, IMPORTED, link, snapshot, write_mark
 from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
@@ -72,12 +77,13 @@ def import_data(
         index = ImportIndex(new / "train")
         kind = _read(source, into, index, options)
         index.write_table(new / "train.csv")
-        _choose_test(index, options)
+        if options.test is not None:
+            choose_test(index, options.test)
         test = {}
         if index.test:
             test = {"test": write_test(index, options.truth, new)}
         elif into.is_dir() and not (into / DRAWN).exists():
-            kept = _keep_test(into, new, shutil.copyfile if beside else link)
+            kept = keep_test(into, new, shutil.copyfile if beside else link)
             index.notes += [f"{kept:,} test images are kept; --test names others"] if kept else []
         report = {"kind": kind, **index.report(), **test}
         write_mark(new, IMPORTED, report)
@@ -133,7 +139,7 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
 
 
 def _tree(source: Path, index: ImportIndex, options: Options) -> None:
-    layout = read_layout(_files(source, index), source, options.classes)
+    layout = read_layout(index.files(source), source, options.classes)
     index.heed(layout)
     given = VALIDATION in {placed.split for placed in layout.files}
     for placed in layout.files:
@@ -195,15 +201,6 @@ def _empty(source: Path, files: Sequence[Placed]) -> list[str]:
     return sorted(beside - held)
 
 
-def _files(folder: Path, index: ImportIndex) -> list[str]:
-    """Return the names of a folder's files; what is no file is counted."""
-    listing = list_files(folder)
-    for fault, name, why in listing.faults:
-        if fault != "name-collision":
-            index.skip(why, name)
-    return listing.names
-
-
 def _place(source: Path, placed: Placed, split: str, index: ImportIndex) -> None:
     """Copy a file of a tree under its own name, or another if it has been given."""
     name = f"{checked_class(placed.label)}/{placed.rest}"
@@ -217,7 +214,7 @@ def _place(source: Path, placed: Placed, split: str, index: ImportIndex) -> None
 
 def _validation(folder: Path, index: ImportIndex) -> None:
     """Take a tree as the validation split: all that came in before it is to train on."""
-    layout = read_layout(_files(folder, index), folder, "outer")
+    layout = read_layout(index.files(folder), folder, "outer")
     index.heed(layout)
     if not layout.files:
         fix = "name a folder that holds one folder a class"
@@ -331,33 +328,3 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
             "name the folder of the images with --images",
         )
     return kind
-
-
-# --- the test
-
-
-def _choose_test(index: ImportIndex, options: Options) -> None:
-    """Let the test of `index` be the one that `options` name, or the source's own."""
-    if options.test is None:
-        return
-    if not options.test.is_dir():
-        raise DataError(f"{options.test} is not a folder", "name the folder of the test images")
-    if index.test:
-        index.notes.append(f"the source's own test is not taken, but {options.test.name}")
-    layout = read_test(_files(options.test, index), {row.label for row in index.rows})
-    if not layout.files:
-        raise DataError(f"{options.test} holds no file", "name the folder of the test images")
-    index.heed(layout, "in the test: ")
-    index.test = [(options.test / file.name, file.rest, file.label) for file in layout.files]
-
-
-def _keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> int:
-    """Take over the test of an earlier import, so that it is there twice until the other goes.
-
-    Return how many images it has.
-    """
-    if (into / "test").is_dir():
-        shutil.copytree(into / "test", new / "test", copy_function=copy)
-    if (into / "test_truth.csv").exists():
-        copy(str(into / "test_truth.csv"), str(new / "test_truth.csv"))
-    return sum(1 for path in (new / "test").rglob("*") if path.is_file())
