@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.numpy_helper import to_array
 
 from weighin.errors import HiddenWorkError, ModelError
@@ -217,3 +218,91 @@ def test_shapes_written_in_the_file_are_not_believed(build: Build) -> None:
         model.graph.value_info[0].type.tensor_type.shape.dim[1].dim_value = 1
 
     assert recount(open_model(build(lie))).macs == BASE
+
+
+def plain_file(path: Path, nodes: list[Any], inputs: dict[str, Any], **stored: Any) -> Path:
+    """Write a graph with no contract; its results have the shapes that ONNX infers."""
+    values = [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()]
+    tensors = [numpy_helper.from_array(array, name) for name, array in stored.items()]
+    result = onnx.ValueInfoProto(name=nodes[-1].output[0])
+    graph = helper.make_graph(nodes, "plain", values, [result], tensors)
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    found = onnx.shape_inference.infer_shapes(model).graph.output[0]
+    model.graph.output[0].CopyFrom(found)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+IMAGE = {"x": (TensorProto.FLOAT, [1, 3, 8, 8])}
+KERNELS = np.ones((8, 3, 3, 3), np.float32)
+CONV = 8 * 3 * 3 * 3 * 8 * 8
+
+
+def conv() -> Any:
+    return helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1])
+
+
+def test_work_in_a_branch_is_not_counted_as_none(tmp_path: Path) -> None:
+    side = helper.make_graph(
+        [conv()], "side", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, 8, 8, 8])]
+    )
+    node = helper.make_node("If", ["k"], ["r"], name="fork", then_branch=side, else_branch=side)
+    path = plain_file(tmp_path / "m.onnx", [node], IMAGE, w=KERNELS, k=np.array(True))
+    with pytest.raises(ModelError, match=r"If fork: .*Conv"):
+        count_file(path)
+
+
+@pytest.mark.parametrize("kind", ["ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"])
+def test_work_on_whole_numbers(kind: str, tmp_path: Path) -> None:
+    linear, scaled = "MatMul" in kind, kind.startswith("QLinear")
+    names = ["x", "s", "zx", "w", "s", "zw", "s", "zx"] if scaled else ["x", "w"]
+    given = {
+        "s": np.array(0.1, np.float32),
+        "zx": np.array(0, np.uint8),
+        "zw": np.array(0, np.int8),
+    }
+    path = plain_file(
+        tmp_path / "m.onnx",
+        [helper.make_node(kind, names, ["r"], **({} if linear else {"pads": [1, 1, 1, 1]}))],
+        {"x": (TensorProto.UINT8, ["n", 64] if linear else ["n", 3, 8, 8])},
+        w=np.ones((64, 10), np.int8) if linear else KERNELS.astype(np.int8),
+        **(given if scaled else {}),
+    )
+    found = count_file(path)
+    expected = (64 * 10, 64 * 10) if linear else (CONV, KERNELS.size)
+    assert (found.macs, found.parameters, found.unknown) == (*expected, ())
+
+
+def test_a_transposed_first_factor(tmp_path: Path) -> None:
+    node = helper.make_node("Gemm", ["x", "w"], ["r"], transA=1)
+    path = plain_file(
+        tmp_path / "m.onnx",
+        [node],
+        {"x": (TensorProto.FLOAT, [64, 1])},
+        w=np.ones((64, 10), np.float32),
+    )
+    assert count_file(path).macs == 64 * 10
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"x": (TensorProto.FLOAT, [4, 3, 8, 8])},  # of one of its four images
+        IMAGE | {"w": (TensorProto.FLOAT, [8, 3, 3, 3])},  # weights are no images
+        {"x": (TensorProto.FLOAT, ["n", 3, 8, 8]), "w": (TensorProto.FLOAT, [8, 3, 3, 3])},
+    ],
+)
+def test_the_batch_is_what_all_inputs_and_outputs_have(
+    inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    stored = {} if "w" in inputs else {"w": KERNELS}
+    assert count_file(plain_file(tmp_path / "m.onnx", [conv()], inputs, **stored)).macs == CONV
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    inputs = {"x": (kind, [1, 3, 8, 8])}
+    found = count_file(plain_file(tmp_path / "m.onnx", [conv()], inputs, w=KERNELS.astype(dtype)))
+    assert (found.parameters, found.parameter_bits) == (216, 216 * 8 * dtype.itemsize)

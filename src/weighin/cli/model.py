@@ -139,7 +139,8 @@ def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> No
 
         found = count_file(network)
         if as_json:
-            click.echo(json.dumps({"macs": found.macs, "parameters": found.parameters}))
+            facts = {"macs": found.macs, "parameters": found.parameters, "unknown": found.unknown}
+            click.echo(json.dumps(facts))
             return
         for layer in found.layers if layers else ():
             click.echo(f"{layer.macs:>12,}  {layer.op:<18} {layer.name}")

@@ -221,14 +221,19 @@ def _pad(node: Node) -> None:
 # ---- what the rule counts, for one image -----------------------------------------------------
 
 
-def _conv_macs(node: Node) -> int:
-    weight = node.inputs[1]
-    assert weight is not None
-    return (prod(weight.shape[1:]) + node.has(2)) * node.elements
+def _conv_macs(node: Node, weight: int = 1, bias: int = 2) -> int:
+    kernels = node.inputs[weight]
+    assert kernels is not None
+    return (prod(kernels.shape[1:]) + node.has(bias)) * node.elements
 
 
 def _gemm_macs(node: Node) -> int:
-    return (node.data[-1] + node.has(2)) * node.elements
+    inner = node.data[0 if node.attributes.get("transA") else -1]
+    return (inner + node.has(2)) * node.elements
+
+
+def _matmul_macs(node: Node) -> int:
+    return node.data[-1] * node.elements
 
 
 def _input_elements(node: Node) -> int:
@@ -278,8 +283,8 @@ OPERATORS: dict[str, Operator] = dict(
     [
         *_kinds("Conv", _one_activation, _conv_macs),
         *_kinds("Gemm", _gemm, _gemm_macs),
-        *_kinds("MatMul", _matmul, lambda node: node.data[-1] * node.elements),
-        *_kinds("BatchNormalization", _frozen, lambda node: 2 * node.elements),
+        *_kinds("MatMul", _matmul, _matmul_macs),
+        *_kinds("BatchNormalization", _frozen, lambda node: 2 * _input_elements(node)),
         *_kinds("MaxPool AveragePool", _one_activation, _input_elements, _window),
         *_kinds("GlobalAveragePool GlobalMaxPool", _one_activation, _input_elements),
         *_kinds(
@@ -304,3 +309,15 @@ OPERATORS: dict[str, Operator] = dict(
         *_kinds("Pad", _pad),
     ]
 )
+# Conv, Gemm and MatMul of whole numbers: {operator: (its work, the places of its parameters)}. They
+# are counted, and are not gradable: a gradable graph has DequantizeLinear before plain operators.
+INTEGER: dict[str, tuple[Work, tuple[int, ...]]] = {
+    "ConvInteger": (lambda node: _conv_macs(node, bias=4), (1,)),
+    "QLinearConv": (lambda node: _conv_macs(node, 3, 8), (3, 8)),
+    "MatMulInteger": (_matmul_macs, (0, 1)),
+    "QLinearMatMul": (_matmul_macs, (0, 3)),
+}
+MULTIPLIES = {
+    *(name for name, kind in OPERATORS.items() if kind.macs is not _nothing),
+    *(*INTEGER, "ConvTranspose", "DeformConv", "Einsum", "LSTM", "GRU", "RNN", "Attention"),
+}

@@ -27,7 +27,7 @@ from weighin.errors import HiddenWorkError, ModelError, WeighinError
 from weighin.file_names import printable
 from weighin.grading.graph import StaticGraph, inputs_of, static_graph
 from weighin.grading.model import Model, check_valid, damage_told, open_model, parse, read
-from weighin.grading.operators import OPERATORS, Shape
+from weighin.grading.operators import INTEGER, MULTIPLIES, OPERATORS, Shape, refused
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Cost
 
@@ -39,7 +39,12 @@ IN_PLACE = {
 }
 MOST_WORK = 2**22  # beginnings of an order that are compared, times the operators
 Step = tuple[frozenset[str], frozenset[str]]  # the buffers that an operator reads and writes
-WIDTHS = {TensorProto.INT8: 8, TensorProto.UINT8: 8}  # bits of a number; others have 32
+FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+WIDTHS = {  # bits of a number; others have 32
+    **dict.fromkeys((TensorProto.INT8, TensorProto.UINT8), 8),
+    **dict.fromkeys((TensorProto.FLOAT16, TensorProto.BFLOAT16), 16),
+    TensorProto.DOUBLE: 64,
+}
 CEILING = 0.5  # operations that the rule gives 0, for each MAC that it counts
 
 
@@ -92,14 +97,16 @@ def recount(model: Model) -> Count:
 
 def count(graph: StaticGraph) -> Count:
     """Return the work of a graph on one image."""
-    listed, stored = [node for node in graph.nodes if node.op in OPERATORS], parameters(graph)
+    work = {name: (kind.macs, kind.unpriced) for name, kind in OPERATORS.items()}
+    work |= {name: (macs, lambda node: 0) for name, (macs, _) in INTEGER.items()}
+    listed, stored = [node for node in graph.nodes if node.op in work], parameters(graph)
     layers = tuple(
         Layer(
             printable(node.name),
             node.op,
             node.outputs[0],
-            OPERATORS[node.op].macs(node),
-            OPERATORS[node.op].unpriced(node),
+            work[node.op][0](node),
+            work[node.op][1](node),
             node.bits,
         )
         for node in listed
@@ -112,7 +119,7 @@ def count(graph: StaticGraph) -> Count:
         ),
         unpriced=sum(layer.unpriced for layer in layers),
         layers=layers,
-        unknown=tuple(sorted({node.op for node in graph.nodes} - OPERATORS.keys())),
+        unknown=tuple(sorted({node.op for node in graph.nodes} - work.keys())),
     )
 
 
@@ -121,10 +128,12 @@ def count_file(path: Path) -> Count:
 
     A file with a contract is checked as for grading, and its shapes are compared with those of a
     run. Of any other the graph and its shapes are all that is needed: it may have other inputs, a
-    fixed batch, and operators that the rule gives 0 (`Count.unknown` names them).
+    fixed batch, and operators that the rule gives 0 (`Count.unknown` names them). Where its inputs
+    and outputs do not agree on the batch, the count is that of a whole run.
 
     Raises:
-        ModelError: a shape stays unknown; or the file has a contract and is not gradable.
+        ModelError: a shape stays unknown, or a branch or a loop multiplies; or the file has a
+            contract and is not gradable.
         HiddenWorkError: as `recount`.
     """
     path = Path(path)
@@ -132,12 +141,32 @@ def count_file(path: Path) -> Count:
         proto = parse(read(path))
         if not any(entry.key == "classes" for entry in proto.metadata_props):
             check_valid(proto)
-            sides = [v.type.tensor_type.shape.dim[:1] for v in inputs_of(proto.graph)]
-            fixed = [side.dim_value for first in sides for side in first if side.dim_value > 0]
-            return count(static_graph(proto, max(fixed, default=1), strict=False))
+            for node in proto.graph.node:
+                if inner := sorted(_operators_inside(node) & MULTIPLIES):
+                    problem = f"it decides while it runs how often {', '.join(inner)} is done"
+                    raise refused(node.op_type, node.name or node.output[0], problem)
+            return count(_free_graph(proto))
     model = open_model(path)
     Runner(model).check(np.zeros((1, *model.size, 3), np.uint8))
     return counted(model, path)
+
+
+def _operators_inside(node: Any) -> set[str]:
+    """Return the operators of the graphs that a branch or a loop holds, at any depth."""
+    graphs = [graph for entry in node.attribute for graph in (entry.g, *entry.graphs)]
+    inside = [part for graph in graphs for part in graph.node]
+    return {part.op_type for part in inside}.union(*map(_operators_inside, inside))
+
+
+def _free_graph(proto: Any) -> StaticGraph:
+    """Return the graph of any file for the batch that its inputs and outputs agree on, else 1."""
+    first = [v.type.tensor_type.shape.dim[:1] for v in inputs_of(proto.graph)]
+    sides = {side.dim_value for sides in first for side in sides}
+    batch = (sides.pop() if len(sides) == 1 else 0) or 1
+    graph = static_graph(proto, batch, strict=False)
+    results = (graph.shapes.get(value.name, ()) for value in proto.graph.output)
+    agreed = batch == 1 or all(shape[:1] == (batch,) for shape in results)
+    return graph if agreed else static_graph(proto, 1, strict=False)
 
 
 def counted(model: Model, path: Path) -> Count:
@@ -168,12 +197,13 @@ def file_cost(graph: StaticGraph, found: Count, size: int) -> Cost:
 def parameters(graph: StaticGraph) -> list[Any]:
     """Return the stored tensors that are parameters, single numbers (a clip's limits) apart.
 
-    Values are float32, or the whole numbers of DequantizeLinear: quantized weights and biases, to
-    which their scales by channel are added. Zero points of zeros are none.
+    Values are floats, or the whole numbers of DequantizeLinear and of `INTEGER`: quantized weights
+    and biases, to which their scales by channel are added. Zero points of zeros are none.
     """
     nodes, tensors = graph.proto.graph.node, graph.proto.graph.initializer
-    whole = {node.input[0] for node in nodes if node.op_type == "DequantizeLinear"}
-    counted = (t for t in tensors if t.data_type == TensorProto.FLOAT or t.name in whole)
+    places = {"DequantizeLinear": (0,)} | {name: places for name, (_, places) in INTEGER.items()}
+    whole = {n.input[k] for n in nodes for k in places.get(n.op_type, ()) if k < len(n.input)}
+    counted = (t for t in tensors if t.data_type in FLOATS or t.name in whole)
     return [t for t in counted if len(t.dims)]
 
 
