@@ -211,8 +211,9 @@ def sha256_tree(path: Path) -> str:
     if path.is_file():
         return sha256_file(path)
     parts = sorted(
-        (*Path(folder).relative_to(path).parts, name)
+        (*above, name)
         for folder, _, names in os.walk(path)
+        for above in [Path(folder).relative_to(path).parts]
         for name in names
     )
     names = ("/".join(part) for part in parts if "__pycache__" not in part)
