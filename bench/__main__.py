@@ -15,7 +15,17 @@ from weighin.determinism import pin
 from weighin.files import read_json, write_json
 
 QUICK_PARTS = ("face", "data", "grading", "training")
-PARTS = (*QUICK_PARTS, "scale", "workers", "search", "compress", "leaderboard", "unseen", "results")
+PARTS = (
+    *QUICK_PARTS,
+    "scale",
+    "workers",
+    "search",
+    "compress",
+    "int8",
+    "leaderboard",
+    "unseen",
+    "results",
+)
 RESULTS, PAGE, README = Path("bench/results.json"), Path("docs/FIGURES.md"), Path("README.md")
 
 

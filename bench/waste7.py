@@ -14,10 +14,10 @@ WASTE7 = Path(os.environ.get("WEIGHIN_DATA", "data")).absolute() / "waste7"
 TRAIN = WASTE7 / "train"
 
 
-def packed(folder: Path, params: "Prepare") -> Path:
+def packed(folder: Path, params: "Prepare", seed: int = 1) -> Path:
     """Return the photographs to train on, packed below an empty folder."""
     from weighin.data.prepare import prepare
 
     (folder / "train").symlink_to(TRAIN)
-    prepare(folder, folder / "pack", params, 1, cores())
+    prepare(folder, folder / "pack", params, seed, cores())
     return folder / "pack"

@@ -106,6 +106,13 @@ def test_the_ways_to_compress_are_those_that_were_measured():
     assert drawn(curves) == PICTURE.read_text(encoding="utf-8")
 
 
+def test_the_networks_in_8_bits_are_those_that_were_measured():
+    from bench.int8 import POINTS, Point, table
+
+    points = [Point(**row) for row in json.loads(POINTS.read_text(encoding="utf-8"))]
+    assert f"<!-- int8 -->\n{table(points)}<!-- end -->" in text("docs/devices.md")
+
+
 def test_the_tables_of_figures_are_those_that_were_measured():
     from bench.__main__ import headlines, table
 
