@@ -307,13 +307,13 @@ def run(*command: str) -> None:
 
 
 PARTS: dict[str, tuple[Callable[..., dict[str, float]], tuple[int, ...]]] = {
-    "prepare": (prepare, (2_500, 5_000, 10_000, 20_000)),
+    "prepare": (prepare, (1_250, 2_500, 5_000, 10_000)),
     "near_duplicates": (near_duplicates, (25_000, 50_000, 100_000, 200_000)),
     "video": (video, (1_250, 2_500, 5_000, 10_000)),
     "split": (split, (25_000, 50_000, 100_000, 200_000)),
-    "import": (imported, (2_500, 5_000, 10_000, 20_000)),
-    "noop_repro": (noop_repro, (2_500, 5_000, 10_000, 20_000)),
-    "report_images": (report, (2_500, 5_000, 10_000, 20_000)),
+    "import": (imported, (1_250, 2_500, 5_000, 10_000)),
+    "noop_repro": (noop_repro, (1_250, 2_500, 5_000, 10_000)),
+    "report_images": (report, (1_250, 2_500, 5_000, 10_000)),
     "report_classes": (lambda classes: report(10_000, classes), (125, 250, 500, 1_000)),
     "train_classes": (lambda classes: train(10_000, classes), (125, 250, 500, 1_000)),
     "halving": (halving, (2_000, 4_000, 8_000, 16_000)),
