@@ -179,6 +179,13 @@ def fold(part: str) -> str:
     return part.lower() if part.isascii() else _nfc(_nfc(part).casefold())
 
 
+def seen_form(text: str) -> str:
+    """Return what a reader sees of a text: no case, no repeated blanks, no invisible signs."""
+    wide = unicodedata.normalize("NFKC", text)
+    seen = "".join(letter for letter in wide if unicodedata.category(letter) != "Cf")
+    return " ".join(fold(seen).split())
+
+
 def _decoded(part: str) -> str:
     return fold(unquote(part)).strip()
 

@@ -20,7 +20,7 @@ from weighin.data.import_index import ImportIndex
 from weighin.data.importing import Options, import_data
 from weighin.data.marks import write_mark
 from weighin.errors import DataError, OutputError
-from weighin.files import read_json, sha256_tree
+from weighin.files import read_json, sha256_tree, write_csv
 from weighin.images import decode
 from weighin.label_csv import Columns
 
@@ -429,6 +429,15 @@ def test_classes_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
         import_data(table, tmp_path / "data")
     assert f'"{name.swapcase()}"' in caught.value.problem
     assert f'"{name}"' in caught.value.problem
+
+
+@pytest.mark.parametrize("other", ["Glass\u200b", "\uff27lass", "Glass\u00ad"])
+def test_classes_that_look_the_same_are_refused(other: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "l.csv", ("filename", "class"), [("1.jpg", "Glass"), ("2.jpg", other)])
+    for name in ("1.jpg", "2.jpg"):
+        write(tmp_path / "img" / name, encoded(photo(1)))
+    with pytest.raises(DataError, match="or what is not seen"):
+        import_data(tmp_path / "l.csv", tmp_path / "data", Options(images=tmp_path / "img"))
 
 
 def test_tests_of_classes_with_equal_names_all_arrive(tmp_path: Path) -> None:

@@ -260,3 +260,49 @@ def test_dvc_keeps_a_file_a_shard_and_fetch_brings_them_back(tmp_path: Path) -> 
     (tmp_path / "data").rename(tmp_path / "away")
     run("weighin", "fetch")
     assert sha256_tree(tmp_path / "data") == whole
+
+
+# --- what a sample says of itself
+
+
+@pytest.mark.parametrize("said", [{"label": ["a"]}, {"label": {"a": 1}}, {"label": float("nan")}])
+def test_a_class_that_is_no_text(said: dict[str, object], tmp_path: Path) -> None:
+    parts = [("0.jpg", encoded(photo(0))), ("0.json", json.dumps(said).encode())]
+    shard(tmp_path / "s/0.tar", parts)
+    with pytest.raises(DataError, match="the sample 0 has no class"):
+        read_shards(tmp_path / "s")
+
+
+def test_a_class_in_another_encoding(tmp_path: Path) -> None:
+    parts = [("0.jpg", encoded(photo(0))), ("0.cls", b"\xef\xbb\xbfa")]
+    shard(tmp_path / "s/0.tar", parts)
+    assert [sample.label for sample in read_shards(tmp_path / "s")] == ["a"]
+    shard(tmp_path / "s/0.tar", [parts[0], ("0.cls", "Grün".encode("latin-1"))])
+    with pytest.raises(DataError, match="sample 0 is not UTF-8"):
+        read_shards(tmp_path / "s")
+
+
+def test_group_0_is_a_group_and_a_list_is_none(tmp_path: Path) -> None:
+    parts = [
+        part
+        for k, group in enumerate((0, 1, [1]))
+        for part in (
+            (f"{k}.jpg", encoded(photo(k))),
+            (f"{k}.json", json.dumps({"class": "a", "group": group}).encode()),
+        )
+    ]
+    shard(tmp_path / "s/0.tar", parts)
+    assert [sample.group for sample in read_shards(tmp_path / "s")] == ["0", "1", ""]
+
+
+def test_shards_that_are_called_as_splits_are(tmp_path: Path) -> None:
+    others = [(f"v{name}", data) for name, data in images(2)]
+    shard(tmp_path / "s/set-train-000.tar", images(4))
+    shard(tmp_path / "s/set-val-000.tar", others)
+    write(tmp_path / "s/loose.jpg", encoded(photo(9)))
+    report = import_data(tmp_path / "s", tmp_path / "data")
+    assert (report["images"], report["validation"]) == (6, 2)
+    assert report["skipped"] == {"it lies beside the shards": 1}
+    shard(tmp_path / "s/set-test-000.tar", [(f"t{name}", data) for name, data in images(2)])
+    with pytest.raises(DataError, match='split "test"'):
+        import_data(tmp_path / "s", tmp_path / "data")

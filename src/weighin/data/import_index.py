@@ -14,7 +14,7 @@ from typing import Any
 from weighin.data.layout import VALIDATION, Layout, read_test
 from weighin.data.listing import list_files
 from weighin.errors import DataError
-from weighin.file_names import fold, match
+from weighin.file_names import fold, match, seen_form
 from weighin.files import write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels
@@ -106,7 +106,7 @@ class ImportIndex:
         return Row(name, label, group, split)
 
     def check_classes(self) -> None:
-        """Refuse classes that differ only by case, blanks or Unicode form.
+        """Refuse classes that differ only by case, blanks, Unicode form or what is not seen.
 
         Raises:
             DataError: it names both spellings, with their images.
@@ -114,11 +114,11 @@ class ImportIndex:
         images = Counter(row.label for row in self.rows)
         alike: dict[str, str] = {}
         for label in sorted(images):
-            other = alike.setdefault(" ".join(fold(label).split()), label)
+            other = alike.setdefault(seen_form(label), label)
             if other != label:
                 one, two = (f'"{name}" ({images[name]:,} images)' for name in (other, label))
                 raise DataError(
-                    f"{one} and {two} differ only by case, blanks or Unicode form",
+                    f"{one} and {two} differ by case, blanks, Unicode form or what is not seen",
                     "write both as one class, or give them names that differ by more",
                 )
 

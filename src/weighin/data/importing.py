@@ -26,7 +26,15 @@ from weighin.data.import_index import (
     keep_test,
     write_test,
 )
-from weighin.data.layout import TEST, TRAIN, VALIDATION, Placed, read_layout, split_word
+from weighin.data.layout import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Placed,
+    read_layout,
+    split_names,
+    split_word,
+)
 from weighin.data.marks import DRAWN, IMPORTED, link, snapshot, write_mark
 from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
@@ -168,7 +176,13 @@ def _shards(source: Path, index: ImportIndex, options: Options) -> None:
     if options.validation is not None:
         fix = "say it in the samples' .json (split), or make shards of both"
         raise DataError(f"{source} holds shards, beside which {options.validation} cannot lie", fix)
-    samples = read_shards(source, cores())
+    shards = shards_of(source)
+    called = split_names([path.stem for path in shards])  # train-000.tar, val-000.tar
+    called = called if TRAIN in called.values() else {}
+    samples = [
+        sample._replace(split=sample.split or called.get(Path(sample.member.shard).stem, ""))
+        for sample in read_shards(source, cores())
+    ]
     splits = {sample.split for sample in samples}
     if splits - {"", TRAIN, VALIDATION}:
         word = min(splits - {"", TRAIN, VALIDATION})
@@ -178,8 +192,11 @@ def _shards(source: Path, index: ImportIndex, options: Options) -> None:
     for name, label, _, group, split in samples:
         index.rows.append(Row(name, label, group, (split or TRAIN) if given else ""))
     index.folder.mkdir(parents=True)
-    for path in shards_of(source):
+    for path in shards:
         shutil.copyfile(path, index.folder / path.name)
+    for path in sorted(source.iterdir()):
+        if path not in shards and path.name[0] != ".":
+            index.skip("it lies beside the shards", path.name)
 
 
 def _empty(source: Path, files: Sequence[Placed]) -> list[str]:

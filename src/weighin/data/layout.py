@@ -79,7 +79,7 @@ def read_layout(
     names = _images(names, layout)
     skip = _wrappers(names)
     tops = _tops(names, skip)
-    splits = _splits(tops)
+    splits = split_names(tops)
     if splits and _deep(names, skip, splits):
         _of_splits(names, skip, splits, layout)
     elif splits and len(splits) == len(tops) > 1:
@@ -134,8 +134,8 @@ def _tops(names: Sequence[str], skip: int) -> list[str]:
     return sorted({part[0] for part in parts if len(part) > 1})
 
 
-def _splits(tops: Sequence[str]) -> dict[str, str]:
-    """Return {folder: split} of the folders that are called as splits are."""
+def split_names(tops: Sequence[str]) -> dict[str, str]:
+    """Return {name: split} of the folders, or files, that are called as splits are."""
     words = [set(re.findall(r"[^\W\d_]+", top.lower())) for top in tops]
     shared = set.intersection(*words) if len(words) > 1 else set()
     found = {top: split_word(top, shared) for top in tops}

@@ -146,10 +146,13 @@ def _sample(path: Path, file: BinaryIO, key: str, parts: dict[str, Header]) -> S
         what = f"several images ({', '.join(images)})" if images else "no image"
         raise DataError(f"{path}: the sample {key} has {what}", FIX)
     facts = _facts(path, file, key, parts)
-    label = facts.get("class", facts.get("label"))
-    if label is None and "cls" in parts:
-        label = _read(file, parts["cls"]).decode("utf-8", "replace").strip()
-    label = "" if label is None or isinstance(label, bool) else str(label)
+    label = _text(facts.get("class", facts.get("label")))
+    if not label and "cls" in parts:
+        try:
+            label = _read(file, parts["cls"]).decode("utf-8-sig").strip()
+        except UnicodeDecodeError:  # other letters in their place would make two classes one
+            fix = f"write it as UTF-8; or {FIX}"
+            raise DataError(f"{path}: the .cls of the sample {key} is not UTF-8", fix) from None
     if not label or label[0] == "." or any(letter in label for letter in "/\\\0\n"):
         what = f'the class "{label}", which no folder can be called' if label else "no class"
         fix = f"give it a .cls, or a .json with class; or {FIX}"
@@ -159,8 +162,14 @@ def _sample(path: Path, file: BinaryIO, key: str, parts: dict[str, Header]) -> S
     rest = name.removeprefix(f"{label}/").split("/")
     if not name.startswith(f"{label}/") or {"", ".", ".."} & set(rest) or "\0" in name:
         raise DataError(f"{path}: the sample {key} of {label} cannot be called {name}", FIX)
-    group, split = (str(facts.get(word) or "") for word in ("group", "split"))
+    group, split = (_text(facts.get(word)) for word in ("group", "split"))
     return Sample(name, label, Member(path.name, *parts[images[0]]), group, split)
+
+
+def _text(value: Any) -> str:
+    """Return a text or a number as a text; a list, a truth value or NaN says nothing."""
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return str(value) if plain and value == value else ""
 
 
 def _facts(path: Path, file: BinaryIO, key: str, parts: dict[str, Header]) -> dict[str, Any]:
