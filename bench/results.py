@@ -11,10 +11,10 @@
     result.cpu_hours           of the whole chain, from images to report: wall clock times cores, so
                                no less than it used
 
-The chain is `dvc repro` of a clone with results/waste7/params.yaml. For the table in
-docs/waste7.md it is built again with other seeds (another split, another search, other weights)
-and every stage on, and with each stage left out. Every choice is made on validation splits of the
-training data.
+The chain is `dvc repro` of a clone with results/waste7/params.yaml, for three seeds (another split,
+other weights), of which the middle is told. For the table in docs/waste7.md it is built again with
+every stage on (another search too), and with each stage left out. Every choice is made on
+validation splits of the training data.
 
 Name a folder (`python -m bench.results FOLDER`) to go on there after an interruption: what is
 built is in its DVC cache.
@@ -42,7 +42,17 @@ COMMAND = "python -m bench.results"
 RECORD, PAGE = ROOT / "results/waste7", ROOT / "docs/waste7.md"
 TRASHNET = ("Glass", "Metal", "Paper", "Plastic")
 SEEDS = (0, 1, 2)
-DEGRADED = {"noise": "at least 0.72", "dark": "at least 0.8"}
+AIMS = {
+    "public_f1": ("F1", "at least 0.88"),
+    "public_f1_trashnet": ("F1", "printed"),
+    "public_f1_noise": ("F1", "at least 0.72"),
+    "public_f1_dark": ("F1", "at least 0.8"),
+    "public_f1_jpeg": ("F1", "printed"),
+    "public_f1_blur": ("F1", "printed"),
+    "public_macs": ("MACs", "at most 400000"),
+    "public_score": ("score", "at most 0.003"),
+    "cpu_hours": ("hours", "at most 4"),
+}
 EVERYTHING = {
     "prepare.sizes": ((38, 52), (46, 64), (54, 76)),
     "recipe.augment.blur": 0.0,
@@ -70,7 +80,7 @@ def figures(quick: bool = False, folder: Path | None = None) -> Figures:
         return without(WASTE7)
     with tempfile.TemporaryDirectory() as name:
         clone = cloned((folder or Path(name)) / "clone")
-        found = headline(clone)
+        found = headline(clone, SEEDS[:1] if quick else SEEDS)
         if not quick:
             write_table(clone, SEEDS)
     return found
@@ -87,25 +97,28 @@ def cloned(folder: Path) -> Path:
     return folder
 
 
-def headline(clone: Path) -> dict[str, dict[str, Any]]:
-    """Build the first seed and return its figures."""
-    began = time.perf_counter()
-    build(clone, SEEDS[0], {})
-    hours = (time.perf_counter() - began) * cores() / 3600
-    metrics = read_json(clone / "submission/metrics.json")
-    values = {
-        "public_f1": (metrics["test_f1"], "F1", "above 0.799"),
-        "public_f1_trashnet": (trashnet_f1(clone), "F1", "printed"),
-        **{
-            f"public_f1_{kind}": (value, "F1", DEGRADED.get(kind, "printed"))
-            for kind, value in degraded_f1(clone).items()
-        },
-        "public_macs": (metrics["macs"], "MACs", "at most 612853"),
-        "public_score": (metrics["test_score"], "score", "at most 0.09"),
-        "cpu_hours": (hours, "hours", "at most 4"),
-    }
+def headline(clone: Path, seeds: tuple[int, ...]) -> Figures:
+    """Build each seed; return the figures, the middle of the seeds."""
+    rows = []
+    for seed in seeds:
+        began = time.perf_counter()
+        build(clone, seed, {})
+        hours = (time.perf_counter() - began) * cores() / 3600
+        rows.append({**handed_in(clone), "cpu_hours": hours})
     return {
-        f"result.{name}": figure([v], unit, aim, COMMAND) for name, (v, unit, aim) in values.items()
+        f"result.{name}": figure([row[name] for row in rows], *AIMS[name], COMMAND) for name in AIMS
+    }
+
+
+def handed_in(clone: Path) -> dict[str, float]:
+    """Return what the public test says of a clone's submission."""
+    metrics = read_json(clone / "submission/metrics.json")
+    return {
+        "public_f1": metrics["test_f1"],
+        "public_f1_trashnet": trashnet_f1(clone),
+        **{f"public_f1_{kind}": value for kind, value in degraded_f1(clone).items()},
+        "public_macs": metrics["macs"],
+        "public_score": metrics["test_score"],
     }
 
 
