@@ -188,6 +188,20 @@ def test_what_is_not_yaml(tmp_path, text, words):
     assert caught.value.fix == f"edit {path}"
 
 
+@pytest.mark.parametrize("last", ["*z", "&z [*z]"])
+def test_aliases_that_stand_for_very_much_are_refused(tmp_path, last):
+    path = tmp_path / "params.yaml"
+    lines = ["a: &a [1, 1]"]
+    for name, before in zip("bcdefghijklmz", "abcdefghijklm", strict=True):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 6)}]")
+    path.write_text("\n".join([*lines, f"y: {last}\n"]))
+    with pytest.raises(ParamsError, match=r"aliases stand for over 1,000,000 values") as caught:
+        read_yaml(path)
+    assert caught.value.fix == f"edit {path}"
+    path.write_text("a: &a [1, 1]\nb: [*a, *a]\n")
+    assert read_yaml(path) == {"a": [1, 1], "b": [[1, 1], [1, 1]]}
+
+
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"a: \xff")
     with pytest.raises(ParamsError, match="is not YAML: 'utf-8' codec can't decode byte 0xff"):

@@ -30,6 +30,7 @@ PIECE = 2**18  # bytes that are hashed at once
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")  # a text that YAML needs no quotes for,
 NOT_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # if it is none of these
+MOST_VALUES = 1_000_000  # in a YAML file, its aliases written out
 WIDEST = 44  # a longer value does not push the comments of its neighbours away
 Line = tuple[str, str]  # a line of YAML, its comment
 
@@ -266,7 +267,10 @@ def read_yaml(path: Path, kind: type[WeighinError] = ParamsError) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        value = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        if _values(value, {}) > MOST_VALUES:
+            raise ValueError(f"its anchors and aliases stand for over {MOST_VALUES:,} values")
+        return value
     except FileNotFoundError:
         raise kind(
             f"{path} does not exist", "run this in the project's folder, or name an existing file"
@@ -276,6 +280,17 @@ def read_yaml(path: Path, kind: type[WeighinError] = ParamsError) -> Any:
     except (YAMLError, ValueError, LookupError, RecursionError) as error:
         line = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
         raise kind(f"{path} is not YAML: {line}", f"edit {path}") from None
+
+
+def _values(value: Any, counted: dict[int, int]) -> int:
+    """Return how many values there are with every alias written out; each list is counted once."""
+    if not isinstance(value, list | dict):
+        return 1
+    if id(value) not in counted:
+        counted[id(value)] = MOST_VALUES  # until it is known: a list that holds itself has no end
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_values(part, counted) for part in parts)
+    return counted[id(value)]
 
 
 def scalar(value: Any) -> str:
