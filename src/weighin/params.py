@@ -201,6 +201,10 @@ Count = Annotated[int, parameter("", "", 1, 1024)]
 Workers = Annotated[
     Count | Literal["auto"], parameter("processes; auto: one a core, or a GPU", "processes")
 ]
+Splits = Annotated[
+    int,
+    parameter("of train and validation; above 1, the closest trials train on each", "splits", 1, 5),
+]
 Cluster = Annotated[str | None, parameter("a Dask scheduler's tls://host:port instead")]
 
 
@@ -254,6 +258,7 @@ class Search(Section):
         Literal["macs", "parameters", "memory", "bytes"],
         parameter("the cost that a front sets against F1"),
     ] = "macs"
+    splits: Splits = 1
 
 
 @dataclass(frozen=True)
@@ -275,6 +280,7 @@ class Tune(Section):
     ]
     workers: Workers
     cluster: Cluster
+    splits: Splits = 1
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ import pytest
 from photos import encoded, photo, tree, write
 from PIL import Image
 
-from weighin.data.pack import COLUMNS, packed_sizes, read_packed, read_table
+from weighin.data.pack import (
+    COLUMNS,
+    packed_sizes,
+    read_packed,
+    read_splits,
+    read_table,
+    validation_groups,
+    write_splits,
+    write_table,
+)
 from weighin.data.prepare import prepare
 from weighin.data.scan import RECORD, hexadecimal
 from weighin.errors import DataError, OutputError, WorkerError
@@ -86,6 +95,7 @@ def test_what_is_written(tmp_path: Path, params: Prepare) -> None:
         "images.csv",
         "pictures",
         "report.json",
+        "splits.npy",
         "train_16x16.npy",
         "train_24x32.npy",
         "validation_16x16.npy",
@@ -116,6 +126,49 @@ def test_what_is_written(tmp_path: Path, params: Prepare) -> None:
     assert report["pictures"] == ["a.jpg", "b.jpg", "c.jpg", "-pairs.jpg"]
     assert sorted(path.name for path in (out / "pictures").iterdir()) == sorted(report["pictures"])
     assert packed_sizes(out) == [(16, 16), (24, 32)]
+
+
+def test_further_splits_index_what_is_packed(tmp_path: Path, params: Prepare) -> None:
+    """Groups stay together, every class is on both sides, and the rows are those of the arrays."""
+    source, out = faulty(tmp_path / "data"), tmp_path / "work"
+    for number, file in enumerate(sorted((source / "train/a").iterdir())):
+        folder = source / "train/a" / f"scene {number // 6}"
+        folder.mkdir(exist_ok=True)
+        file.rename(folder / file.name)
+    prepare(source, out, replace(params, group="folder", validation=0.25), 0, 1)
+    table, size = read_table(out), params.sizes[0]
+    whole = [read_packed(out, side, size) for side in ("train", "validation")]
+    images = np.concatenate([pack.images for pack in whole])
+    further = read_splits(out)
+    assert further.shape == (4, len(table))
+    first = np.array([row["split"] == "validation" for row in table])
+    counts = np.sum([first, *further[:3]], axis=0)
+    assert np.mean(counts == 1) > 0.9  # at a quarter, four splits validate every image once
+    groups = validation_groups(out, 5)
+    assert [len(found) for found in groups] == [first.sum(), *further.sum(axis=1)]
+    for split, validates in enumerate(further, 1):
+        sides = [read_packed(out, side, size, split) for side in ("train", "validation")]
+        for pack, flags in zip(sides, (~validates, validates), strict=True):
+            assert pack.names == [row["name"] for row in np.array(table)[flags]]
+            assert [pack.classes[k] for k in pack.labels] == [
+                r["class"] for r in np.array(table)[flags]
+            ]
+            assert pack.images.shape == (flags.sum(), *size, 3)
+            chosen = np.array([2, 0, 1])
+            assert pack.images[chosen].tobytes() == images[flags][chosen].tobytes()
+            assert np.array(pack.images).tobytes() == images[flags].tobytes()
+            assert set(pack.labels) == {0, 1, 2}
+        torn = {row["group"] for row in np.array(table)[validates]} - {""}
+        assert torn and not torn & {row["group"] for row in np.array(table)[~validates]}
+
+
+def test_a_split_that_is_given_has_no_further_ones(tmp_path: Path) -> None:
+    write_table(tmp_path / "images.csv", [("train", 0, "a", "a.png", "", "")], COLUMNS)
+    write_splits(tmp_path, np.zeros((0, 1), bool))
+    with pytest.raises(DataError) as caught:
+        validation_groups(tmp_path, 3)
+    assert "1 split, which train.csv gives, and 3 are asked for" in caught.value.problem
+    assert "set search.splits and tune.splits to 1" in caught.value.fix
 
 
 def test_the_pack(tmp_path: Path, params: Prepare) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from weighin.data.splits import assign, bounds, position, unit_key
+from weighin.data.splits import assign, bounds, position, positions, unit_key
 
 Flags = npt.NDArray[np.bool_]
 
@@ -19,7 +19,7 @@ def split(
     """Split images that hang together only if they have the same key."""
     first: dict[str, int] = {}
     parts = np.array([first.setdefault(key, place) for place, key in enumerate(units)])
-    return assign(units, parts, np.array(labels or [0] * len(units)), share, seed)
+    return assign(positions(units, parts, seed), np.array(labels or [0] * len(units)), share)
 
 
 def test_keys_and_positions() -> None:
@@ -50,7 +50,7 @@ def test_a_group_is_one_unit_and_the_smallest_key_decides_for_all() -> None:
     units = keys(300)
     parts = np.arange(300)
     parts[[7, 90, 200]] = 7
-    flags = assign(units, parts, np.zeros(300, np.int64), 0.2, 0)
+    flags = assign(positions(units, parts, 0), np.zeros(300, np.int64), 0.2)
     wanted = position(0, min(units[7], units[90], units[200])) < 0.2
     assert flags[[7, 90, 200]].tolist() == [wanted] * 3
     others = np.setdiff1d(np.arange(300), [7, 90, 200])

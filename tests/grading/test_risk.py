@@ -1,5 +1,6 @@
 """The bootstrap: against resampled indices, by its bounds, and by its speed."""
 
+import itertools
 import time
 from dataclasses import replace
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from weighin.determinism import generator
-from weighin.grading.f1 import confusion, macro_f1
-from weighin.grading.risk import bootstrap, bootstrap_f1, expected_score, risk
-from weighin.grading.score import WASTE, Cost, has_floor
+from weighin.grading.f1 import confusion, confusion_of_indices, macro_f1
+from weighin.grading.risk import Labeled, bootstrap, bootstrap_f1, compare, expected_score, risk
+from weighin.grading.score import WASTE, Cost, Metrics, has_floor, score
 
 
 def labels(count: int, classes: int, right: float) -> tuple[list[str], list[str]]:
@@ -127,3 +128,31 @@ def test_a_contest_without_a_floor_has_no_risk_of_it(name: str, floored: bool) -
     hopeless = confusion(["a", "b"] * 9, ["b", "a"] * 9)
     assert has_floor(contest) is floored
     assert expected_score(contest, hopeless, Cost(1, 1), 0).under_floor == float(floored)
+
+
+@pytest.mark.parametrize("units", [None, [0, 0, 1, 2, 2, 3]])
+def test_a_comparison_is_that_of_all_resamples(units: list[int] | None) -> None:
+    """Of 6 images, or of the 4 units that they lie in: every resample, counted one by one."""
+
+    def value(metrics: Metrics) -> float:
+        return score(WASTE, metrics).value
+
+    truth, costs = np.array([0, 0, 1, 1, 2, 2]), (Cost(10**6, 1), Cost(10**5, 1))
+    labels = np.array([[0, 0, 1, 1, 2, 0], [0, 1, 1, 2, 2, 2]])
+    unit = np.arange(6) if units is None else np.array(units)
+    count, won, total = unit.max() + 1, 0.0, 0.0
+    for drawn in itertools.product(range(count), repeat=count):
+        at = np.concatenate([np.flatnonzero(unit == one) for one in drawn])
+        scores = []
+        for found, cost in zip(labels, costs, strict=True):
+            table = confusion_of_indices(truth[at], found[at], "abc")
+            scores.append(value(Metrics.of(table.f1, table.accuracy, cost)))
+        won += (scores[0] < scores[1]) + (scores[0] == scores[1]) / 2
+        total += scores[1] - scores[0]
+    first, second = map(Labeled, labels, costs)
+    found = compare(value, truth, first, second, 0, None if units is None else unit)
+    assert found.better == pytest.approx(won / count**count, abs=0.04)
+    assert found.difference == pytest.approx(total / count**count, abs=0.03)
+    assert found.low < found.difference < found.high
+    alone = compare(value, truth, first, second, 0, np.arange(6))
+    assert (alone == found) == (units is None)

@@ -1,5 +1,6 @@
 """The search itself, with real training in real processes: the same bytes however it was run."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -81,6 +82,59 @@ def test_any_number_of_workers_makes_the_same_study(
     assert outputs(tmp_path / "out") == found
 
 
+@pytest.fixture(scope="module")
+def on_splits(
+    packed: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The outputs of a search whose choice is made on three splits, by one worker."""
+    folder = tmp_path_factory.mktemp("splits")
+    search(packed, folder / "out", doubtful(params), folder / "scratch")
+    return outputs(folder / "out")
+
+
+def doubtful(params: Params, **changes: object) -> Params:
+    """Return a search whose best two are too close on one split (seed 0's are not)."""
+    return replace(with_search(params, **LONG, splits=3, **changes), seed=1)
+
+
+def test_what_one_split_leaves_open_trains_on_the_others(
+    packed: Path, params: Params, tmp_path: Path, on_splits: dict[str, bytes]
+) -> None:
+    single = replace(with_search(params, **LONG), seed=1)
+    search(packed, tmp_path / "out", single, tmp_path / "scratch")
+    made = outputs(tmp_path / "out"), on_splits
+    one, three = (parse_trials(json.loads(files["trials.json"])) for files in made)
+    assert one.trials == three.trials and one.splits == ()
+    assert 2 <= len(three.splits) <= 4
+    means = [sum(finalist.scores) / 3 for finalist in three.splits]
+    assert [len(finalist.scores) for finalist in three.splits] == [3] * len(means)
+    assert [finalist.mean for finalist in three.splits] == pytest.approx(means, abs=2e-6)
+    assert means == sorted(means) and three.chosen == three.splits[0].number
+    assert len({score for finalist in three.splits for score in finalist.scores}) > len(means)
+
+
+def test_two_workers_choose_the_same_on_splits(
+    packed: Path, params: Params, tmp_path: Path, on_splits: dict[str, bytes]
+) -> None:
+    search(packed, tmp_path / "out", doubtful(params, workers=2), tmp_path / "scratch")
+    assert outputs(tmp_path / "out") == on_splits
+
+
+@pytest.mark.kills
+def test_a_search_killed_among_its_splits_goes_on_to_the_same_choice(
+    packed: Path,
+    params: Params,
+    tmp_path: Path,
+    on_splits: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finalists = len(json.loads(on_splits["trials.json"])["splits"])
+    killed_in(tmp_path, packed, doubtful(params), 11)  # 10 of the search, 1 of a split
+    search(packed, tmp_path / "out", doubtful(params), tmp_path / "scratch")
+    assert outputs(tmp_path / "out") == on_splits
+    assert capsys.readouterr().err.count("search: epochs") == 2 * finalists - 1
+
+
 def test_several_trials_at_once_on_a_device_make_the_study_of_one(
     packed: Path, params: Params, tmp_path: Path
 ) -> None:
@@ -116,15 +170,28 @@ from weighin.search.evaluation import EvaluationCache
 class Dying(EvaluationCache):
     def add(self, task, outcome):
         super().add(task, outcome)
-        if len(list(self._folder.glob("*.json"))) == 4:
+        if len(list(self._folder.glob("*.json"))) == int(sys.argv[5]):
             os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
     import weighin.search.runner
     weighin.search.runner.EvaluationCache = Dying
-    packed, out, params, scratch = sys.argv[1:]
+    packed, out, params, scratch = sys.argv[1:5]
     search(Path(packed), Path(out), read(Params, read_json(Path(params)), params), Path(scratch))
 """
+
+
+def killed_in(folder: Path, packed: Path, params: Params, kept: int) -> set[str]:
+    """Kill a search when it keeps so many evaluations; return their names in folder/scratch."""
+    (folder / "main.py").write_text(MAIN)
+    write_json(folder / "params.json", asdict(params))
+    paths = [packed, folder / "out", folder / "params.json", folder / "scratch"]
+    command = [sys.executable, "main.py", *map(str, paths), str(kept)]
+    killed = subprocess.run(command, cwd=folder)
+    assert killed.returncode == -signal.SIGKILL
+    names = {path.name for path in (folder / "scratch").glob("*.json")}
+    assert len(names) == kept and not (folder / "out").exists()
+    return names
 
 
 @pytest.mark.kills
@@ -136,13 +203,7 @@ def test_a_killed_search_goes_on_to_the_same_study(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     long = with_search(params, **LONG)
-    (tmp_path / "main.py").write_text(MAIN)
-    write_json(tmp_path / "params.json", asdict(long))
-    paths = [packed, tmp_path / "out", tmp_path / "params.json", tmp_path / "scratch"]
-    killed = subprocess.run([sys.executable, "main.py", *map(str, paths)], cwd=tmp_path)
-    assert killed.returncode == -signal.SIGKILL
-    kept = {path.name for path in (tmp_path / "scratch").glob("*.json")}
-    assert len(kept) == 4 and not (tmp_path / "out").exists()
+    kept = killed_in(tmp_path, packed, long, 4)
     torn = tmp_path / "scratch" / min(kept)
     torn.write_bytes(torn.read_bytes()[:-20])
     for state in (tmp_path / "scratch").glob("*.state"):

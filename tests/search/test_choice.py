@@ -92,18 +92,63 @@ def test_the_choice_says_how_sure_it_is(trial) -> None:  # type: ignore[no-untyp
     labels = aside.measured.labels
     aside.measured = replace(aside.measured, labels=labels[99::-1] + labels[:99:-1])
     close, apart = (
-        choose([trial(0, 70, 10**6), other], WASTE, 0).runner_up
+        choose([trial(0, 70, 10**6), other], WASTE, 0).rivals[0]
         for other in (aside, trial(1, 40, 10**6))
     )
     assert close.number == apart.number == 1
     assert close.difference == pytest.approx(0.01 / 0.83656, abs=0.01)
     assert close.low < 0 < close.high and 0.5 < close.better < 0.9
     assert apart.low > 0 and apart.better == 1.0
-    assert choose([trial(0, 70, 10**6)], WASTE, 0).runner_up is None
+    assert choose([trial(0, 70, 10**6)], WASTE, 0).rivals == ()
 
 
 def test_equal_answers_differ_by_their_size_alone(trial) -> None:  # type: ignore[no-untyped-def]
     """A paired bootstrap: what both get wrong cancels out, image by image."""
-    found = choose([trial(0, 70, 10**6), trial(1, 70, 2 * 10**6)], WASTE, 0).runner_up
+    (found,) = choose([trial(0, 70, 10**6), trial(1, 70, 2 * 10**6)], WASTE, 0).rivals
     step = pytest.approx(10**6 / WASTE.reference_macs, abs=1e-6)
     assert (found.difference, found.low, found.high, found.better) == (step, step, step, 1.0)
+
+
+def test_the_next_best_five_are_rivals_and_four_finalists(trial) -> None:  # type: ignore[no-untyped-def]
+    choice = choose([trial(n, 70, 10**6 + n) for n in range(7)], WASTE, 0)
+    assert [rival.number for rival in choice.rivals] == [1, 2, 3, 4, 5]
+    assert choice.finalists() == choice.ranked[:1]  # equal labels: the fewest MACs are the best
+    aside = [trial(n, 69 - n, 10**6) for n in range(1, 7)]
+    for one in aside:
+        labels = one.measured.labels
+        one.measured = replace(one.measured, labels=labels[99::-1] + labels[:99:-1])
+    choice = choose([trial(0, 70, 10**6), trial(7, 30, 10**6), *aside], WASTE, 0)
+    assert [one.number for one in choice.finalists()] == [0, 1, 2, 3]
+
+
+def test_the_mean_over_the_splits_decides(tmp_path: Path, trial) -> None:  # type: ignore[no-untyped-def]
+    """Trial 1 is behind on the first split and ahead in the mean of three."""
+    trials = [trial(0, 70, 10**6), trial(1, 69, 10**6), trial(2, 60, 10**6)]
+    hits = {0: (60, 62), 1: (72, 66)}
+    further = {
+        number: [replace(trial(number, many, 10**6), split=at) for at, many in enumerate(both, 1)]
+        for number, both in hits.items()
+    }
+    choice = choose(trials, WASTE, 0, further=further)
+    assert [one.number for one in choice.ranked] == [1, 0, 2]
+    by_hand = {
+        n: [1e6 / WASTE.reference_macs + 1 - f1 / 100 / WASTE.reference_f1 for f1 in f1s]
+        for n, f1s in {0: (70, 60, 62), 1: (69, 72, 66)}.items()
+    }
+    for found in choice.splits:
+        scores = by_hand[found.number]
+        assert found.scores == pytest.approx(scores, abs=0.01)
+        assert found.mean == pytest.approx(sum(found.scores) / 3, abs=2e-6)
+        assert found.mean == pytest.approx(sum(scores) / 3, abs=0.005)
+        spread = sum((one - found.mean) ** 2 for one in found.scores) / 2
+        assert found.error == pytest.approx((spread / 3) ** 0.5, abs=2e-6)
+    assert [found.number for found in choice.splits] == [1, 0]
+    assert "in the mean of 3 validation splits" in choice.why
+    pooled, first_alone = choice.rivals
+    assert pooled.difference == pytest.approx(
+        (69 + 72 + 66 - 70 - 60 - 62) / 300 / 0.83656, abs=0.01
+    )
+    assert first_alone.difference == pytest.approx(0.09 / 0.83656, abs=0.01)
+    written = study_record(trials, choice, WASTE)
+    write_trials(tmp_path, written)
+    assert read_trials(tmp_path) == written and written.chosen == 1

@@ -9,7 +9,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from weighin.errors import DataError, OutputError
 from weighin.files import write_json
-from weighin.search.trials import explain, write_journal
+from weighin.search.trials import explain, verdict, write_journal
 
 TRIALS = [
     {
@@ -103,10 +103,27 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str) -> None:
 
 
 def test_how_sure_the_choice_is(tmp_path: Path) -> None:
-    second = {"number": 0, "difference": 0.03, "low": -0.0123, "high": 0.08, "better": 0.781}
-    study = {"trials": EXPLAINED, "chosen": 3, "why": "Because.", "runner_up": second}
+    rival = {"number": 0, "difference": 0.03, "low": -0.0123, "high": 0.08, "better": 0.613}
+    splits = [
+        {"number": 3, "scores": [0.21, 0.23], "mean": 0.22, "error": 0.01},
+        {"number": 0, "scores": [0.24, 0.24], "mean": 0.24, "error": 0.0},
+    ]
+    study = {
+        "trials": EXPLAINED,
+        "chosen": 3,
+        "why": "Because.",
+        "rivals": [rival],
+        "splits": splits,
+    }
     write_json(tmp_path / "trials.json", study)
-    assert explain(tmp_path).splitlines()[1] == (
-        "Against trial 0, on resamples of the same validation images: trial 3 is better in 78.1%, "
-        "its score lower by 0.0300 (95 % between -0.0123 and 0.0800)."
-    )
+    assert explain(tmp_path).splitlines()[1:3] == [
+        "Trial 3 is chosen over trial 0 by 0.0300 of score (95 % between -0.0123 and 0.0800): a "
+        "paired bootstrap of the same validation images says 61%, a toss-up.",
+        "Mean score on 2 splits, +- standard error: trial 3 0.2200 +- 0.0100, trial 0 0.2400 +- "
+        "0.0000.",
+    ]
+
+
+def test_a_probability_in_words() -> None:
+    words = [verdict(better) for better in (0.3, 0.79, 0.8, 0.94, 0.95)]
+    assert words == ["a toss-up", "a toss-up", "likely", "likely", "clear"]

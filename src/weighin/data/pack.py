@@ -4,6 +4,7 @@
 <folder>/validation_46x64.npy
 <folder>/images.csv             row, split, class, name, group, sha256; rows in array order
 <folder>/classes.json           the sorted class names; a label is an index into them
+<folder>/splits.npy             bool (splits, N): the rows that validate in further splits
 """
 
 import csv
@@ -11,14 +12,14 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from weighin.errors import DataError
 from weighin.files import read_json
-from weighin.images import Size
+from weighin.images import Pixels, Size
 
 COLUMNS = ("split", "row", "class", "name", "group", "sha256")
 REMAKE = "run `dvc repro prepare`"
@@ -28,7 +29,7 @@ REMAKE = "run `dvc repro prepare`"
 class Packed:
     """One split at one size."""
 
-    images: "np.memmap[tuple[int, int, int, int], np.dtype[np.uint8]]"  # (N, H, W, 3)
+    images: Pixels  # (N, H, W, 3), a memory map
     labels: npt.NDArray[np.int64]  # (N,)
     names: list[str]
     classes: tuple[str, ...]
@@ -46,24 +47,104 @@ def packed_sizes(folder: Path) -> list[Size]:
     return sorted(((h, w) for h, w in sizes), key=lambda size: (size[0] * size[1], size))
 
 
-def read_packed(folder: Path, split: str, size: Size) -> Packed:
-    """Return a split at a size; the pixels stay on disk until they are touched.
+def read_packed(folder: Path, side: str, size: Size, split: int = 0) -> Packed:
+    """Return one side of a split at a size; the pixels stay on disk until they are touched.
+
+    `side` is train or validation; split 0 is the one that lies packed, the further ones are rows of
+    both of its sides.
 
     Raises:
         DataError: it was not packed, or the files do not belong together.
     """
-    path = array_path(folder, split, size)
+    if split:
+        return _further(folder, side, size, split)
+    path = array_path(folder, side, size)
     if not path.exists():
         fix = f"add [{size[0]}, {size[1]}] to prepare.sizes in params.yaml, then {REMAKE}"
         raise DataError(f"{path} does not exist", fix)
     classes = tuple(read_json(folder / "classes.json"))
     label = {name: index for index, name in enumerate(classes)}
-    names, own = _rows(folder / "images.csv", split, _stamp(folder / "images.csv"))
+    names, own = _rows(folder / "images.csv", side, _stamp(folder / "images.csv"))
     images = np.load(path, mmap_mode="r", allow_pickle=False)
     if images.shape != (len(names), *size, 3) or images.dtype != np.uint8:
         problem = f"{path} holds {images.shape} {images.dtype}, images.csv {len(names)} rows"
         raise DataError(problem, REMAKE)
     return Packed(images, np.array([label[name] for name in own], np.int64), names, classes)
+
+
+class JoinedRows:
+    """Rows of several arrays (N, H, W, 3), read when they are indexed, by `places` (M,)."""
+
+    def __init__(self, parts: Sequence[Pixels], places: npt.NDArray[np.int64]) -> None:
+        self.parts, self.places = parts, places
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.shape, self.dtype = (len(places), *parts[0].shape[1:]), parts[0].dtype
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, chosen: slice | npt.NDArray[np.int64]) -> Pixels:
+        places = self.places[chosen]
+        found = np.empty((len(places), *self.shape[1:]), self.dtype)
+        for part, start in zip(self.parts, self.starts, strict=False):
+            mine = (places >= start) & (places < start + len(part))
+            found[mine] = part[places[mine] - start]
+        return found
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> Pixels:
+        return self[:]
+
+
+def _further(folder: Path, side: str, size: Size, split: int) -> Packed:
+    packs = [read_packed(folder, one, size) for one in ("train", "validation")]
+    validates = read_splits(folder)[split - 1]
+    places = np.flatnonzero(validates == (side == "validation"))
+    names = [name for pack in packs for name in pack.names]
+    labels = np.concatenate([pack.labels for pack in packs])
+    images = cast(Pixels, JoinedRows([pack.images for pack in packs], places))
+    return Packed(images, labels[places], [names[at] for at in places], packs[0].classes)
+
+
+def write_splits(folder: Path, validates: npt.NDArray[np.bool_]) -> None:
+    """Write which rows of images.csv validate in each further split (splits, N)."""
+    with (folder / "splits.npy").open("wb") as file:
+        np.save(file, validates, allow_pickle=False)
+
+
+def read_splits(folder: Path) -> npt.NDArray[np.bool_]:
+    """Return which rows of images.csv validate in each further split (splits, N).
+
+    Raises:
+        DataError: they were not written.
+    """
+    path = folder / "splits.npy"
+    if not path.exists():
+        raise DataError(f"{path} does not exist", REMAKE)
+    return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def validation_groups(folder: Path, splits: int) -> list[npt.NDArray[np.int64]]:
+    """Return the groups, as numbers, of the validation images of so many splits.
+
+    An image without a group has a number of its own.
+
+    Raises:
+        DataError: there are not so many.
+    """
+    further = read_splits(folder)[: splits - 1] if splits > 1 else np.zeros((0, 0), bool)
+    if splits > 1 + len(further):
+        problem = f"{folder} has 1 split, which train.csv gives, and {splits} are asked for"
+        fix = "set search.splits and tune.splits to 1, or import without a split of your own"
+        raise DataError(problem, fix)
+    numbers: dict[str, int] = {}
+    found, validates = list[int](), list[bool]()
+    with (folder / "images.csv").open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        side, group = map(next(rows).index, ("split", "group"))
+        for place, row in enumerate(rows):
+            found.append(numbers.setdefault(row[group], place) if row[group] else place)
+            validates.append(row[side] == "validation")
+    return [np.array(found, np.int64)[flags] for flags in (np.array(validates, bool), *further)]
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from weighin.data.contact_sheets import draw_pictures, suspicious
 from weighin.data.faults import Images, Verdict, judge, read_given, selected
 from weighin.data.near_duplicates import Pairs, close_pairs
-from weighin.data.pack import COLUMNS, array_path, write_array, write_table
+from weighin.data.pack import COLUMNS, array_path, write_array, write_splits, write_table
 from weighin.data.scan import CHUNK, Scan, hexadecimal, scan
 from weighin.data.shards import open_images
 from weighin.data.splits import SPLITS, Flags, Split, split_images
@@ -59,7 +59,7 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         pairs = close_pairs(images.records["hash"], params.near_bits)
         drawn = draw_pictures(listing, pack / "pictures", images, verdict, pairs, pool)
         split = split_images(images, pairs, params.validation, seed)
-        _write_pack(pack, images, split.validates, rows, params.sizes)
+        _write_pack(pack, images, split, rows, params.sizes)
         report = summarize(images, split, verdict, pairs, len(listing.names))
         report["pictures"] = [picture.result() for picture in drawn]
         write_json(pack / "report.json", report)
@@ -94,10 +94,11 @@ def _told(verdict: Verdict, report: Report) -> Iterator[str]:
 def _write_pack(
     out: Path,
     images: Images,
-    validates: Flags,
+    split: Split,
     rows: tuple[Path, ...],
     sizes: tuple[Size, ...],
 ) -> None:
+    validates = split.validates
     for side, flag in zip(SPLITS, (False, True), strict=True):
         mine = images.places[validates == flag]
         for path, size in zip(rows, sizes, strict=True):
@@ -105,6 +106,7 @@ def _write_pack(
             write_array(array_path(out, side, size), _rows(path, mine, size), shape)
     write_json(out / "classes.json", list(images.classes))
     write_table(out / "images.csv", _table(images, validates), COLUMNS)
+    write_splits(out, split.further[:, np.argsort(validates, kind="stable")])
 
 
 def _rows(path: Path, places: npt.NDArray[np.int64], size: Size) -> Iterator[Pixels]:

@@ -13,6 +13,9 @@ class of 60 validates with 6 to 18 images and one addition in 50 moves another; 
 60 and one in 1,000; of 700, none in 1,000 (tests/data/test_splits.py). On waste7 the seven classes
 have shares of 0.2 +- 0.036 over ten seeds, its bags being grouped by scene.
 
+Further splits, for choices that one leaves open, turn u by `validation` each: at a fifth, the five
+splits validate every image once, but for what the bounds move.
+
 No class lacks a split: what only a guess holds together comes apart where it would.
 """
 
@@ -30,6 +33,7 @@ from weighin.data.scan import hexadecimal
 from weighin.errors import DataError
 
 SPLITS = ("train", "validation")
+MOST_SPLITS = 5  # that one data set has
 Flags = npt.NDArray[np.bool_]
 
 
@@ -38,6 +42,9 @@ class Split:
     """Which images validate, and what it took to give every class both splits."""
 
     validates: Flags  # (N,)
+    further: (
+        Flags  # (MOST_SPLITS - 1, N): the same by other shares of the units; (0, N) if it is given
+    )
     gave_way: list[tuple[str, str]]  # (class, the guess that does not hold its images together)
 
 
@@ -51,7 +58,7 @@ def split_images(images: Images, pairs: Pairs, validation: float, seed: int) -> 
         DataError: a class cannot have an image in both splits, or train.csv gives it none in one.
     """
     if any(images.splits):
-        return Split(_given(images), [])
+        return Split(_given(images), np.zeros((0, len(images.names)), bool), [])
     digests, labels = images.records["sha256"], images.labels
     folders = [g if guess else "" for g, guess in zip(images.groups, images.guessed, strict=True)]
     groups = ["" if guess else g for g, guess in zip(images.groups, images.guessed, strict=True)]
@@ -65,10 +72,13 @@ def split_images(images: Images, pairs: Pairs, validation: float, seed: int) -> 
             unit_key(hexadecimal(digest), "" if images.classes[label] in loose else group)
             for digest, group, label in zip(digests, images.groups, labels, strict=True)
         )
-        validates = assign(keys, together, labels, validation, seed)
+        u = positions(keys, together, seed)
+        validates = assign(u, labels, validation)
         lacking = one_sided(validates, labels)
         if not len(lacking):
-            return Split(validates, gave_way)
+            turns = ((u - turn * validation) % 1.0 for turn in range(1, MOST_SPLITS))
+            further = [assign(turned, labels, validation) for turned in turns]
+            return Split(validates, np.stack(further), gave_way)
         for label in lacking.tolist():
             guess = _in_the_way(label, labels, firm, guesses)
             if guess is None:
@@ -148,19 +158,8 @@ def position(seed: int, key: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def assign(
-    keys: Iterable[str],
-    component: npt.NDArray[np.int64],
-    labels: npt.NDArray[np.int64],
-    validation: float,
-    seed: int,
-) -> Flags:
-    """Return (N,) flags: True where an image validates.
-
-    `keys` are the images' unit keys, `component` (N,) the first image that each one hangs together
-    with, `labels` (N,) classes.
-    """
-    u = _positions(keys, component, seed)
+def assign(u: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], validation: float) -> Flags:
+    """Return (N,) flags: True where an image of these `positions` and classes validates."""
     validates = u < validation
     for label in np.unique(labels):
         _hold(validates, u, labels == label, validation)
@@ -168,10 +167,14 @@ def assign(
     return validates
 
 
-def _positions(
+def positions(
     keys: Iterable[str], component: npt.NDArray[np.int64], seed: int
 ) -> npt.NDArray[np.float64]:
-    """Return (N,) positions; of the keys, only those of images that hang together are held."""
+    """Return where each image lies in [0, 1), (N,).
+
+    `keys` are the images' unit keys, `component` (N,) the first image that each one hangs together
+    with. Of the keys, only those of images that hang together are held.
+    """
     alone = np.bincount(component, minlength=len(component))[component] == 1
     u = np.zeros(len(component))
     smallest: dict[int, str] = {}  # at the place of each component's first image

@@ -6,6 +6,7 @@ resamples of 8,148 images of 9 classes take under 0.2 s (tests/grading/test_risk
 instead of 80 million indices, and time and memory follow the cells, not the classes' square.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from weighin.grading.score import Cost, Metrics, has_floor, score
 from weighin.params import Contest
 
 CHOICE_RESAMPLES = 1_000
+Kinds = tuple[Counts, Counts | None]  # of units: how many (U,), their images by cell (U, C)
+Value = Callable[[Metrics], float]  # of a network's figures, such as a contest's score
 CHUNK = 2**21  # counts drawn at once, to bound the memory; the draws do not depend on it
 
 
@@ -96,29 +99,58 @@ class Comparison:
 
 
 def compare(
-    contest: Contest, truth: Counts, first: Labeled, second: Labeled, seed: int
+    value: Value,
+    truth: Counts,
+    first: Labeled,
+    second: Labeled,
+    seed: int,
+    units: Counts | None = None,
 ) -> Comparison:
-    """Return how sure it is that `first` scores better than `second`; all labels are (N,).
+    """Return how sure it is that `first` has a lower `value` than `second`; all labels are (N,).
 
-    A paired bootstrap: each resample draws the same images for both.
+    A paired bootstrap: each resample draws the same images for both. Images of one unit, where
+    `units` (N,) numbers them, are drawn together (a cluster bootstrap; Field and Welsh, 2007).
     """
-    cells, counts = np.unique(
-        np.stack([truth, first.labels, second.labels]), axis=1, return_counts=True
+    cells, at = np.unique(
+        np.stack([truth, first.labels, second.labels]), axis=1, return_inverse=True
     )
-    size, scores = int(cells.max()) + 1, []
+    kinds, size, scores = _units(at, units), int(cells.max()) + 1, []
     for labels, network in zip(cells[1:], (first, second), strict=True):
-        quality = _resampled(cells[0], labels, counts, size, CHOICE_RESAMPLES, seed)
-        scores.append(scores_of(contest, quality, network.cost))
+        quality = _resampled(cells[0], labels, kinds, size, CHOICE_RESAMPLES, seed)
+        scores.append(_values(value, quality, network.cost))
     difference = np.array(scores[1]) - np.array(scores[0])
     low, high = np.quantile(difference, (0.025, 0.975)).tolist()
     better = np.mean(difference > 0) + np.mean(difference == 0) / 2
     return Comparison(float(np.mean(difference)), low, high, float(better))
 
 
+def _units(at: Counts, units: Counts | None) -> Kinds:
+    """Return the kinds of units.
+
+    `at` (N,) is the cell of each image. Without units of several images, each cell is a kind,
+    of one image: None.
+    """
+    cells = np.bincount(at)
+    unit = np.arange(len(at)) if units is None else np.unique(units, return_inverse=True)[1]
+    together = np.bincount(unit)[unit] > 1
+    if not together.any():
+        return cells, None
+    _, row = np.unique(unit[together], return_inverse=True)
+    groups = np.zeros((row.max() + 1, len(cells)), np.int64)
+    np.add.at(groups, (row, at[together]), 1)
+    alone = np.bincount(at[~together], minlength=len(cells))
+    kinds = np.concatenate([np.eye(len(cells), dtype=np.int64), groups])
+    return np.concatenate([alone, np.ones(len(groups), np.int64)]), kinds
+
+
 def scores_of(contest: Contest, quality: tuple[Floats, Floats], cost: Cost) -> list[float]:
     """Return the scores of a network of these costs at each macro F1 and accuracy (R,)."""
+    return _values(lambda metrics: score(contest, metrics).value, quality, cost)
+
+
+def _values(value: Value, quality: tuple[Floats, Floats], cost: Cost) -> list[float]:
     pairs = zip(*(values.tolist() for values in quality), strict=True)
-    return [score(contest, Metrics.of(f1, acc, cost)).value for f1, acc in pairs]
+    return [value(Metrics.of(f1, acc, cost)) for f1, acc in pairs]
 
 
 def bootstrap_f1(found: ConfusionMatrix, resamples: int, seed: int) -> Floats:
@@ -130,27 +162,30 @@ def bootstrap(found: ConfusionMatrix, resamples: int, seed: int) -> tuple[Floats
     """Return the macro F1 and the accuracy of each of `resamples` bootstrap samples."""
     true, label = np.nonzero(found.counts)
     cells = found.counts[true, label]
-    return _resampled(true, label, cells, len(found.classes), resamples, seed)
+    return _resampled(true, label, (cells, None), len(found.classes), resamples, seed)
 
 
 def _resampled(
-    true: Counts, label: Counts, cells: Counts, size: int, resamples: int, seed: int
+    true: Counts, label: Counts, kinds: Kinds, size: int, resamples: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """Return macro F1 and accuracy, each (resamples,), of images that `cells` (C,) count.
+    """Return macro F1 and accuracy, each (resamples,), of images in C cells.
 
     `true` and `label` (C,) are their classes, under `size` (K); the cells are in order of `true`.
     """
+    units, images = kinds
     hits, by_label = np.flatnonzero(true == label), np.argsort(label, kind="stable")
     random = generator(seed, "bootstrap")
-    chunk = max(1, CHUNK // max(len(cells), size))
+    chunk = max(1, CHUNK // max(len(units), size))
     f1s, accuracies = [], []
     for start in range(0, resamples, chunk):
         many = min(chunk, resamples - start)
-        drawn = random.multinomial(cells.sum(), cells / cells.sum(), size=many)  # (many, C)
+        drawn = random.multinomial(units.sum(), units / units.sum(), size=many)  # (many, U)
+        if images is not None:
+            drawn = (drawn @ images.astype(float)).astype(np.int64)  # (many, C); exact
         right = _sums(drawn[:, hits], true[hits], size)  # (many, K)
         total = _sums(drawn, true, size) + _sums(drawn[:, by_label], label[by_label], size)
         f1s.append(np.nanmean(f1_of(right, total), axis=1))
-        accuracies.append(right.sum(axis=1) / cells.sum())
+        accuracies.append(right.sum(axis=1) / drawn.sum(axis=1))
     return np.concatenate(f1s), np.concatenate(accuracies)
 
 

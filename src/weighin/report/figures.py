@@ -72,7 +72,7 @@ def draw(results: Results) -> dict[str, Chart]:
         charts["search"] = Chart(
             tradeoff(data.search, contest, data.cost),
             f"The trials of the search: {AXES[data.search.axis]} against validation F1, as "
-            "measured in the search.",
+            f"measured in the search. {' '.join(data.search.certainty()[:1])}".rstrip(),
             f"{len(data.search.complete())} trained networks, {len(data.search.front())} of them "
             f"on the front; trial {data.search.chosen} was chosen.",
         )

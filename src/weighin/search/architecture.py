@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 
-from weighin.data.pack import packed_sizes
+from weighin.data.pack import packed_sizes, validation_groups
 from weighin.errors import NetworkError, ParamsError
 from weighin.files import read_json, write_text
 from weighin.grading.score import LIMITS, Cost, over_limits
@@ -18,7 +18,7 @@ from weighin.network.macs import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.search.choice import choose, study_record
+from weighin.search.choice import decide, study_record
 from weighin.search.cluster import open_workers
 from weighin.search.runner import TrialRunner
 from weighin.search.space import Space, read_space, sample_network
@@ -58,13 +58,14 @@ def _searched(packed: Path, params: Params, kept: Path) -> tuple[NetworkSpec, St
     def price(spec: NetworkSpec) -> Cost:
         return contest_cost(spec, classes, contest, params.quantize, axis=knobs.axis)
 
+    groups = validation_groups(packed, knobs.splits)
     propose, plan = proposer(space, params.recipe, price), planned(params)
     count = worker_setting(knobs.workers, params.recipe)
     with open_workers(count, knobs.cluster, knobs.generation) as pool:
-        study = Study(plan, contest, propose, TrialRunner(plan, contest, packed, pool, kept))
-        trials = study.run()
-    _need_some(trials, params)
-    choice = choose(trials, contest, params.seed)
+        runner = TrialRunner(plan, contest, packed, pool, kept)
+        trials = Study(plan, contest, propose, runner).run()
+        _need_some(trials, params)
+        choice = decide(trials, runner, groups)
     chosen = choice.ranked[0].proposal.spec
     reject_hidden_work(build(chosen, len(classes)), chosen.input)
     say(choice.why)

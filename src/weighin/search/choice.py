@@ -1,15 +1,31 @@
-"""Which trial is chosen, and why: the lowest expected score (grading/risk.py)."""
+"""Which trial is chosen, why, and how surely: the lowest expected score (grading/risk.py).
 
+Where one validation split leaves the choice open, the trials in question are trained again on
+further splits of the same images (`decide`), and the lowest mean of their expected scores decides.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
+from statistics import mean, stdev
+from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
-from weighin.grading.risk import ExpectedScore, Labeled, compare, expected_score
-from weighin.grading.score import has_floor, score
+from weighin.grading.risk import ExpectedScore, Labeled, Value, compare, expected_score
+from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
 from weighin.search.halving import proxy_score
+from weighin.search.runner import TrialRunner
 from weighin.search.study import Trial
-from weighin.search.trials import RunnerUp, StudyRecord, TrialRecord
+from weighin.search.trials import Rival, SplitScores, StudyRecord, TrialRecord
+
+RIVALS = 5  # that the chosen trial is compared with
+FINALISTS = 4  # that train on further splits at most
+SURE = 0.95  # a trial that is worse with this probability is none of them
+Units = Sequence[npt.NDArray[np.int64]]  # of each split: of which group each validation image is
+Further = Mapping[int, Sequence[Trial]]  # by number: as trained on each further split
+NONE: Further = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -19,47 +35,91 @@ class Choice:
     ranked: list[Trial]
     scores: dict[int, ExpectedScore]
     why: str
-    runner_up: RunnerUp | None  # None where one trial alone is complete
+    rivals: tuple[Rival, ...]  # the next best
+    splits: tuple[SplitScores, ...] = ()  # of the finalists, where there are several splits
+
+    def finalists(self) -> list[Trial]:
+        """Return the first trial and those that may be better, at most `FINALISTS`."""
+        doubtful = {rival.number for rival in self.rivals if rival.better < SURE}
+        return [self.ranked[0], *(t for t in self.ranked if t.number in doubtful)][:FINALISTS]
 
 
-def choose(trials: list[Trial], contest: Contest, seed: int) -> Choice:
+def decide(trials: list[Trial], runner: TrialRunner, units: Units) -> Choice:
+    """Return the choice, after the finalists trained on every split that `units` has.
+
+    Raises:
+        WorkerError: workers went away too often; finished evaluations are kept.
+    """
+    contest, seed = runner.contest, runner.plan.seed
+    choice = choose(trials, contest, seed, units)
+    finalists = choice.finalists()
+    if len(units) == 1 or len(finalists) == 1:
+        return choice
+    further = runner.on_splits(finalists, len(units))
+    return choose(trials, contest, seed, units, further)
+
+
+def choose(
+    trials: list[Trial], contest: Contest, seed: int, units: Units = (), further: Further = NONE
+) -> Choice:
     """Return the complete trials in order of their expected score, and the reason in words.
 
-    Where every network is likelier than not to be under the floor, the expected score depends on
-    the size alone, and what is missing to the floor decides.
+    Those that trained on further splits come first, by the mean of their scores. Where every
+    network is likelier than not to be under the floor, the expected score depends on the size
+    alone, and what is missing to the floor decides.
     """
-    complete = [trial for trial in trials if trial.state == "complete"]
-    scores = {trial.number: _expected(trial, contest, seed) for trial in complete}
+    complete = {trial.number: trial for trial in trials if trial.state == "complete"}
+    scores = {number: _expected(trial, contest, seed) for number, trial in complete.items()}
     all_under = all(found.under_floor > 0.5 for found in scores.values())
 
-    def key(trial: Trial) -> tuple[float, int]:
-        if all_under:
-            return proxy_score(contest, trial.metrics()), trial.number
-        return scores[trial.number].expected, trial.number
+    def compared(metrics: Metrics) -> float:
+        return proxy_score(contest, metrics) if all_under else score(contest, metrics).value
 
-    ranked = sorted(complete, key=key)
+    def value(trial: Trial) -> float:
+        if all_under:
+            return compared(trial.metrics())
+        found = _expected(trial, contest, seed) if trial.split else scores[trial.number]
+        return found.expected
+
+    runs = {number: [trial, *further.get(number, ())] for number, trial in complete.items()}
+    values = {number: [value(run) for run in runs[number]] for number in runs}
+    order = sorted(runs, key=lambda number: (-len(runs[number]), mean(values[number]), number))
+    ranked, finalists = [complete[number] for number in order], order[: len(further)]
     rule = "it has the lowest expected score"
     if all_under:
         rule = f"all are likely under the floor of {contest.floor_f1:g}, and it comes closest"
+    if further:
+        rule += f", in the mean of {len(runs[order[0]])} validation splits"
     first, *others = ((trial.number, _facts(trial, scores, contest)) for trial in ranked)
     why = f"Trial {first[0]} leads the {len(ranked)} that were trained to the end: {rule} "
     why += f"({first[1]})."
     if others:
         why += f" The next best is trial {others[0][0]} ({others[0][1]})."
-    second = _runner_up(ranked[0], ranked[1], contest, seed) if others else None
-    return Choice(ranked, scores, why, second)
+    rivals = (_rival(runs[order[0]], runs[n], compared, seed, units) for n in order[1:][:RIVALS])
+    splits = (_split_scores(number, values[number]) for number in finalists)
+    return Choice(ranked, scores, why, tuple(rivals), tuple(splits))
 
 
-def _runner_up(first: Trial, second: Trial, contest: Contest, seed: int) -> RunnerUp:
-    assert first.measured is not None
-    truth = np.array(first.measured.truth)
-    found = compare(contest, truth, _labeled(first), _labeled(second), seed)
-    return RunnerUp(second.number, *(round(number, 6) for number in astuple(found)))
+def _split_scores(number: int, scores: list[float]) -> SplitScores:
+    rounded = (round(score, 6) for score in scores)
+    error = stdev(scores) / len(scores) ** 0.5
+    return SplitScores(number, tuple(rounded), round(mean(scores), 6), round(error, 6))
 
 
-def _labeled(trial: Trial) -> Labeled:
-    assert trial.measured is not None
-    return Labeled(np.array(trial.measured.labels), trial.proposal.cost)
+def _rival(
+    first: Sequence[Trial], second: Sequence[Trial], value: Value, seed: int, units: Units
+) -> Rival:
+    """Return how sure the choice is, by the splits that both trained on."""
+    splits = min(len(first), len(second))
+    measured = [[run.measured for run in runs[:splits] if run.measured] for runs in (first, second)]
+    one, other = (
+        Labeled(np.concatenate([each.labels for each in found]), runs[0].proposal.cost)
+        for found, runs in zip(measured, (first, second), strict=True)
+    )
+    truth = np.concatenate([each.truth for each in measured[0]])
+    drawn = np.concatenate(units[:splits]) if units else None
+    sure = compare(value, truth, one, other, seed, drawn)
+    return Rival(second[0].number, *(round(number, 6) for number in astuple(sure)))
 
 
 def _expected(trial: Trial, contest: Contest, seed: int) -> ExpectedScore:
@@ -86,7 +146,7 @@ def study_record(
     """Return what trials.json says: every trial, the chosen one and why."""
     records = (_trial_record(trial, choice, contest) for trial in trials)
     chosen = choice.ranked[0].number
-    return StudyRecord(tuple(records), chosen, choice.why, choice.runner_up, axis)
+    return StudyRecord(tuple(records), chosen, choice.why, choice.rivals, choice.splits, axis)
 
 
 def _trial_record(trial: Trial, choice: Choice, contest: Contest) -> TrialRecord:

@@ -69,6 +69,8 @@ class Task:
         }
         if job.start is not None:
             found["start"] = weights_hash(job.start)
+        if job.split:
+            found["split"] = job.split
         return found | ({"gpu": self.gpu} if self.gpu else {})
 
 
@@ -127,7 +129,7 @@ def evaluate(task: Task) -> Outcome:
         raise WorkerError(problem, "let all workers have the same GPU, driver and libraries")
     use_gpu(task.number, job.recipe)
     result = fit(ProcessGroup(), job, task.state, task.until)
-    held = read_packed(job.packed, "validation", job.spec.input)
+    held = read_packed(job.packed, "validation", job.spec.input, job.split)
     truth, labels = held.labels.tolist(), result.logits.argmax(1).tolist()
     last = task.until == job.epochs
     measured = Measured(task.until, held.classes, tuple(truth), tuple(labels))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import optuna
 
+from weighin.data.pack import validation_groups
 from weighin.files import read_json, write_json
 from weighin.network.export import contest_cost
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params, Recipe
 from weighin.progress import say
-from weighin.search.choice import choose, study_record
+from weighin.search.choice import decide, study_record
 from weighin.search.cluster import open_workers
 from weighin.search.runner import TrialRunner
 from weighin.search.study import Plan, Proposal, Study
@@ -65,6 +66,7 @@ def _tuned(
             recipe, values = params.recipe, present
         return Proposal(values, spec, recipe, price)
 
+    groups = validation_groups(packed, tuning.splits)
     early = max(1, round(tuning.epochs * tuning.stop))
     plan = Plan(
         "tune",
@@ -79,12 +81,12 @@ def _tuned(
     )
     count = worker_setting(tuning.workers, params.recipe)
     with open_workers(count, tuning.cluster, tuning.generation) as pool:
-        trainer = TrialRunner(plan, contest, packed, pool, kept, start)
-        study = Study(plan, contest, propose, trainer)
+        runner = TrialRunner(plan, contest, packed, pool, kept, start)
+        study = Study(plan, contest, propose, runner)
         inside = {name: min(max(present[name], low), high) for name, (low, high) in space.items()}
         study.enqueue(inside)
         trials = study.run()
-    choice = choose(trials, contest, params.seed)
+        choice = decide(trials, runner, groups)
     say(choice.why)
     return choice.ranked[0].proposal.recipe, study_record(trials, choice, contest)
 

@@ -50,14 +50,27 @@ class TrialRunner:
         if until == self.plan.rungs[-1]:
             self._cache.trim()
 
+    def on_splits(self, trials: Sequence[Trial], splits: int) -> dict[int, list[Trial]]:
+        """Return the trials, by number, as trained to the end on each split but the first."""
+        again = [
+            replace(trial, measured=None, split=split)
+            for split in range(1, splits)
+            for trial in trials
+        ]
+        epochs = self.plan.rungs[-1]
+        self._progress = Progress(f"{self.plan.name}: epochs, splits", len(again) * epochs)
+        self(again, epochs)
+        return {one.number: [t for t in again if t.number == one.number] for one in trials}
+
     def _task(self, trial: Trial, until: int, state: bytes = b"") -> Task:
-        proposal = trial.proposal
+        proposal, split = trial.proposal, ("split", trial.split) if trial.split else ()
         job = Job(
             proposal.spec,
             shortened(proposal.recipe, self.plan.shards),
             self.plan.rungs[-1],
             self.packed,
-            (self.plan.seed, self.plan.name, trial.number),
+            (self.plan.seed, self.plan.name, trial.number, *split),
+            split=trial.split,
             start=self.start,
             validations=0,  # it is measured when it comes back
         )
@@ -81,8 +94,9 @@ class TrialRunner:
             return
         proxy = f"proxy score {proxy_score(self.contest, metrics):.4f}"
         lowest = "" if self._lowest == float("inf") else f", lowest {self._lowest:.4f}"
-        facts = f"trial {trial.number}: {metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {proxy}{lowest}"
-        self._progress.step(facts, epochs)
+        where = f" on split {trial.split + 1}" if trial.split else ""
+        facts = f"{metrics.macs:,} MACs, F1 {metrics.f1:.3f}, {proxy}{lowest}"
+        self._progress.step(f"trial {trial.number}{where}: {facts}", epochs)
 
 
 def shortened(recipe: Recipe, shards: int) -> Recipe:

@@ -47,6 +47,7 @@ class Trial:
     proposal: Proposal
     state: str = "complete"
     measured: Measured | None = None
+    split: int = 0  # of the packed images
 
     def metrics(self) -> Metrics:
         """Return what the contest scores."""

@@ -1,7 +1,11 @@
 """trials.json, the record of a finished study: writes, reads and explains it.
 
-    {"trials": [{"number": 0, "state": "complete", "macs": ...}, ...], "chosen": 0, "why": "..."}
+    {"trials": [{"number": 0, "state": "complete", "macs": ...}, ...], "chosen": 0, "why": "...",
+     "rivals": [{"number": 7, "difference": 0.004, "low": ..., "high": ..., "better": 0.61}, ...],
+     "splits": [{"number": 0, "scores": [0.05, 0.06], "mean": 0.055, "error": 0.005}, ...]}
 
+The fields are those of `TrialRecord`, `Rival` and `SplitScores`; `splits` is there where more than
+one validation split decided.
 It holds no dates. No other code writes or reads it. `write_journal` makes an Optuna journal of it,
 which holds dates.
 """
@@ -50,8 +54,9 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
-class RunnerUp:
-    """The next best trial, and how sure the choice is: a paired bootstrap (`risk.Comparison`).
+class Rival:
+    """One of the next best trials, and how sure the choice is: a paired bootstrap of the validation
+    images (`risk.Comparison`).
 
     `difference` is the mean of its score minus the chosen trial's, `low` and `high` bound 95 % of
     the differences, `better` is the probability that the chosen one has the lower score.
@@ -65,18 +70,46 @@ class RunnerUp:
 
 
 @dataclass(frozen=True)
+class SplitScores:
+    """The expected scores of a finalist that trained on each validation split.
+
+    `error` is the standard error of their `mean`.
+    """
+
+    number: int
+    scores: tuple[float, ...]
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """A study: its trials in order, the number of the chosen one and the reason."""
 
     trials: tuple[TrialRecord, ...]
     chosen: int
     why: str
-    runner_up: RunnerUp | None = None
+    rivals: tuple[Rival, ...] = ()  # the next best, best first
+    splits: tuple[SplitScores, ...] = ()  # best first; none where one split decided
     axis: str = "macs"  # the cost that the front sets against F1
 
     def cost(self, trial: TrialRecord) -> int:
         """Return what a trial costs on the front's axis."""
         return getattr(trial, self.axis) or 0
+
+    def certainty(self) -> list[str]:
+        """Return how sure the choice is, a sentence for each of the next best, then the splits."""
+        lines = [
+            f"Trial {self.chosen} is chosen over trial {one.number} by {one.difference:.4f} of "
+            f"score (95 % between {one.low:.4f} and {one.high:.4f}): a paired bootstrap of the "
+            f"same validation images says {one.better:.0%}, {verdict(one.better)}."
+            for one in self.rivals
+        ]
+        if not self.splits:
+            return lines
+        means = (f"trial {s.number} {s.mean:.4f} +- {s.error:.4f}" for s in self.splits)
+        count = len(self.splits[0].scores)
+        return [*lines, f"Mean score on {count} splits, +- standard error: {', '.join(means)}."]
 
     def complete(self) -> list[TrialRecord]:
         """Return the trials that were trained to the end and measured."""
@@ -97,6 +130,11 @@ class StudyRecord:
         return best
 
 
+def verdict(better: float) -> str:
+    """Return in words how sure a choice of this probability is."""
+    return "clear" if better >= 0.95 else "likely" if better >= 0.8 else "a toss-up"
+
+
 def write_trials(folder: Path, study: StudyRecord) -> None:
     """Write trials.json into a stage's folder.
 
@@ -108,8 +146,9 @@ def write_trials(folder: Path, study: StudyRecord) -> None:
         for t in study.trials
     ]
     values: dict[str, Any] = {"trials": rows, "chosen": study.chosen, "why": study.why}
-    if study.runner_up is not None:
-        values["runner_up"] = asdict(study.runner_up)
+    for name in ("rivals", "splits"):
+        if found := getattr(study, name):
+            values[name] = [asdict(one) for one in found]
     if study.axis != "macs":
         values["axis"] = study.axis
     write_json(folder / "trials.json", values)
@@ -144,10 +183,13 @@ def parse_trials(values: Any) -> StudyRecord:
         raise ValueError(f"the chosen trial {chosen} is not among the trials")
     if not isinstance(why, str):
         raise TypeError(f"why is {why}")
-    second, axis = values.get("runner_up"), values.get("axis", "macs")
+    axis = values.get("axis", "macs")
+    rivals = tuple(Rival(**row) for row in values.get("rivals", ()))
+    rows = values.get("splits", ())
+    splits = tuple(SplitScores(**row | {"scores": tuple(row["scores"])}) for row in rows)
     if axis not in AXES:
         raise ValueError(f"its axis is {axis}")
-    return StudyRecord(trials, chosen, why, None if second is None else RunnerUp(**second), axis)
+    return StudyRecord(trials, chosen, why, rivals, splits, axis)
 
 
 def _parse_trial(row: Any) -> TrialRecord:
@@ -177,7 +219,7 @@ def explain(folder: Path) -> str:
     counts += f"{states.count('pruned')} stopped early, {states.count('over-budget')} over the gate"
     lines = [
         study.why,
-        *_certainty(study),
+        *study.certainty(),
         "",
         counts,
         "",
@@ -190,17 +232,6 @@ def explain(folder: Path) -> str:
     lines += ["", "The chosen trial's draws:"]
     lines += [f"  {name}: {value}" for name, value in chosen.params.items()]
     return "\n".join(lines) + "\n"
-
-
-def _certainty(study: StudyRecord) -> list[str]:
-    found = study.runner_up
-    if found is None:
-        return []
-    return [
-        f"Against trial {found.number}, on resamples of the same validation images: trial "
-        f"{study.chosen} is better in {found.better:.1%}, its score lower by "
-        f"{found.difference:.4f} (95 % between {found.low:.4f} and {found.high:.4f})."
-    ]
 
 
 def _line(trial: TrialRecord, study: StudyRecord) -> str:

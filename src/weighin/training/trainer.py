@@ -54,6 +54,7 @@ class Job:
     epochs: int
     packed: Path
     address: Address
+    split: int = field(default=0, kw_only=True)  # of the packed ones
     ranks: Mapping[str, Factorization] = field(default_factory=dict)
     start: Weights | None = None
     freeze: str = "nothing"
@@ -121,7 +122,7 @@ class Trainer:
         self.group, self.job = group, job
         self.sizes = _sizes(job)
         self.dataset = _dataset(job, self.sizes)
-        self.validation = read_packed(job.packed, "validation", job.spec.input)
+        self.validation = read_packed(job.packed, "validation", job.spec.input, job.split)
         self.module = build(job.spec, self.dataset.classes, job.ranks)
         if job.start is None:
             initialize(self.module, *job.address)
@@ -361,10 +362,10 @@ def _sizes(job: Job) -> list[Size]:
 
 
 def _dataset(job: Job, sizes: list[Size]) -> Dataset:
-    splits = ["train", "validation"] if job.all_data else ["train"]
+    sides = ["train", "validation"] if job.all_data else ["train"]
     images = {}
     for size in dict.fromkeys(sizes or [job.spec.input]):
-        packs = [read_packed(job.packed, split, size) for split in splits]
+        packs = [read_packed(job.packed, side, size, job.split) for side in sides]
         parts = [pack.images for pack in packs]
         images[size] = np.concatenate(parts) if job.all_data else parts[0]  # a memory map
     labels = np.concatenate([pack.labels for pack in packs])
