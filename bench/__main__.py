@@ -20,6 +20,7 @@ PARTS = (
     "scale",
     "workers",
     "search",
+    "rungs",
     "compress",
     "int8",
     "leaderboard",
