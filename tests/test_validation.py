@@ -188,11 +188,11 @@ def test_what_is_not_yaml(tmp_path, text, words):
     assert caught.value.fix == f"edit {path}"
 
 
-@pytest.mark.parametrize("last", ["*z", "&z [*z]"])
+@pytest.mark.parametrize("last", ["*m", "&y [*y]"])
 def test_aliases_that_stand_for_very_much_are_refused(tmp_path, last):
     path = tmp_path / "params.yaml"
     lines = ["a: &a [1, 1]"]
-    for name, before in zip("bcdefghijklmz", "abcdefghijklm", strict=True):
+    for name, before in zip("bcdefghijklm", "abcdefghijkl", strict=True):
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 6)}]")
     path.write_text("\n".join([*lines, f"y: {last}\n"]))
     with pytest.raises(ParamsError, match=r"aliases stand for over 1,000,000 values") as caught:
