@@ -21,7 +21,7 @@ import torch
 from click.testing import CliRunner
 
 from weighin import pretrained
-from weighin.cli import cli
+from weighin.cli import commands
 from weighin.data.versioning import dvc
 from weighin.errors import DataError, MismatchError, NetworkError
 from weighin.files import read_json, sha256, sha256_file
@@ -211,7 +211,7 @@ def test_recorded_with_dvc_and_fetched_again(server: str, monkeypatch: pytest.Mo
     origin = Download(f"{server}/net.pth", "")
     monkeypatch.setattr(pretrained, "known", lambda name: origin)
     for source in ("own.pth", "net"):
-        done = CliRunner().invoke(cli, ["weights", source], catch_exceptions=False)
+        done = CliRunner().invoke(commands(), ["weights", source], catch_exceptions=False)
         assert f"recorded in weights/{Path(source).stem}.safetensors.dvc" in done.output
     paths = [Path("weights/net.safetensors"), Path("weights/own.safetensors")]
     before = [path.read_bytes() for path in paths]
@@ -241,6 +241,6 @@ def test_recorded_with_dvc_and_fetched_again(server: str, monkeypatch: pytest.Mo
 
 def test_where_dvc_cannot_record_nothing_is_written() -> None:
     Path("own.pth").write_bytes(pth(STATE))
-    done = CliRunner().invoke(cli, ["weights", "own.pth"])
+    done = CliRunner().invoke(commands(), ["weights", "own.pth"])
     assert isinstance(done.exception, DataError) and "git init" in done.exception.fix
     assert not Path("weights").exists()
