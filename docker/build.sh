@@ -21,5 +21,5 @@ docker buildx build --no-cache --network none --provenance=false --progress plai
     --file "$scratch/context/docker/Dockerfile" "$scratch/context" >"$scratch/log" 2>&1 ||
     { tail -n 40 "$scratch/log" >&2; exit 1; }
 image=$(docker image inspect --format '{{.Id}}' "$tag") # a name alone may save several
-docker save --output "$scratch/saved.tar" "$image"
-printf '%s %s\n' "$tag" "$("${PYTHON:-python3}" "$here/fingerprint.py" "$scratch/saved.tar")"
+facts=$(docker save "$image" | "${PYTHON:-python3}" "$here/fingerprint.py")
+printf '%s %s\n' "$tag" "$facts"

@@ -1,54 +1,64 @@
-"""Prints what identifies an image, whatever engine built or stored it: `fingerprint.py SAVED.tar`.
+"""Prints what identifies an image, whatever engine built or stored it.
 
     id    SHA-256 of its configuration: `docker images` shows this in the classic image store
     tree  SHA-256 of its flattened files (path, kind, mode, owner, time, link, content) and of how
           it runs; independent of layers, compression and the builder's version
     size  bytes of its files, unpacked
 
-SAVED.tar comes from `docker save`. Standard library only.
+It reads `docker save IMAGE` as it comes (an image is gigabytes). Standard library only.
 """
 
 import hashlib
+import io
 import json
+import posixpath
 import sys
 import tarfile
-from pathlib import Path
 from typing import IO, Any, cast
 
 Tree = dict[str, dict[str, Any]]
+Layer = list[tuple[str, dict[str, Any]]]  # the paths of a layer in their order
+JSON = (b"{", b"[")
 RUN = ("Cmd", "Entrypoint", "Env", "User", "Volumes", "WorkingDir")
 
 
-def identity(saved: Path) -> dict[str, Any]:
+def identity(saved: IO[bytes]) -> dict[str, Any]:
     """Return the three facts above of the one image in an archive."""
-    with tarfile.open(saved) as archive:
-        (manifest,) = json.load(opened(archive, "manifest.json"))
-        config = opened(archive, manifest["Config"]).read()
-        tree: Tree = {}
-        for name in manifest["Layers"]:
-            with tarfile.open(fileobj=opened(archive, name)) as layer:
-                lay(layer, tree)
+    facts: dict[str, bytes] = {}
+    layers: dict[str, Layer] = {}
+    links: dict[str, str] = {}  # old engines write a layer that they have written as a link to it
+    with tarfile.open(fileobj=saved, mode="r|") as archive:
+        for member in archive:
+            if member.issym():
+                links[member.name] = posixpath.normpath(f"{member.name}/../{member.linkname}")
+            elif file := cast(io.BufferedReader, archive.extractfile(member)):
+                if file.peek(1)[:1] in JSON or posixpath.basename(member.name) == "VERSION":
+                    facts[member.name] = file.read()
+                else:
+                    layers[member.name] = entries(file)
+    (manifest,) = json.loads(facts["manifest.json"])
+    config = facts[manifest["Config"]]
+    tree: Tree = {}
+    for name in manifest["Layers"]:
+        lay(layers[links.get(name, name)], tree)
     how = json.loads(config).get("config") or {}
-    facts = {"run": {key: how[key] for key in RUN if how.get(key)}, "tree": tree}
+    seen = {"run": {key: how[key] for key in RUN if how.get(key)}, "tree": tree}
     return {
         "id": "sha256:" + hashlib.sha256(config).hexdigest(),
-        "tree": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        "tree": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest(),
         "size": sum(entry["size"] for entry in tree.values()),
     }
 
 
-def opened(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    """Return a file of an archive."""
-    file = archive.extractfile(name)
-    if file is None:
-        sys.exit(f"{name} is not a file in the archive")
-    return file
+def entries(layer: IO[bytes]) -> Layer:
+    """Return what is in a layer."""
+    with tarfile.open(fileobj=layer, mode="r|*") as files:
+        return [(file.name.removeprefix("./").strip("/"), entry(files, file)) for file in files]
 
 
-def lay(layer: tarfile.TarFile, tree: Tree) -> None:
+def lay(layer: Layer, tree: Tree) -> None:
     """Lay one layer over `tree`, its whiteouts removing what lies below."""
-    for member in layer:
-        path = member.name.removeprefix("./").strip("/")
+    for path, what in layer:
         folder, _, name = path.rpartition("/")
         if name == ".wh..wh..opq":
             remove(tree, folder + "/", exact="")
@@ -56,7 +66,7 @@ def lay(layer: tarfile.TarFile, tree: Tree) -> None:
             gone = f"{folder}/{name[4:]}".lstrip("/")
             remove(tree, gone + "/", exact=gone)
         elif path:
-            tree[path] = entry(layer, member)
+            tree[path] = what
 
 
 def remove(tree: Tree, below: str, exact: str) -> None:
@@ -81,4 +91,4 @@ def entry(layer: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(identity(Path(sys.argv[1]))))
+    print(json.dumps(identity(sys.stdin.buffer)))
