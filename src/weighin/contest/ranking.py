@@ -27,6 +27,8 @@ from weighin.grading.score import Cost, has_floor
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float32]  # whole numbers, whose sums are exact
 LEVEL = 0.95
 
 
@@ -115,11 +117,7 @@ def standings(
     truth: Sequence[str], entries: Sequence[Entry], contest: Contest, resamples: int, seed: int
 ) -> list[Standing]:
     """Return the standing of each entry on images whose classes are `truth` (N,)."""
-    count = len(truth)
-    drawn = generator(seed, "leaderboard").multinomial(
-        count, np.full(count, 1 / count), size=resamples
-    )  # (R, N)
-    weights = np.vstack([np.ones(count), drawn])  # (1 + R, N): the images themselves come first
+    weights = _weights(len(truth), resamples, seed)
     measured = [_measured(truth, entry, weights) for entry in entries]
     scores = np.array(
         [
@@ -128,6 +126,15 @@ def standings(
         ]
     )  # (S, 1 + R)
     return _placed(scores, measured, contest.floor_f1 if has_floor(contest) else 0.0)
+
+
+def _weights(count: int, resamples: int, seed: int) -> Weights:
+    """Return how often each image (N,) counts: once, and then as often as a resample draws it."""
+    random = generator(seed, "leaderboard")
+    rows = np.ones((1 + resamples, count), np.float32)
+    for row in rows[1:]:
+        row[:] = np.bincount(random.integers(count, size=count), minlength=count)
+    return np.ascontiguousarray(rows.T)  # (N, 1 + R): a sum over images adds whole rows
 
 
 def rank_intervals(resampled: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -177,7 +184,7 @@ def _beats(resampled: Floats, row: int, other: int | None) -> float | None:
 
 
 def _measured(
-    truth: Sequence[str], entry: Entry, weights: Floats
+    truth: Sequence[str], entry: Entry, weights: Weights
 ) -> tuple[Floats, Floats, dict[str, float]]:
     """Return macro F1 and accuracy (1 + R,) of weighted images, and the F1 of each true class.
 
@@ -188,13 +195,16 @@ def _measured(
     index = {name: k for k, name in enumerate(names)}
     true = np.array([index[name] for name in truth])
     labels = np.array([index[name] for name in entry.labels])
-    size = (len(names), len(true))
-    images, ones = np.arange(len(true)), np.ones(len(true))
     right = true == labels
-    in_truth = scipy.sparse.csr_array((ones, (true, images)), size) @ weights.T  # (K, 1 + R)
-    in_labels = scipy.sparse.csr_array((ones, (labels, images)), size) @ weights.T
-    hits = scipy.sparse.csr_array((ones[right], (true[right], images[right])), size) @ weights.T
-    either = in_truth + in_labels
-    by_class = f1_of(hits, either)
+
+    def summed(classes: Indices, images: Indices) -> Floats:
+        """Return the weight (K, 1 + R) of each class's images."""
+        ones = np.ones(len(images), np.float32)
+        of_class = scipy.sparse.csr_array((ones, (classes, images)), (len(names), len(true)))
+        return (of_class @ weights).astype(np.float64)
+
+    images = np.arange(len(true))
+    hits = summed(true[right], images[right])
+    by_class = f1_of(hits, summed(true, images) + summed(labels, images))
     of_truth = {name: float(by_class[index[name], 0]) for name in sorted(set(truth))}
-    return np.nanmean(by_class, axis=0), hits.sum(axis=0) / weights.sum(axis=1), of_truth
+    return np.nanmean(by_class, axis=0), hits.sum(axis=0) / len(true), of_truth
