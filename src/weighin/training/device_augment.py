@@ -2,7 +2,7 @@
 
 `draw` takes the same random numbers from the same address, on the processor: some tens of numbers
 an image. `apply` is a pure function of them and of the pixels, so it can be part of a CUDA graph.
-Whole numbers come out as augment.py's; what interpolates is within one level of Pillow's.
+Whole numbers come out as augment.py's; what interpolates is within one level of them.
 
 RandAugment and JPEG have no such form: a recipe with one of them has its images changed on the
 processor, and only the pixels go to the GPU.
