@@ -81,38 +81,82 @@ def test_translate_moves_whole_pixels_and_reflects() -> None:
     assert seen == {tuple(reflected[left : left + 10]) for left in range(5)}
 
 
-def test_a_crop_of_everything_at_the_same_aspect_is_the_image() -> None:
-    class Still:
-        def uniform(self, low: float, high: float, count: int) -> Any:
-            return np.ones(count)
-
-        def random(self, shape: Any) -> Any:
-            return np.zeros(shape)
-
-    np.testing.assert_array_equal(a.random_resized_crop(BATCH, Still(), 0.5), BATCH)
-
-
 def test_crops_stay_inside_and_have_the_areas_they_may() -> None:
     size = 100
     ramp = np.zeros((1, size, size, 3), np.uint8)
     ramp[0, ..., 0], ramp[0, ..., 1] = np.arange(size)[:, None], np.arange(size)
     for number in range(50):
-        out = a.random_resized_crop(ramp, rng(number), 0.3)[0].astype(float)
+        out = augment(ramp, TARGETS[:1], rng(number), replace(OFF, crop=0.3))[0][0].astype(float)
         tall, wide = np.ptp(out[..., 0]) + 1, np.ptp(out[..., 1]) + 1
         assert 0.3 * 0.9 <= tall * wide / size**2 <= 1
         assert 0.75 * 0.9 <= tall / wide <= 1 / 0.75 / 0.9
 
 
-def test_an_affine_map_of_no_angle_is_the_identity_and_a_half_turn_is_two_flips() -> None:
-    np.testing.assert_array_equal(a.affine(BATCH, rng(0), 0, 0), BATCH)
-    turned = a._warp(BATCH[0], a._inverse_affine(180, 0, (16, 12)))
-    np.testing.assert_array_equal(turned, BATCH[0][::-1, ::-1])
+def test_a_crop_is_pillows_resize_of_its_box() -> None:
+    box = (2.25, 1.5, 8.75, 13.0)
+    found = a.warp(BATCH, a.crop_maps((6, 16, 12), [box] * 6)[:, :2].reshape(6, 6))
+    for before, after in zip(BATCH, found, strict=True):
+        # Pillow keeps to the box, the map goes on beyond its edge: the outermost half pixels
+        wanted = Image.fromarray(before).resize((12, 16), Image.Resampling.BILINEAR, box)
+        off = np.abs(np.asarray(wanted).astype(int) - after)[1:-1, 1:-1]
+        assert off.max() <= 1
+
+
+def moved(*maps: float) -> np.ndarray[Any, Any]:
+    return a.warp(BATCH, np.tile(maps, (6, 1)))
+
+
+def test_warping_is_the_interpolation_written_out() -> None:
+    maps = (0.9, 0.2, -1.3, -0.15, 1.1, 0.4)
+    found = moved(*maps)
+    p, q, r, s, t, u = np.float64(np.float32(maps))
+    for y, x in np.ndindex(16, 12):
+        to_x = p * (x + 0.5) + q * (y + 0.5) + r
+        to_y = s * (x + 0.5) + t * (y + 0.5) + u
+        if not (0 <= to_x < 12 and 0 <= to_y < 16):
+            assert (found[:, y, x] == GREY).all()
+            continue
+        to_x, to_y = min(max(to_x - 0.5, 0), 11), min(max(to_y - 0.5, 0), 15)
+        (left, along), (top, down) = divmod(to_x, 1), divmod(to_y, 1)
+        columns, rows = (int(left), min(int(left) + 1, 11)), (int(top), min(int(top) + 1, 15))
+        square = BATCH[:, rows][:, :, columns].astype(float)  # (6, 2, 2, 3)
+        line = square[:, 0] * (1 - down) + square[:, 1] * down
+        value = line[:, 0] * (1 - along) + line[:, 1] * along
+        assert np.abs(found[:, y, x] - value).max() <= 0.501
+
+
+def test_maps_of_whole_pixels_copy_them() -> None:
+    np.testing.assert_array_equal(moved(1, 0, 0, 0, 1, 0), BATCH)
+    np.testing.assert_array_equal(moved(1, 0, 3, 0, 1, 2)[:, :-2, :-3], BATCH[:, 2:, 3:])
+    assert (moved(1, 0, 3, 0, 1, 2)[:, -2:] == GREY).all()
+    half = a.turn_and_shear(np.full(6, 180.0), np.zeros(6), (16, 12))[:, :2].reshape(6, 6)
+    np.testing.assert_array_equal(a.warp(BATCH, half), BATCH[:, ::-1, ::-1])
+
+
+def test_a_turn_of_a_crop_turns_what_was_cropped() -> None:
+    knobs = replace(OFF, crop=0.5, rotate=20.0, shear=5.0)
+    maps = a.source_maps((6, 16, 12), rng(0), knobs)
+    again = rng(0)
+    crops = a.crop_maps((6, 16, 12), a.crop_boxes((6, 16, 12), again, 0.5))
+    turns = a.affine_maps((6, 16, 12), again, 20.0, 5.0)
+    center = np.array([6.0, 8.0, 1.0])
+    np.testing.assert_allclose(turns @ center, np.tile(center, (6, 1)), atol=1e-9)
+    np.testing.assert_allclose(maps.reshape(6, 2, 3) @ center, (crops @ center)[:, :2], atol=1e-9)
+    assert np.abs(maps.reshape(6, 2, 3) - crops[:, :2]).max() > 0.05
 
 
 def test_grey_comes_in_from_outside() -> None:
     white = np.full((1, 20, 20, 3), 255, np.uint8)
-    out = a.affine(white, np.random.default_rng(5), 45, 0)
+    out = augment(white, TARGETS[:1], np.random.default_rng(5), replace(OFF, rotate=45.0))[0]
     assert (out[0, 0, 0] == GREY).all() and (out[0, 10, 10] == 255).all()
+
+
+def test_an_image_is_what_it_is_alone() -> None:
+    maps = a.source_maps((6, 16, 12), rng(1), replace(OFF, crop=0.5, rotate=20.0))
+    for i in range(6):
+        np.testing.assert_array_equal(
+            a.warp(BATCH, maps)[i], a.warp(BATCH[i : i + 1], maps[i : i + 1])[0]
+        )
 
 
 def test_color_of_strength_zero_is_the_identity() -> None:

@@ -16,9 +16,11 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from weighin.images import Pixels
 from weighin.params import Augment
+from weighin.training.pixel_kernels import blending, mix_colors, warping
 
 Targets = npt.NDArray[np.float32]  # (B, K), each row a distribution
 Doubles = npt.NDArray[np.float64]
+Maps = Doubles  # (B, 6): the first two rows of a map from a pixel's center to its source
 Shape = tuple[int, int, int]  # B, H, W
 Box = tuple[float, float, float, float]
 GREY = 128
@@ -52,14 +54,36 @@ def shifts(shape: Shape, rng: Generator, share: float) -> npt.NDArray[np.int64]:
     return np.stack([rng.integers(0, 2 * m + 1, shape[0]) - m for m in most], 1)
 
 
-def random_resized_crop(batch: Pixels, rng: Generator, smallest: float) -> Pixels:
-    """Cut a box of an area from `smallest` to 1 and an aspect of 3:4 to 4:3, and resize it back."""
-    _, height, width = shape = _shape(batch)
-    out = np.empty_like(batch)
-    for i, box in enumerate(crop_boxes(shape, rng, smallest)):
-        resized = Image.fromarray(batch[i]).resize((width, height), Image.Resampling.BILINEAR, box)
-        out[i] = np.asarray(resized)
+def warp(batch: Pixels, maps: Maps) -> Pixels:
+    """Move each image by its map; between pixels it is interpolated, and grey comes in."""
+    count, height, width = _shape(batch)
+    readable = np.empty(batch.size + 1, np.uint8)
+    readable[:-1] = batch.reshape(-1)
+    out = np.empty(batch.shape, np.uint8)
+    given = np.ascontiguousarray(maps, np.float32)
+    addresses = (array.ctypes.data for array in (readable, given, out))
+    warping()(*addresses, count, height, width, GREY)
     return out
+
+
+def source_maps(shape: Shape, rng: Generator, knobs: Augment) -> Maps:
+    """Draw where each image's pixels come from: the crop of a box, of which a turn and a shear."""
+    maps = np.tile(np.eye(3), (shape[0], 1, 1))
+    if knobs.crop < 1:
+        maps = crop_maps(shape, crop_boxes(shape, rng, knobs.crop))
+    if knobs.rotate or knobs.shear:
+        maps = maps @ affine_maps(shape, rng, knobs.rotate, knobs.shear)
+    return maps[:, :2].reshape(-1, 6)
+
+
+def crop_maps(shape: Shape, boxes: list[Box]) -> Doubles:
+    """Return the maps (B, 3, 3) whose images are boxes, resized to the whole."""
+    left, top, right, bottom = np.array(boxes).T
+    maps = np.zeros((shape[0], 3, 3))
+    maps[:, 0, 0], maps[:, 0, 2] = (right - left) / shape[2], left
+    maps[:, 1, 1], maps[:, 1, 2] = (bottom - top) / shape[1], top
+    maps[:, 2, 2] = 1
+    return maps
 
 
 def crop_boxes(shape: Shape, rng: Generator, smallest: float) -> list[Box]:
@@ -79,20 +103,23 @@ def crop_boxes(shape: Shape, rng: Generator, smallest: float) -> list[Box]:
     return boxes
 
 
-def affine(batch: Pixels, rng: Generator, rotate: float, shear: float) -> Pixels:
-    """Turn and shear each image about its centre by up to so many degrees; grey comes in."""
-    matrices = affine_maps(_shape(batch), rng, rotate, shear)
-    return np.stack([_warp(image, matrix) for image, matrix in zip(batch, matrices, strict=True)])
+def affine_maps(shape: Shape, rng: Generator, rotate: float, shear: float) -> Doubles:
+    """Draw maps (B, 3, 3) that turn and shear by up to so many degrees about the center."""
+    count, height, width = shape
+    angles, shears = rng.uniform(-rotate, rotate, count), rng.uniform(-shear, shear, count)
+    return turn_and_shear(angles, shears, (height, width))
 
 
-def affine_maps(
-    shape: Shape, rng: Generator, rotate: float, shear: float
-) -> list[tuple[float, ...]]:
-    """Draw each image's map from an output pixel to its source: its first two rows."""
-    count, *size = shape
-    angles = rng.uniform(-rotate, rotate, count).tolist()
-    shears = rng.uniform(-shear, shear, count).tolist()
-    return [_inverse_affine(*both, (size[0], size[1])) for both in zip(angles, shears, strict=True)]
+def turn_and_shear(angles: Doubles, shears: Doubles, size: tuple[int, int]) -> Doubles:
+    """Return the maps (B, 3, 3) of images turned and sheared by degrees (B,) about the center."""
+    turn = np.round(np.exp(1j * np.deg2rad(angles)), 7)  # rounded: another libm's last bit
+    slope = np.round(np.tan(np.deg2rad(shears)), 7)
+    maps = np.tile(np.eye(3), (len(angles), 1, 1))
+    maps[:, 0, 0], maps[:, 0, 1] = turn.real, turn.real * slope + turn.imag
+    maps[:, 1, 0], maps[:, 1, 1] = -turn.imag, turn.real - turn.imag * slope
+    center = np.array([size[1] / 2, size[0] / 2])
+    maps[:, :2, 2] = center - (maps[:, :2, :2] * center).sum(2)
+    return maps
 
 
 def color(batch: Pixels, rng: Generator, strength: float) -> Pixels:
@@ -100,12 +127,12 @@ def color(batch: Pixels, rng: Generator, strength: float) -> Pixels:
     count = len(batch)
     matrix, share = color_maps(count, rng, strength)
     means = (batch.reshape(count, -1).sum(1, np.int64) / batch[0].size)[:, None, None]
-    shift = share * means + 0.5
-    flat = batch.reshape(count, -1, 3).astype(np.float32)
-    mixed = flat @ matrix.astype(np.float32)
-    mixed += shift.astype(np.float32)
-    painted: Pixels = np.clip(mixed, 0, 255, out=mixed).astype(np.uint8)
-    return painted.reshape(batch.shape)
+    shift = (share * means + 0.5).astype(np.float32)
+    given, out = np.ascontiguousarray(batch), np.empty(batch.shape, np.uint8)
+    factors = np.ascontiguousarray(matrix, np.float32)
+    addresses = (array.ctypes.data for array in (given, factors, shift, out))
+    mix_colors()(*addresses, count, given[0].size // 3)
+    return out
 
 
 def color_maps(count: int, rng: Generator, strength: float) -> tuple[Doubles, Doubles]:
@@ -136,9 +163,11 @@ def mixup(batch: Pixels, targets: Targets, rng: Generator, alpha: float) -> tupl
     """Blend each image and target with another's (Zhang et al., "mixup", 2018)."""
     weight = float(rng.beta(alpha, alpha))
     partner = rng.permutation(len(batch))
-    blended = batch * np.float32(weight) + batch[partner] * np.float32(1 - weight) + np.float32(0.5)
+    one, other, out = np.ascontiguousarray(batch), batch[partner], np.empty(batch.shape, np.uint8)
+    addresses = (array.ctypes.data for array in (one, other, out))
+    blending()(*addresses, batch.size // 3, weight)
     mixed = targets * np.float32(weight) + targets[partner] * np.float32(1 - weight)
-    return blended.astype(np.uint8), mixed
+    return out, mixed
 
 
 def cutmix(
@@ -251,9 +280,15 @@ def _enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> "Operatio
 
 def _warped(matrix: Callable[[float, Image.Image], tuple[float, ...]]) -> "Operation":
     def apply(image: Image.Image, level: float, sign: int) -> Image.Image:
-        return Image.fromarray(_warp(np.asarray(image), matrix(level * sign, image)))
+        maps = np.array([matrix(level * sign, image)])
+        return Image.fromarray(warp(np.asarray(image)[None], maps)[0])
 
     return apply
+
+
+def _turn(level: float, image: Image.Image) -> tuple[float, ...]:
+    maps = turn_and_shear(np.array([30 * level]), np.zeros(1), (image.height, image.width))
+    return tuple(maps[0, :2].reshape(6).tolist())
 
 
 Operation = Callable[[Image.Image, float, int], Image.Image]
@@ -261,7 +296,7 @@ RANDAUGMENT: dict[str, Operation] = {
     "identity": lambda image, level, sign: image,
     "autocontrast": lambda image, level, sign: ImageOps.autocontrast(image),
     "equalize": lambda image, level, sign: ImageOps.equalize(image),
-    "rotate": _warped(lambda x, image: _inverse_affine(30 * x, 0, (image.height, image.width))),
+    "rotate": _warped(_turn),
     "shear-x": _warped(lambda x, image: (1, 0.3 * x, -0.15 * x * image.height, 0, 1, 0)),
     "shear-y": _warped(lambda x, image: (1, 0, 0, 0.3 * x, 1, -0.15 * x * image.width)),
     "translate-x": _warped(lambda x, image: (1, 0, 0.3 * x * image.width, 0, 1, 0)),
@@ -283,10 +318,8 @@ def augment(
         batch = flip(batch, rng, knobs.flip)
     if knobs.flip_vertical:
         batch = flip_vertical(batch, rng, knobs.flip_vertical)
-    if knobs.crop < 1:
-        batch = random_resized_crop(batch, rng, knobs.crop)
-    if knobs.rotate or knobs.shear:
-        batch = affine(batch, rng, knobs.rotate, knobs.shear)
+    if knobs.crop < 1 or knobs.rotate or knobs.shear:
+        batch = warp(batch, source_maps(_shape(batch), rng, knobs))
     if knobs.translate:
         batch = translate(batch, rng, knobs.translate)
     if knobs.randaugment:
@@ -309,28 +342,6 @@ def _mirrored(batch: Pixels, chosen: npt.NDArray[np.bool_], axis: int) -> Pixels
     out = batch.copy()
     out[chosen] = torch.from_numpy(batch[chosen]).flip(axis).numpy()  # NumPy: five times slower
     return out
-
-
-def _inverse_affine(angle: float, shear: float, size: tuple[int, int]) -> tuple[float, ...]:
-    """Return the map from an output pixel to its source: a turn and a shear about the centre."""
-    turn = np.round(np.exp(1j * np.deg2rad(angle)), 7)  # rounded: another libm's last bit
-    slope = float(np.round(np.tan(np.deg2rad(shear)), 7))
-    cos, sin = float(turn.real), float(turn.imag)
-    a, b, d, e = cos, cos * slope + sin, -sin, cos - sin * slope
-    cx, cy = size[1] / 2, size[0] / 2
-    return a, b, cx - a * cx - b * cy, d, e, cy - d * cx - e * cy
-
-
-def _warp(image: Pixels, matrix: tuple[float, ...]) -> Pixels:
-    height, width, _ = image.shape
-    warped = Image.fromarray(image).transform(
-        (width, height),
-        Image.Transform.AFFINE,
-        matrix,
-        Image.Resampling.BILINEAR,
-        fillcolor=(GREY, GREY, GREY),
-    )
-    return np.asarray(warped)
 
 
 def _shape(batch: Pixels) -> Shape:

@@ -2,7 +2,7 @@
 
 `draw` takes the same random numbers from the same address, on the processor: some tens of numbers
 an image. `apply` is a pure function of them and of the pixels, so it can be part of a CUDA graph.
-Whole numbers come out as augment.py's; what interpolates is within one level of Pillow's.
+Whole numbers come out as augment.py's; what interpolates is within one level of them.
 
 RandAugment and JPEG have no such form: a recipe with one of them has its images changed on the
 processor, and only the pixels go to the GPU.
@@ -41,11 +41,8 @@ def draw(shape: Shape, rng: Generator, knobs: Augment) -> Draws:
         draws["flip"] = rng.random(count) < knobs.flip
     if knobs.flip_vertical:
         draws["flip_vertical"] = rng.random(count) < knobs.flip_vertical
-    if knobs.crop < 1:
-        draws["crop"] = np.array(augment.crop_boxes(shape, rng, knobs.crop), np.float32)
-    if knobs.rotate or knobs.shear:
-        maps = augment.affine_maps(shape, rng, knobs.rotate, knobs.shear)
-        draws["affine"] = np.array(maps, np.float32)
+    if knobs.crop < 1 or knobs.rotate or knobs.shear:
+        draws["map"] = augment.source_maps(shape, rng, knobs).astype(np.float32)
     if knobs.translate:
         draws["shift"] = augment.shifts(shape, rng, knobs.translate)
     if knobs.color:
@@ -100,10 +97,8 @@ def apply(images: Tensor, targets: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor
     for name, dim in (("flip", 3), ("flip_vertical", 2)):
         if name in drawn:
             images = torch.where(_column(drawn[name]), images.flip(dim), images)
-    if "crop" in drawn:
-        images = _cropped(images, drawn["crop"])
-    if "affine" in drawn:
-        images = _warped(images, drawn["affine"])
+    if "map" in drawn:
+        images = _warped(images, drawn["map"])
     if "shift" in drawn:
         images = _shifted(images, drawn["shift"])
     if "color" in drawn:
@@ -129,15 +124,6 @@ def apply(images: Tensor, targets: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor
     return images, targets
 
 
-def _cropped(images: Tensor, boxes: Tensor) -> Tensor:
-    """Return each image's box (left, top, right, bottom) resized to the whole."""
-    height, width = images.shape[2:]
-    left, top, right, bottom = (_column(side)[:, 0] for side in boxes.unbind(1))  # (B, 1, 1)
-    y, x = _pixel_centers(images)
-    columns, rows = left + x * (right - left) / width, top + y * (bottom - top) / height
-    return (_sampled(images, columns, rows) + 0.5).floor()
-
-
 def _warped(images: Tensor, maps: Tensor) -> Tensor:
     """Return each image through its map (B, 6) from an output pixel to its source."""
     height, width = images.shape[2:]
@@ -146,8 +132,7 @@ def _warped(images: Tensor, maps: Tensor) -> Tensor:
     from_x, from_y = a * x + b * y + c, d * x + e * y + f  # (B, H, W)
     inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
     grey = images.new_full((), GREY)
-    # cut to whole numbers, as Pillow's transform does; its resize rounds
-    return torch.where(inside[:, None], _sampled(images, from_x, from_y).floor(), grey)
+    return torch.where(inside[:, None], (_sampled(images, from_x, from_y) + 0.5).floor(), grey)
 
 
 def _pixel_centers(images: Tensor) -> tuple[Tensor, Tensor]:

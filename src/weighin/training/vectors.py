@@ -7,7 +7,7 @@ its text: they are the same on every processor.
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Union
@@ -16,8 +16,10 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 LANES = 16
-I64, I32, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.PointerType()
+I64, I32, I8, FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
+POINTER = ir.PointerType()
 VECTOR, WHOLE = ir.VectorType(FLOAT, LANES), ir.VectorType(I32, LANES)
+BYTES, PLACES = ir.VectorType(I8, LANES), ir.VectorType(POINTER, LANES)
 MASK = ir.VectorType(ir.IntType(1), LANES)
 VALUES: dict[Any, Any] = {I64: ctypes.c_int64, FLOAT: ctypes.c_float, POINTER: ctypes.c_void_p}
 WIDE = '"prefer-vector-width"="512" "min-legal-vector-width"="512"'  # where the processor has it
@@ -162,9 +164,50 @@ class Kernel:
         values = [a.value, a.like(b), a.like(c)]
         return self._call("fma.v16f32", VECTOR, [VECTOR] * 3, values)
 
+    def floor(self, a: Term) -> Term:
+        """Return the largest whole number that is not above."""
+        return self._call("floor.v16f32", VECTOR, [VECTOR], [a.value])
+
     def sqrt(self, a: Term) -> Term:
         """Return the square root."""
         return self._call("sqrt.v16f32", VECTOR, [VECTOR], [a.value])
+
+    def lanes(self) -> Term:
+        """Return 0 to 15."""
+        return Term(self.b, ir.Constant(VECTOR, [float(lane) for lane in range(LANES)]))
+
+    def byte(self, base: Term, index: Term) -> Term:
+        """Return the address of the byte base[index]."""
+        return Term(self.b, self.b.gep(base.value, [index.value], source_etype=I8))
+
+    def pixels(self, base: Term, first: Term) -> list[Term]:
+        """Return red, green and blue of 16 pixels of 3 bytes, from the one at base[first]."""
+        place = self.byte(base, first * 3).value
+        loaded = self.b.load(place, typ=ir.VectorType(I8, 3 * LANES), align=1)
+        return [
+            Term(self.b, self.b.uitofp(self._lanes(loaded, loaded, range(c, 48, 3)), VECTOR))
+            for c in range(3)
+        ]
+
+    def pixels_at(self, base: Term, indices: Term) -> list[Term]:
+        """Return red, green and blue of the pixels at whole numbers; a byte after each is read."""
+        offsets = self.b.mul(self.b.fptosi(indices.value, WHOLE), ir.Constant(WHOLE, [3] * LANES))
+        places = self.b.gep(base.value, [offsets], source_etype=I8)
+        places.type = PLACES  # which llvmlite takes for one address
+        kinds, all_lanes = [PLACES, I32, MASK, WHOLE], ir.Constant(MASK, [1] * LANES)
+        values = [places, I32(1), all_lanes, ir.Constant(WHOLE, [0] * LANES)]
+        loaded = self._call("masked.gather.v16i32.v16p0", WHOLE, kinds, values).value
+        shifted = [self.b.lshr(loaded, ir.Constant(WHOLE, [8 * c] * LANES)) for c in range(3)]
+        low = ir.Constant(WHOLE, [255] * LANES)
+        return [Term(self.b, self.b.sitofp(self.b.and_(one, low), VECTOR)) for one in shifted]
+
+    def store_pixels(self, colors: list[Term], base: Term, first: Term) -> None:
+        """Set 16 pixels from base[first] on to red, green and blue, cut to whole numbers."""
+        red, green, blue = (self.b.fptoui(color.value, BYTES) for color in colors)
+        pair, last = self._lanes(red, green, range(32)), self._lanes(blue, blue, range(32))
+        order = [lane + 16 * color for lane in range(LANES) for color in range(3)]
+        joined = self._lanes(pair, last, order)
+        self.b.store(joined, self.byte(base, first * 3).value, align=1)
 
     @contextmanager
     def loop(self, start: Operand, stop: Term, step: int = 1) -> Iterator[Term]:
@@ -214,6 +257,12 @@ class Kernel:
         bits = self.b.shl(self.b.bitcast(near.value, WHOLE), ir.Constant(WHOLE, [23] * LANES))
         whole = self.b.add(self.b.bitcast(times.value, WHOLE), bits)
         return Term(self.b, self.b.bitcast(whole, VECTOR))
+
+    def _lanes(self, one: Any, two: Any, which: Iterable[int]) -> Any:
+        """Return some lanes of two vectors, those of the second numbered after the first's."""
+        numbers = list(which)
+        mask = ir.Constant(ir.VectorType(I32, len(numbers)), numbers)
+        return self.b.shuffle_vector(one, two, mask)
 
     def _splat(self, value: Any, kind: ir.Type) -> Any:
         nothing, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(WHOLE, [0] * LANES)

@@ -1,0 +1,78 @@
+"""The kernels of a batch's pixels: uint8 (B, H, W, 3), P = H * W pixels, 16 of them at a time.
+
+Like the kernels of a training step (compiled.py) they give the same bits on every processor.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from weighin.training.vectors import LANES, Kernel, Term, compiled
+
+
+@contextmanager
+def _blocks(k: Kernel, pixels: Term) -> Iterator[Term]:
+    """Repeat for the first of every 16 pixels; the last 16 may overlap those before."""
+    with k.loop(0, pixels, LANES) as start:
+        yield start.at_most(pixels - LANES)
+
+
+@compiled("x maps y", "B H W", "grey")
+def warping(k: Kernel) -> None:
+    """y = x at each pixel's source, interpolated; grey where that lies outside.
+
+    `maps` (B, 6) are the first two rows of the maps from a pixel's center to its source. Memory
+    goes on for a byte after x: 4 bytes are read of the 3 of a pixel.
+    """
+    pixels, width, height = k.H * k.W, k.number(k.W), k.number(k.H)
+
+    def between(source: Term, side: Term) -> tuple[Term, Term, Term]:
+        """Return the pixels before and after a source, and the share of the second."""
+        place = (source - 0.5).at_least(0.0).at_most(side - 1.0)
+        before = k.floor(place)
+        return before, (before + 1.0).at_most(side - 1.0), place - before
+
+    with k.loop(0, k.B) as n:
+        a, b, c, d, e, f = (k.one(k.maps, n * 6 + i) for i in range(6))
+        image = k.byte(k.x, n * pixels * 3)
+        with _blocks(k, pixels) as start:
+            number = k.number(start) + k.lanes()
+            row = k.floor((number + 0.5) / width)
+            column, row = number - row * width + 0.5, row + 0.5
+            u, v = k.fma(a, column, k.fma(b, row, c)), k.fma(d, column, k.fma(e, row, f))
+            (left, right, along), (top, bottom, down) = between(u, width), between(v, height)
+            corners = [
+                k.pixels_at(image, y * width + x) for y in (top, bottom) for x in (left, right)
+            ]
+            inside = (u < 0.0).choose(k.vector(0.0), (u < width).choose(k.vector(1.0), 0.0))
+            inside = (v < 0.0).choose(k.vector(0.0), (v < height).choose(inside, 0.0))
+            mixed = []
+            for one, two, three, four in zip(*corners, strict=True):
+                above, below = k.fma(along, two - one, one), k.fma(along, four - three, three)
+                value = k.fma(down, below - above, above) + 0.5
+                mixed.append((inside > 0.0).choose(value, k.every_lane(k.grey)))
+            k.store_pixels(mixed, k.y, n * pixels + start)
+
+
+@compiled("x matrix shift y", "B P")
+def mix_colors(k: Kernel) -> None:
+    """y = each color of x times its image's matrix (B, 3, 3), plus its shift (B,), cut to bytes."""
+    with k.loop(0, k.B) as n:
+        factors = [k.one(k.matrix, n * 9 + i) for i in range(9)]
+        shift = k.one(k.shift, n)
+        with _blocks(k, k.P) as start:
+            red, green, blue = k.pixels(k.x, n * k.P + start)
+            mixed = []
+            for r, g, b in zip(factors[:3], factors[3:6], factors[6:], strict=True):
+                value = k.fma(red, r, k.fma(green, g, k.fma(blue, b, shift)))
+                mixed.append(value.at_least(0.0).at_most(255.0))
+            k.store_pixels(mixed, k.y, n * k.P + start)
+
+
+@compiled("first second y", "P", "weight")
+def blending(k: Kernel) -> None:
+    """y = `weight` of the first and the rest of the second, rounded, pixel by pixel (P, 3)."""
+    weight = k.every_lane(k.weight)
+    rest = k.vector(1.0) - weight
+    with _blocks(k, k.P) as start:
+        pairs = zip(k.pixels(k.first, start), k.pixels(k.second, start), strict=True)
+        k.store_pixels([k.fma(a, weight, k.fma(b, rest, 0.5)) for a, b in pairs], k.y, start)
