@@ -201,7 +201,7 @@ def _measured(
         """Return the weight (K, 1 + R) of each class's images."""
         ones = np.ones(len(images), np.float32)
         of_class = scipy.sparse.csr_array((ones, (classes, images)), (len(names), len(true)))
-        return (of_class @ weights).astype(np.float64)
+        return np.asarray(of_class @ weights, np.float64)
 
     images = np.arange(len(true))
     hits = summed(true[right], images[right])
