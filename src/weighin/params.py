@@ -92,6 +92,9 @@ class Prepare(Section):
         tuple[tuple[Side, Side], ...],
         parameter("packed [height, width]; networks take one of them", "pixels"),
     ]
+    supersample: Annotated[
+        int, parameter("sides of what random crops are cut from: 2 keeps them sharp", "times", 1, 4)
+    ]
     turn_tall: Annotated[bool, parameter("lay tall pictures on their side")]
     validation: Annotated[
         float, parameter("kept from training, for every choice", "share", 0.02, 0.9)

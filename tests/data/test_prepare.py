@@ -16,6 +16,7 @@ from PIL import Image
 
 from weighin.data.pack import (
     COLUMNS,
+    packed_finer,
     packed_sizes,
     read_packed,
     read_splits,
@@ -96,9 +97,13 @@ def test_what_is_written(tmp_path: Path, params: Prepare) -> None:
         "pictures",
         "report.json",
         "splits.npy",
+        "train_16x16.2.npy",
         "train_16x16.npy",
+        "train_24x32.2.npy",
         "train_24x32.npy",
+        "validation_16x16.2.npy",
         "validation_16x16.npy",
+        "validation_24x32.2.npy",
         "validation_24x32.npy",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "work"]
@@ -191,6 +196,23 @@ def test_the_pack(tmp_path: Path, params: Prepare) -> None:
             for name, pixels in zip(packed.names, packed.images, strict=True):
                 data = (source / "train" / name).read_bytes()
                 assert np.array_equal(pixels, load(data, size).pixels)
+
+
+def test_crops_have_larger_images_beside_each_size(tmp_path: Path, params: Prepare) -> None:
+    source, out = faulty(tmp_path / "data"), tmp_path / "work"
+    prepare(source, out, replace(params, supersample=3), 0, 2)
+    assert packed_sizes(out) == [(16, 16), (24, 32)]
+    assert packed_finer(out) == 3
+    for split in ("train", "validation"):
+        packed = read_packed(out, split, (24, 32), finer=3)
+        assert packed.images.shape == (len(packed.names), 72, 96, 3)
+        for name, pixels in zip(packed.names, packed.images, strict=True):
+            data = (source / "train" / name).read_bytes()
+            assert np.array_equal(pixels, load(data, (72, 96)).pixels)
+    further = read_packed(out, "train", (24, 32), 1, finer=3)
+    whole = {name: k for k, name in enumerate(packed.names)}
+    k, name = next((k, name) for k, name in enumerate(further.names) if name in whole)
+    assert np.array_equal(further.images[np.array([k])][0], packed.images[whole[name]])
 
 
 def test_reading_a_pack_that_is_not_there(tmp_path: Path, params: Prepare) -> None:

@@ -133,6 +133,21 @@ def test_maps_of_whole_pixels_copy_them() -> None:
     np.testing.assert_array_equal(a.warp(BATCH, half), BATCH[:, ::-1, ::-1])
 
 
+def test_finer_images_are_averaged_over_each_pixel() -> None:
+    finer = np.stack([np.asarray(Image.fromarray(one).resize((36, 48))) for one in BATCH])
+    still = np.tile([1, 0, 0, 0, 1, 0], (6, 1))
+    squares = finer.reshape(6, 16, 3, 12, 3, 3).astype(float)
+    assert np.abs(a.warp(finer, still, 3) - squares.mean((2, 4))).max() <= 0.501
+    knobs = replace(OFF, crop=0.5, rotate=20.0, flip=0.5)
+    out, _ = augment(finer, TARGETS, rng(0), knobs, 3)
+    coarse, _ = augment(a.warp(finer, still, 3), TARGETS, rng(0), knobs)
+    assert out.shape == BATCH.shape
+    assert np.abs(out.astype(float) - coarse).mean() < 12  # the same crops
+    assert np.std(out - out.mean((1, 2), keepdims=True)) > np.std(
+        coarse - coarse.mean((1, 2), keepdims=True)
+    )  # and sharper
+
+
 def test_a_turn_of_a_crop_turns_what_was_cropped() -> None:
     knobs = replace(OFF, crop=0.5, rotate=20.0, shear=5.0)
     maps = a.source_maps((6, 16, 12), rng(0), knobs)

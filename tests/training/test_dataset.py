@@ -8,7 +8,9 @@ import pytest
 import torch
 from small_job import AUGMENT, RECIPE, picture
 
+from weighin.determinism import generator
 from weighin.images import normalize
+from weighin.training.augment import augment
 from weighin.training.dataset import Dataset
 
 OFF = replace(AUGMENT, flip=0.0, translate=0.0, color=0.0)
@@ -95,3 +97,16 @@ def test_the_prior_is_that_of_what_is_drawn(balance: float) -> None:
     drawn = sum(np.bincount(LABELS[made.order(e)], minlength=3) for e in range(100)) / 6400
     np.testing.assert_allclose(made.prior().numpy(), drawn, atol=0.005)
     assert (dataset(balance=balance, classes=4).prior() > 0).all()
+
+
+def test_crops_are_cut_from_finer_images() -> None:
+    finer = generator("finer").integers(0, 256, (64, 24, 24, 3), np.uint8)
+    cropped = replace(PLAIN, augment=replace(OFF, crop=0.5, flip=0.5))
+    made = Dataset({(12, 12): finer}, LABELS, 3, cropped, (1, "t"), finer=2)
+    order = made.order(0)
+    chosen, rng = made.address_of(order, 0, 1, 1)
+    wanted, _ = augment(finer[chosen], np.eye(3, dtype=np.float32)[LABELS[chosen]], rng,
+                        cropped.augment, 2)  # fmt: skip
+    found = made.shard(order, 0, 1, 1, (12, 12)).inputs
+    assert found.shape[2:] == (12, 12)
+    np.testing.assert_array_equal(found.numpy(), normalize(wanted))

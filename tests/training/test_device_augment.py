@@ -80,6 +80,21 @@ def test_what_interpolates_is_within_one_level(name: str) -> None:
         assert np.abs(images - on_cpu(knobs, address + 100)[0]).mean() > 1  # another address
 
 
+@pytest.mark.parametrize("name", ["crop", "rotate"])
+def test_finer_images_are_averaged_within_one_level(name: str) -> None:
+    knobs = replace(OFF, flip=0.5, **{name: CLOSE[name][0]})
+    shape = (COUNT, HEIGHT // 2, WIDTH // 2)
+    for address in range(5):
+        drawn = draw(shape, generator("x", address), knobs)
+        tensors = {key: torch.from_numpy(array) for key, array in drawn.items()}
+        images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float()
+        found = apply(images, torch.from_numpy(TARGETS), tensors, 2)[0].permute(0, 2, 3, 1).numpy()
+        wanted, _ = augment(IMAGES, TARGETS, generator("x", address), knobs, 2)
+        assert found.shape == wanted.shape == (*shape, 3)
+        assert (np.abs(found - wanted) > 1).mean() <= 5e-4
+        assert np.abs(found - wanted).mean() < 0.25
+
+
 def test_all_together_draw_from_the_address_in_the_processors_order() -> None:
     values = {name: part[0] for name, part in CLOSE.items()}
     knobs = replace(OFF, **(EXACT | values))

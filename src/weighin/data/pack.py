@@ -2,6 +2,7 @@
 
 <folder>/train_46x64.npy        uint8 (N, H, W, 3), plain NumPy files
 <folder>/validation_46x64.npy
+<folder>/train_46x64.2.npy      the same images twice as large, where crops are cut from such
 <folder>/images.csv             row, split, class, name, group, sha256; rows in array order
 <folder>/classes.json           the sorted class names; a label is an index into them
 <folder>/splits.npy             bool (splits, N): the rows that validate in further splits
@@ -9,6 +10,7 @@
 
 import csv
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from weighin.files import read_json
 from weighin.images import Pixels, Size
 
 COLUMNS = ("split", "row", "class", "name", "group", "sha256")
+ARRAY = r"train_(\d+)x(\d+)(?:\.(\d+))?\.npy"
 REMAKE = "run `dvc repro prepare`"
 
 
@@ -35,30 +38,39 @@ class Packed:
     classes: tuple[str, ...]
 
 
-def array_path(folder: Path, split: str, size: Size) -> Path:
-    """Return where the pixels of a split lie."""
-    return folder / f"{split}_{size[0]}x{size[1]}.npy"
+def array_path(folder: Path, split: str, size: Size, finer: int = 1) -> Path:
+    """Return where the pixels of a split lie, or those of images `finer` times as large."""
+    return folder / f"{split}_{size[0]}x{size[1]}{f'.{finer}' if finer > 1 else ''}.npy"
 
 
 def packed_sizes(folder: Path) -> list[Size]:
     """Return the sizes that were packed, smallest area first."""
-    names = (path.stem.removeprefix("train_") for path in folder.glob("train_*x*.npy"))
-    sizes = [tuple(map(int, name.split("x"))) for name in names]
-    return sorted(((h, w) for h, w in sizes), key=lambda size: (size[0] * size[1], size))
+    sizes = [(h, w) for h, w, finer in _packed(folder) if finer == 1]
+    return sorted(sizes, key=lambda size: (size[0] * size[1], size))
 
 
-def read_packed(folder: Path, side: str, size: Size, split: int = 0) -> Packed:
+def packed_finer(folder: Path) -> int:
+    """Return how many times larger a side the images lie there from which crops are cut."""
+    return max((finer for _, _, finer in _packed(folder)), default=1)
+
+
+def _packed(folder: Path) -> list[tuple[int, int, int]]:
+    names = (re.fullmatch(ARRAY, path.name) for path in folder.glob("train_*.npy"))
+    return [(int(found[1]), int(found[2]), int(found[3] or 1)) for found in names if found]
+
+
+def read_packed(folder: Path, side: str, size: Size, split: int = 0, finer: int = 1) -> Packed:
     """Return one side of a split at a size; the pixels stay on disk until they are touched.
 
     `side` is train or validation; split 0 is the one that lies packed, the further ones are rows of
-    both of its sides.
+    both of its sides. `finer` images are so many times larger a side.
 
     Raises:
         DataError: it was not packed, or the files do not belong together.
     """
     if split:
-        return _further(folder, side, size, split)
-    path = array_path(folder, side, size)
+        return _further(folder, side, size, split, finer)
+    path = array_path(folder, side, size, finer)
     if not path.exists():
         fix = f"add [{size[0]}, {size[1]}] to prepare.sizes in params.yaml, then {REMAKE}"
         raise DataError(f"{path} does not exist", fix)
@@ -66,7 +78,10 @@ def read_packed(folder: Path, side: str, size: Size, split: int = 0) -> Packed:
     label = {name: index for index, name in enumerate(classes)}
     names, own = _rows(folder / "images.csv", side, _stamp(folder / "images.csv"))
     images = np.load(path, mmap_mode="r", allow_pickle=False)
-    if images.shape != (len(names), *size, 3) or images.dtype != np.uint8:
+    if (
+        images.shape != (len(names), *(edge * finer for edge in size), 3)
+        or images.dtype != np.uint8
+    ):
         problem = f"{path} holds {images.shape} {images.dtype}, images.csv {len(names)} rows"
         raise DataError(problem, REMAKE)
     return Packed(images, np.array([label[name] for name in own], np.int64), names, classes)
@@ -95,8 +110,15 @@ class JoinedRows:
         return self[:]
 
 
-def _further(folder: Path, side: str, size: Size, split: int) -> Packed:
-    packs = [read_packed(folder, one, size) for one in ("train", "validation")]
+def joined(parts: Sequence[Pixels]) -> Pixels:
+    """Return the rows of several arrays, one after another, which stay where they are."""
+    if len(parts) == 1:
+        return parts[0]
+    return cast(Pixels, JoinedRows(parts, np.arange(sum(map(len, parts)))))
+
+
+def _further(folder: Path, side: str, size: Size, split: int, finer: int) -> Packed:
+    packs = [read_packed(folder, one, size, finer=finer) for one in ("train", "validation")]
     validates = read_splits(folder)[split - 1]
     places = np.flatnonzero(validates == (side == "validation"))
     names = [name for pack in packs for name in pack.names]

@@ -29,6 +29,7 @@ BLOCK = 2**20  # bytes of pixels moved at once
 SHOWN = 200  # faults of each kind, and pairs, that report.json lists; faults.csv has every fault
 
 Report = dict[str, Any]
+Array = tuple[Size, int]  # how many times larger a side than the size are its images
 
 
 def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -> Report:
@@ -47,10 +48,10 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
     workers = min(workers, -(-len(listing.names) // CHUNK))
     with replace_folder(out) as draft, worker_pool(workers, "it read images") as pool:
         pack = draft / NEW
-        rows = tuple(draft / f"{h}x{w}.rows" for h, w in params.sizes)
-        job = Scan(
-            listing.root.absolute(), rows, params.sizes, params.turn_tall, params.faults.max_aspect
-        )
+        arrays = _arrays(params)
+        sizes = tuple((h * finer, w * finer) for (h, w), finer in arrays)
+        rows = tuple(draft / f"{h}x{w}.{finer}.rows" for (h, w), finer in arrays)
+        job = Scan(listing.root.absolute(), rows, sizes, params.turn_tall, params.faults.max_aspect)
         places = [listing.place(name) for name in listing.names]
         records = scan(places, job, pool, workers)
         verdict = judge(listing, records, params.near_bits, params.faults)
@@ -59,7 +60,7 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         pairs = close_pairs(images.records["hash"], params.near_bits)
         drawn = draw_pictures(listing, pack / "pictures", images, verdict, pairs, pool)
         split = split_images(images, pairs, params.validation, seed)
-        _write_pack(pack, images, split, rows, params.sizes)
+        _write_pack(pack, images, split, rows, arrays)
         report = summarize(images, split, verdict, pairs, len(listing.names))
         report["pictures"] = [picture.result() for picture in drawn]
         write_json(pack / "report.json", report)
@@ -91,19 +92,25 @@ def _told(verdict: Verdict, report: Report) -> Iterator[str]:
         )
 
 
+def _arrays(params: Prepare) -> list[Array]:
+    """Return what is packed: each size, and the larger images from which crops are cut."""
+    return [(size, finer) for finer in sorted({1, params.supersample}) for size in params.sizes]
+
+
 def _write_pack(
     out: Path,
     images: Images,
     split: Split,
     rows: tuple[Path, ...],
-    sizes: tuple[Size, ...],
+    arrays: list[Array],
 ) -> None:
     validates = split.validates
     for side, flag in zip(SPLITS, (False, True), strict=True):
         mine = images.places[validates == flag]
-        for path, size in zip(rows, sizes, strict=True):
+        for path, ((h, w), finer) in zip(rows, arrays, strict=True):
+            size = (h * finer, w * finer)
             shape = (len(mine), *size, 3)
-            write_array(array_path(out, side, size), _rows(path, mine, size), shape)
+            write_array(array_path(out, side, (h, w), finer), _rows(path, mine, size), shape)
     write_json(out / "classes.json", list(images.classes))
     write_table(out / "images.csv", _table(images, validates), COLUMNS)
     write_splits(out, split.further[:, np.argsort(validates, kind="stable")])

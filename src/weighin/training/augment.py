@@ -54,16 +54,25 @@ def shifts(shape: Shape, rng: Generator, share: float) -> npt.NDArray[np.int64]:
     return np.stack([rng.integers(0, 2 * m + 1, shape[0]) - m for m in most], 1)
 
 
-def warp(batch: Pixels, maps: Maps) -> Pixels:
-    """Move each image by its map; between pixels it is interpolated, and grey comes in."""
-    count, height, width = _shape(batch)
+def warp(batch: Pixels, maps: Maps, finer: int = 1) -> Pixels:
+    """Move each image by its map; between pixels it is interpolated, and grey comes in.
+
+    Images that are so many times finer than those that come out are averaged over each pixel.
+    """
+    count, *sides = _shape(batch)
+    height, width = (side // finer for side in sides)
     readable = np.empty(batch.size + 1, np.uint8)
     readable[:-1] = batch.reshape(-1)
-    out = np.empty(batch.shape, np.uint8)
+    out = np.empty((count, height, width, 3), np.uint8)
     given = np.ascontiguousarray(maps, np.float32)
     addresses = (array.ctypes.data for array in (readable, given, out))
-    warping()(*addresses, count, height, width, GREY)
+    warping(finer)(*addresses, count, height, width, GREY)
     return out
+
+
+def moves(knobs: Augment) -> bool:
+    """Whether a recipe crops, turns or shears."""
+    return bool(knobs.crop < 1 or knobs.rotate or knobs.shear)
 
 
 def source_maps(shape: Shape, rng: Generator, knobs: Augment) -> Maps:
@@ -311,15 +320,20 @@ RANDAUGMENT: dict[str, Operation] = {
 
 
 def augment(
-    batch: Pixels, targets: Targets, rng: Generator, knobs: Augment
+    batch: Pixels, targets: Targets, rng: Generator, knobs: Augment, finer: int = 1
 ) -> tuple[Pixels, Targets]:
-    """Apply what a recipe switches on, geometry first, mixing last."""
+    """Apply what a recipe switches on, geometry first, mixing last.
+
+    The images of a batch may be `finer`, by whole times, than those that come out.
+    """
     if knobs.flip:
         batch = flip(batch, rng, knobs.flip)
     if knobs.flip_vertical:
         batch = flip_vertical(batch, rng, knobs.flip_vertical)
-    if knobs.crop < 1 or knobs.rotate or knobs.shear:
-        batch = warp(batch, source_maps(_shape(batch), rng, knobs))
+    if finer > 1 or moves(knobs):
+        count, height, width = _shape(batch)
+        maps = source_maps((count, height // finer, width // finer), rng, knobs)
+        batch = warp(batch, maps, finer)
     if knobs.translate:
         batch = translate(batch, rng, knobs.translate)
     if knobs.randaugment:

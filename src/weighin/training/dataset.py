@@ -37,8 +37,13 @@ class Dataset:
         classes: int,
         recipe: Recipe,
         address: Address,
+        finer: int = 1,
     ) -> None:
-        """Take images (N, H, W, 3) by size, labels (N,) of `classes` classes, a run's address."""
+        """Take images (N, H, W, 3) by size, labels (N,) of `classes` classes, a run's address.
+
+        The images of a size are `finer` times larger a side; crops are cut from these.
+        """
+        self.finer = finer
         self.images, self.labels, self.classes = images, labels, classes
         self.recipe, self.address = recipe, address
         self.counts = np.bincount(labels, minlength=classes)  # (K,)
@@ -77,7 +82,8 @@ class Dataset:
         """Return a shard's images of a size as the network sees them."""
         chosen, rng = self.address_of(order, epoch, step, shard)
         targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
-        images, targets = augment(self.images[size][chosen], targets, rng, self.recipe.augment)
+        images = self.images[size][chosen]
+        images, targets = augment(images, targets, rng, self.recipe.augment, self.finer)
         return Batch(torch.from_numpy(normalize(images)), torch.from_numpy(targets))
 
     def address_of(

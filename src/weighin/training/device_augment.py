@@ -11,6 +11,7 @@ Shapes: B images of H x W pixels, K classes. Images are float32 (B, 3, H, W) of 
 to 255.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ def draw(shape: Shape, rng: Generator, knobs: Augment) -> Draws:
         draws["flip"] = rng.random(count) < knobs.flip
     if knobs.flip_vertical:
         draws["flip_vertical"] = rng.random(count) < knobs.flip_vertical
-    if knobs.crop < 1 or knobs.rotate or knobs.shear:
+    if augment.moves(knobs):
         draws["map"] = augment.source_maps(shape, rng, knobs).astype(np.float32)
     if knobs.translate:
         draws["shift"] = augment.shifts(shape, rng, knobs.translate)
@@ -92,13 +93,16 @@ def _neighbor_weight(radius: float) -> float:
     return 0.5 * variance / (1 - variance)
 
 
-def apply(images: Tensor, targets: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
-    """Return images (B, 3, H, W) and targets (B, K) changed as drawn."""
+def apply(images: Tensor, targets: Tensor, drawn: Drawn, finer: int = 1) -> tuple[Tensor, Tensor]:
+    """Return images (B, 3, H, W) and targets (B, K) changed as drawn.
+
+    The images that come in may be `finer` times larger a side; then they are moved by maps.
+    """
     for name, dim in (("flip", 3), ("flip_vertical", 2)):
         if name in drawn:
             images = torch.where(_column(drawn[name]), images.flip(dim), images)
     if "map" in drawn:
-        images = _warped(images, drawn["map"])
+        images = _warped(images, drawn["map"], finer)
     if "shift" in drawn:
         images = _shifted(images, drawn["shift"])
     if "color" in drawn:
@@ -124,30 +128,22 @@ def apply(images: Tensor, targets: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor
     return images, targets
 
 
-def _warped(images: Tensor, maps: Tensor) -> Tensor:
+def _warped(images: Tensor, maps: Tensor, finer: int) -> Tensor:
     """Return each image through its map (B, 6) from an output pixel to its source."""
-    height, width = images.shape[2:]
+    height, width = (side // finer for side in images.shape[2:])
     a, b, c, d, e, f = (_column(part)[:, 0] for part in maps.unbind(1))  # (B, 1, 1)
-    y, x = _pixel_centers(images)
-    from_x, from_y = a * x + b * y + c, d * x + e * y + f  # (B, H, W)
-    inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
-    grey = images.new_full((), GREY)
-    return torch.where(inside[:, None], (_sampled(images, from_x, from_y) + 0.5).floor(), grey)
-
-
-def _pixel_centers(images: Tensor) -> tuple[Tensor, Tensor]:
-    height, width = images.shape[2:]
-    y = torch.arange(height, device=images.device, dtype=torch.float32) + 0.5
-    x = torch.arange(width, device=images.device, dtype=torch.float32) + 0.5
-    return y[:, None], x[None, :]
-
-
-def _sampled(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return the pixels at places (B, H, W) of the plane, interpolated."""
-    height, width = images.shape[2:]
-    sides = (x * 2 / width - 1, y * 2 / height - 1)
-    grid = torch.stack([side.expand(len(images), height, width) for side in sides], 3)
-    return F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
+    y, x = (torch.arange(side, device=images.device)[:, None] for side in (height, width))
+    grey, total = images.new_full((), GREY), images.new_zeros(())
+    places = [(2 * place + 1) / (2 * finer) for place in range(finer)]
+    for across, along in itertools.product(places, places):
+        down, right = y + across, x.T + along
+        from_x, from_y = a * right + b * down + c, d * right + e * down + f  # (B, H, W)
+        inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
+        sides = (from_x * 2 / width - 1, from_y * 2 / height - 1)
+        grid = torch.stack([side.expand(len(images), height, width) for side in sides], 3)
+        sampled = F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
+        total = total + torch.where(inside[:, None], sampled, grey)
+    return (total / finer**2 + 0.5).floor()
 
 
 def _shifted(images: Tensor, shifts: Tensor) -> Tensor:

@@ -140,7 +140,8 @@ class DeviceBatches:
             return Batch(inputs, **drawn)
         chosen = drawn.pop("chosen")
         images = self.images[chosen].permute(0, 3, 1, 2).float()
-        images, targets = apply(images, self.one_hot[self.labels[chosen]], drawn)
+        targets = self.one_hot[self.labels[chosen]]
+        images, targets = apply(images, targets, drawn, self.dataset.finer)
         inputs = images * (2 / 255) - 1  # as images.normalize
         return Batch(inputs.contiguous(memory_format=torch.channels_last), targets)
 

@@ -3,6 +3,7 @@
 Like the kernels of a training step (compiled.py) they give the same bits on every processor.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,39 +18,47 @@ def _blocks(k: Kernel, pixels: Term) -> Iterator[Term]:
 
 
 @compiled("x maps y", "B H W", "grey")
-def warping(k: Kernel) -> None:
-    """y = x at each pixel's source, interpolated; grey where that lies outside.
+def warping(k: Kernel, finer: int) -> None:
+    """y (B, H, W, 3) = x at each pixel's source, interpolated; grey where that lies outside.
 
-    `maps` (B, 6) are the first two rows of the maps from a pixel's center to its source. Memory
-    goes on for a byte after x: 4 bytes are read of the 3 of a pixel.
+    x has `finer` times as many pixels a side, and as many places of each pixel of y are averaged.
+    `maps` (B, 6) are the first two rows of the maps from a pixel's center to its source, both in
+    pixels of y. Memory goes on for a byte after x: 4 bytes are read of the 3 of a pixel.
     """
-    pixels, width, height = k.H * k.W, k.number(k.W), k.number(k.H)
+    pixels, width, height = k.H * k.W, k.number(k.W * finer), k.number(k.H * finer)
+    places = [(2 * place + 1) / (2 * finer) for place in range(finer)]
 
     def between(source: Term, side: Term) -> tuple[Term, Term, Term]:
         """Return the pixels before and after a source, and the share of the second."""
-        place = (source - 0.5).at_least(0.0).at_most(side - 1.0)
+        place = (source * finer - 0.5).at_least(0.0).at_most(side - 1.0)
         before = k.floor(place)
         return before, (before + 1.0).at_most(side - 1.0), place - before
 
+    def sampled(image: Term, u: Term, v: Term) -> list[Term]:
+        (left, right, along), (top, bottom, down) = between(u, width), between(v, height)
+        corners = [k.pixels_at(image, y * width + x) for y in (top, bottom) for x in (left, right)]
+        inside = (u < 0.0).choose(k.vector(0.0), (u < k.number(k.W)).choose(k.vector(1.0), 0.0))
+        inside = (v < 0.0).choose(k.vector(0.0), (v < k.number(k.H)).choose(inside, 0.0))
+        colors = []
+        for one, two, three, four in zip(*corners, strict=True):
+            above, below = k.fma(along, two - one, one), k.fma(along, four - three, three)
+            value = k.fma(down, below - above, above)
+            colors.append((inside > 0.0).choose(value, k.every_lane(k.grey)))
+        return colors
+
     with k.loop(0, k.B) as n:
         a, b, c, d, e, f = (k.one(k.maps, n * 6 + i) for i in range(6))
-        image = k.byte(k.x, n * pixels * 3)
+        image = k.byte(k.x, n * pixels * (3 * finer * finer))
         with _blocks(k, pixels) as start:
             number = k.number(start) + k.lanes()
-            row = k.floor((number + 0.5) / width)
-            column, row = number - row * width + 0.5, row + 0.5
-            u, v = k.fma(a, column, k.fma(b, row, c)), k.fma(d, column, k.fma(e, row, f))
-            (left, right, along), (top, bottom, down) = between(u, width), between(v, height)
-            corners = [
-                k.pixels_at(image, y * width + x) for y in (top, bottom) for x in (left, right)
-            ]
-            inside = (u < 0.0).choose(k.vector(0.0), (u < width).choose(k.vector(1.0), 0.0))
-            inside = (v < 0.0).choose(k.vector(0.0), (v < height).choose(inside, 0.0))
-            mixed = []
-            for one, two, three, four in zip(*corners, strict=True):
-                above, below = k.fma(along, two - one, one), k.fma(along, four - three, three)
-                value = k.fma(down, below - above, above) + 0.5
-                mixed.append((inside > 0.0).choose(value, k.every_lane(k.grey)))
+            row = k.floor((number + 0.5) / k.number(k.W))
+            column = number - row * k.number(k.W)
+            sums = [k.vector(0.0)] * 3
+            for across, along in itertools.product(places, places):
+                x, y = column + along, row + across
+                u, v = k.fma(a, x, k.fma(b, y, c)), k.fma(d, x, k.fma(e, y, f))
+                sums = [s + color for s, color in zip(sums, sampled(image, u, v), strict=True)]
+            mixed = [k.fma(s, k.vector(1 / finer**2), 0.5) for s in sums]
             k.store_pixels(mixed, k.y, n * pixels + start)
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from weighin.data.pack import packed_sizes, read_packed
+from weighin.data.pack import joined, packed_finer, packed_sizes, read_packed
 from weighin.grading.f1 import confusion_of_indices
 from weighin.images import Size, normalize
 from weighin.network.build import build, initialize
@@ -29,6 +29,7 @@ from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
 from weighin.training import checkpoint
+from weighin.training.augment import moves
 from weighin.training.dataset import Address, Batch, Dataset
 from weighin.training.flat import FlatModule
 from weighin.training.kernels import keep_memory, use_fast_kernels
@@ -363,10 +364,10 @@ def _sizes(job: Job) -> list[Size]:
 
 def _dataset(job: Job, sizes: list[Size]) -> Dataset:
     sides = ["train", "validation"] if job.all_data else ["train"]
+    finer = packed_finer(job.packed) if moves(job.recipe.augment) else 1
     images = {}
     for size in dict.fromkeys(sizes or [job.spec.input]):
-        packs = [read_packed(job.packed, side, size, job.split) for side in sides]
-        parts = [pack.images for pack in packs]
-        images[size] = np.concatenate(parts) if job.all_data else parts[0]  # a memory map
+        packs = [read_packed(job.packed, side, size, job.split, finer) for side in sides]
+        images[size] = joined([pack.images for pack in packs])
     labels = np.concatenate([pack.labels for pack in packs])
-    return Dataset(images, labels, len(packs[0].classes), job.recipe, job.address)
+    return Dataset(images, labels, len(packs[0].classes), job.recipe, job.address, finer)
