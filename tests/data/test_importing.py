@@ -332,6 +332,26 @@ def test_a_test_with_a_folder_a_class(tmp_path: Path) -> None:
     assert report["notes"] == ["truth: 1 test images are of classes that are not trained on: Bird"]
 
 
+@pytest.mark.parametrize("kind", ["tree", "option", "table", "within"])
+def test_a_class_to_validate_that_is_not_trained_on(tmp_path: Path, kind: str) -> None:
+    places = {"tree": "{s}/{c}", "option": "{s}/{c}", "table": "{s}/{c}", "within": "{c}/{s}"}
+    for split, label in (("train", "Cat"), ("train", "Dog"), ("val", "Cat"), ("val", "Bird")):
+        name = places[kind].format(s=split, c=label)
+        write(tmp_path / "src" / name / f"{split}.png", encoded(photo(1), "PNG"))
+    lines = ["train/Cat/train.png,Cat,train", "train/Dog/train.png,Dog,train"]
+    lines += ["val/Cat/val.png,Cat,val", "val/Bird/val.png,Bird,val"]
+    source, options = tmp_path / "src", Options()
+    if kind == "table":
+        source = write(tmp_path / "src/a.csv", "\n".join(["file,class,split", *lines]).encode())
+    if kind == "option":
+        source, options = tmp_path / "src/train", Options(validation=tmp_path / "src/val")
+    assert fails(source, tmp_path / "data", options) == (
+        "the validation split has a class Bird, such as Bird/val.png, which is not trained on; "
+        "trained on are Cat, Dog\n"
+        "  to fix: give it training images, write Bird as one of these, or remove its images"
+    )
+
+
 def test_splits_of_a_tree(tmp_path: Path) -> None:
     """The authors' splits: what is alike in name comes in under two, and each in its split."""
     for number, side in enumerate(("Training", "val", "Test")):

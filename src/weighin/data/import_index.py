@@ -106,10 +106,10 @@ class ImportIndex:
         return Row(name, label, group, split)
 
     def check_classes(self) -> None:
-        """Refuse classes that differ only by case, blanks, Unicode form or what is not seen.
+        """Refuse classes that look the same, and those that are validated but not trained on.
 
         Raises:
-            DataError: it names both spellings, with their images.
+            DataError: it names both spellings, with their images, or the class.
         """
         images = Counter(row.label for row in self.rows)
         alike: dict[str, str] = {}
@@ -120,6 +120,20 @@ class ImportIndex:
                 raise DataError(
                     f"{one} and {two} differ by case, blanks, Unicode form or what is not seen",
                     "write both as one class, or give them names that differ by more",
+                )
+
+        self._check_trained()
+
+    def _check_trained(self) -> None:
+        """Refuse a class that the validation split has and the training images have not."""
+        trained = {row.label for row in self.rows if row.split != VALIDATION}
+        for row in self.rows:
+            if row.label not in trained:
+                raise DataError(
+                    f"the validation split has a class {row.label}, such as {row.filename}, which "
+                    f"is not trained on; trained on are {', '.join(sorted(trained))}",
+                    f"give it training images, write {row.label} as one of these, or remove its "
+                    "images",
                 )
 
     def write_table(self, path: Path) -> None:

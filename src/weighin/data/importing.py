@@ -141,7 +141,7 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
     else:
         raise DataError(f"{source} is no folder, .csv, .json or .xml", "name one of these")
     if options.validation is not None:
-        _validation(options.validation, index)
+        _validation(options.validation, index, options.classes or "outer")
     index.check_classes()
     return kind
 
@@ -229,9 +229,9 @@ def _place(source: Path, placed: Placed, split: str, index: ImportIndex) -> None
     index.copy(source, placed.name, row)
 
 
-def _validation(folder: Path, index: ImportIndex) -> None:
+def _validation(folder: Path, index: ImportIndex, classes: Literal["outer", "inner"]) -> None:
     """Take a tree as the validation split: all that came in before it is to train on."""
-    layout = read_layout(index.files(folder), folder, "outer")
+    layout = read_layout(index.files(folder), folder, classes)
     index.heed(layout)
     if not layout.files:
         fix = "name a folder that holds one folder a class"
@@ -240,12 +240,6 @@ def _validation(folder: Path, index: ImportIndex) -> None:
     index.rows = [Row(r.filename, r.label, r.group, r.split or TRAIN) for r in index.rows]
     for placed in layout.files:
         label = spelled.get(placed.label.casefold(), placed.label)
-        if label not in spelled.values():
-            listed = ", ".join(sorted(set(spelled.values())))
-            problem = (
-                f"{folder} has a class {label}, which is not trained on; trained on are {listed}"
-            )
-            raise DataError(problem, "rename its folder, or remove it")
         own = Placed(placed.name, VALIDATION, label, placed.group, placed.rest)
         _place(folder, own, VALIDATION, index)
 
