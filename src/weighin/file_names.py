@@ -4,7 +4,8 @@ One rule serves training tables, COCO files, test folders, truth and score. A na
 of exactly that name. Where there is none, names and files are compared part by part from the end,
 in their coarsest form, and of the files that share most parts with the name the nearest is taken:
 
-    1. its last part is the same but for Unicode form, case, percent-encoding and blanks,
+    1. its last part is the same but for Unicode form, case, percent-encoding, blanks and what is
+       not seen,
     2. its folders are the same; or one path is the end of the other; or only the last part is,
     3. it needs the earlier of the forms in `FORMS` to be the same.
 
@@ -18,7 +19,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -181,13 +182,22 @@ def fold(part: str) -> str:
 
 def seen_form(text: str) -> str:
     """Return what a reader sees of a text: no case, no repeated blanks, no invisible signs."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     wide = unicodedata.normalize("NFKC", text)
     seen = "".join(letter for letter in wide if unicodedata.category(letter) != "Cf")
     return " ".join(fold(seen).split())
 
 
+@lru_cache(10_000)
+def class_form(name: str) -> str:
+    """Return the form in which two classes are one: as seen, with 7 for 07 and 7.0, a b for a_b."""
+    words = " ".join(re.sub(r"(?<=[^\W_])[_-]+(?=[^\W_])", " ", seen_form(name)).split())
+    return re.sub(r"^0*(\d+)(\.0+)?$", r"\1", words)
+
+
 def _decoded(part: str) -> str:
-    return fold(unquote(part)).strip()
+    return seen_form(unquote(part))
 
 
 def _stem(part: str) -> str:
@@ -205,7 +215,7 @@ FORMS = (
     ("", lambda part: part),
     ("Unicode form", _nfc),
     ("case", fold),
-    ("percent-encoding or blanks", _decoded),
+    ("percent-encoding, blanks or what is not seen", _decoded),
     ("file suffix", _stem),
     ("leading zeros", _number),
 )

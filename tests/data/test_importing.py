@@ -451,12 +451,18 @@ def test_classes_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
     assert f'"{name}"' in caught.value.problem
 
 
-@pytest.mark.parametrize("other", ["Glass\u200b", "\uff27lass", "Glass\u00ad"])
-def test_classes_that_look_the_same_are_refused(other: str, tmp_path: Path) -> None:
-    write_csv(tmp_path / "l.csv", ("filename", "class"), [("1.jpg", "Glass"), ("2.jpg", other)])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("Glass", other) for other in ("Glass\u200b", "\uff27lass", "Glass\u00ad")),
+        *(("1", "1.0"), ("7", "07"), ("no_mask", "no mask")),
+    ],
+)
+def test_classes_that_look_the_same_are_refused(one: str, other: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "l.csv", ("filename", "class"), [("1.jpg", one), ("2.jpg", other)])
     for name in ("1.jpg", "2.jpg"):
         write(tmp_path / "img" / name, encoded(photo(1)))
-    with pytest.raises(DataError, match="or what is not seen"):
+    with pytest.raises(DataError, match="are one class but for"):
         import_data(tmp_path / "l.csv", tmp_path / "data", Options(images=tmp_path / "img"))
 
 

@@ -40,7 +40,7 @@ from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.data.versioning import aside
 from weighin.errors import DataError
-from weighin.file_names import DROPPINGS, Matches, find_folder, match_folder
+from weighin.file_names import DROPPINGS, Matches, class_form, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder
 from weighin.label_csv import Columns, Labels, Row, read_labels
 from weighin.parallel import cores
@@ -236,10 +236,10 @@ def _validation(folder: Path, index: ImportIndex, classes: Literal["outer", "inn
     if not layout.files:
         fix = "name a folder that holds one folder a class"
         raise DataError(f"{folder} holds no image in a class folder", fix)
-    spelled = {row.label.casefold(): row.label for row in index.rows}
+    spelled = {class_form(row.label): row.label for row in index.rows}
     index.rows = [Row(r.filename, r.label, r.group, r.split or TRAIN) for r in index.rows]
     for placed in layout.files:
-        label = spelled.get(placed.label.casefold(), placed.label)
+        label = spelled.get(class_form(placed.label), placed.label)
         own = Placed(placed.name, VALIDATION, label, placed.group, placed.rest)
         _place(folder, own, VALIDATION, index)
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from weighin.data.masks import folder_kind, masks_of
 from weighin.errors import DataError
-from weighin.file_names import fold
+from weighin.file_names import class_form, fold
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT_WORDS = {
@@ -133,13 +133,13 @@ def _images(names: Sequence[str], layout: Layout) -> list[str]:
 
 def _wrappers(names: Sequence[str], classes: Iterable[str] = ()) -> int:
     """Return how many folders are passed through: each holds all that most of the files lie in."""
-    known = {name.casefold() for name in classes}
+    known = {class_form(name) for name in classes}
     skip = 0
     while True:
         parts = [name.split("/")[skip:] for name in names]
         deep = [part for part in parts if len(part) > (1 if known else 2)]
         tops = {part[0] for part in parts if len(part) > 1}
-        if len(tops) != 1 or len(deep) * 2 <= len(parts) or {t.casefold() for t in tops} & known:
+        if len(tops) != 1 or len(deep) * 2 <= len(parts) or {class_form(t) for t in tops} & known:
             return skip
         skip += 1
 
@@ -227,7 +227,7 @@ def _of_classes(
         layout.notes.append("each class folder holds the splits " + _listed(words))
     elif level is None:
         layout.notes += _two_levels(below, source, flat)
-    spelled = {placed.label.casefold(): placed.label for placed in layout.files}
+    spelled = {class_form(placed.label): placed.label for placed in layout.files}
     for name in names:
         parts = name.split("/")[skip:]
         if len(parts) < 2:
@@ -240,7 +240,7 @@ def _of_classes(
             own, (_, label, *rest) = split, parts
         else:
             own, (label, *rest) = TRAIN if within else split, parts
-        label = spelled.get(label.casefold(), label) if own == VALIDATION else label
+        label = spelled.get(class_form(label), label) if own == VALIDATION else label
         group = parts[0] if level == "inner" else rest[0] if len(rest) > 1 else ""
         group = "" if own == TEST else group
         layout.files.append(Placed(name, own, label, group, "/".join(rest)))
@@ -282,9 +282,9 @@ def _no_level(name: str, top: str) -> bool:
 
 
 def _of_test(names: Sequence[str], skip: int, classes: Iterable[str], layout: Layout) -> None:
-    spelled = {name.casefold(): name for name in classes}
+    spelled = {class_form(name): name for name in classes}
     tops = _tops(names, skip)
-    folders = [[part.casefold() for part in name.split("/")[skip:-1]] for name in names]
+    folders = [[class_form(part) for part in name.split("/")[skip:-1]] for name in names]
     depths = [at for parts in folders for at, part in enumerate(parts) if part in spelled]
     if tops and not depths:
         layout.notes.append(
@@ -293,7 +293,7 @@ def _of_test(names: Sequence[str], skip: int, classes: Iterable[str], layout: La
         )
     for name in names:
         parts = name.split("/")[skip:]
-        own = [spelled[p.casefold()] for p in parts[:-1] if p.casefold() in spelled]
+        own = [spelled[class_form(p)] for p in parts[:-1] if class_form(p) in spelled]
         depth = min(depths, default=len(parts))
         label = own[0] if own else parts[depth] if depth + 1 < len(parts) else ""
         layout.files.append(Placed(name, TEST, label, "", "/".join(parts)))
