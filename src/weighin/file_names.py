@@ -115,14 +115,26 @@ def match_folder(names: Iterable[str], folder: Path) -> Matches:
     The folder is walked only if a name is not a file's own. A link that escapes is no file.
     """
     names = list(dict.fromkeys(names))
-    if all(_usable(folder, name) for name in names):
+    if all(_usable(folder, name) and _is_plain(name) for name in names):
         return Matches({name: name for name in names}, (), {}, Counter())
     return match(names, (name for name, _ in walk(folder) if _usable(folder, name)), folder)
 
 
+def _is_plain(name: str) -> bool:
+    """Return whether a path has no part by which another would be the same file."""
+    return not {"", ".", ".."} & {*name.split("/")}
+
+
 def find_folder(table: Path, names: Iterable[str]) -> Path:
-    """Return the folder that holds most of the files of a table: its own, or one beside it."""
-    some = list(names)[:50]
+    """Return the folder that holds most of the files of a table: its own, or one beside it.
+
+    Of two beside it that hold as many, train_images/ is that of train.csv.
+
+    Raises:
+        DataError: two folders beside it hold files of these names, and are not told apart.
+    """
+    names = list(names)
+    some = names[:50]
     beside = sorted(
         path
         for path in table.parent.iterdir()
@@ -130,8 +142,28 @@ def find_folder(table: Path, names: Iterable[str]) -> Path:
     )
     folders = [table.parent, *beside]
     exact = [sum(_usable(folder, name) for name in some) for folder in folders]
-    found = exact if any(exact) else [len(match_folder(some, f).found) for f in folders]
-    return folders[found.index(max(found))]
+    sure = exact.count(max(exact)) == 1 or max(exact) == len(some)
+    found = exact if sure else [len(match_folder(some, f).found) for f in folders]
+    best = [folder for folder, many in zip(folders, found, strict=True) if many == max(found)]
+    return best[0] if best[0] == table.parent else _told_apart(table, names, best)
+
+
+def _told_apart(table: Path, names: list[str], folders: list[Path]) -> Path:
+    """Return the folder that a table speaks of, of those that hold as many of its first files."""
+    words = _words(table.stem)
+    called = [folder for folder in folders if words & _words(folder.name)]
+    counts = [len(match_folder(names, f).found) for f in called or folders]
+    best = [f for f, many in zip(called or folders, counts, strict=True) if many == max(counts)]
+    if len(best) > 1:
+        raise DataError(
+            f"{best[0]} and {best[1]} both hold files of the names that {table} lists",
+            f"name the folder of its images: --images {best[0]}",
+        )
+    return best[0]
+
+
+def _words(name: str) -> set[str]:
+    return {*re.findall(r"[^\W\d_]+", fold(name))}
 
 
 def _usable(folder: Path, name: str) -> bool:
