@@ -392,7 +392,7 @@ def _named(
     With `words`, one of words goes before one of numbers, as class names before class ids.
 
     Raises:
-        DataError: there is no column `name`.
+        DataError: there is no column `name`, or the guess has a namesake of other values.
     """
     plain = [_plain(title) for title in table.header]
     if name is not None:
@@ -407,7 +407,13 @@ def _named(
     free = [at for at in found if at not in set(taken)]
     if words:
         free.sort(key=lambda at: all(map(_is_number, table.values(at))))
+    if free and any(table.values(free[0]) != table.values(at) for at in _namesakes(plain, free[0])):
+        raise _unclear(table, f'has two columns "{table.header[free[0]]}"')
     return free[0] if free else None
+
+
+def _namesakes(plain: Sequence[str], column: int) -> list[int]:
+    return [at for at, title in enumerate(plain) if title == plain[column]]
 
 
 def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> int:

@@ -234,6 +234,29 @@ def test_pictures_and_masks_alone_have_no_classes(folders: tuple[str, ...], told
     assert caught.value.problem == problem
 
 
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (("cat_train", "cat_val", "dog_train", "dog_val"), ("cat_train", "cat_val", "cat")),
+        (("Train Dog", "Train Cat", "Test Cat"), ("Test Cat", "Train Cat", "cat")),
+    ],
+)
+def test_classes_that_differ_by_the_name_of_a_split(
+    folders: tuple[str, ...], told: tuple[str, str, str]
+) -> None:
+    names = [f"{folder}/{n}.jpg" for folder in folders for n in range(2)]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    one, two, rest = told
+    assert caught.value.problem == (
+        f"photos: its folders {one} and {two} differ by the name of a split alone"
+    )
+    assert f"/{rest}; or run again with --classes outer" in caught.value.fix
+    assert {f.label for f in read_layout(names, "photos", "outer").files} == {*folders}
+    alone = [f"{label}/1.jpg" for label in ("steam train", "test tube", "train station", "tube")]
+    assert len(read_layout(alone, "photos").files) == 4
+
+
 def test_a_class_may_be_called_mask() -> None:
     names = [f"{label}/{n}.png" for label in ("mask", "no_mask", "bad_mask") for n in range(3)]
     layout = read_layout([*names, "mask/x_mask.png"], "s")

@@ -100,7 +100,25 @@ def read_layout(
     kinds = {folder_kind(label) for label in labels}
     if level is None and "pictures" in kinds and "" not in kinds:
         raise _no_classes(source, labels, layout)
+    if level is None:
+        _refuse_split_classes(labels, source)
     return layout
+
+
+def _refuse_split_classes(labels: Sequence[str], source: object) -> None:
+    """Refuse classes whose names differ by a split alone: cat_train, cat_test."""
+    seen: dict[str, tuple[str, str]] = {}
+    for label in labels:
+        words = re.findall(r"[^\W_]+", label.lower())
+        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
+        rest = " ".join(word for word in words if word not in SPLIT_WORDS)
+        other, its = seen.setdefault(rest, (label, split)) if split and rest else (label, split)
+        if its != split:
+            raise DataError(
+                f"{source}: its folders {other} and {label} differ by the name of a split alone",
+                f"sort them into {its}/{rest} and {split}/{rest}; or run again with --classes "
+                "outer, if they are two classes",
+            )
 
 
 def _no_classes(source: object, folders: Sequence[str], layout: Layout) -> DataError:
