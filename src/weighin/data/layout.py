@@ -146,7 +146,7 @@ def _images(names: Sequence[str], layout: Layout) -> list[str]:
     names = [name for name in names if not NO_IMAGE.search(name)]
     masks = masks_of(names)
     layout.left_out += [("a mask of another image", name) for name in names if name in masks]
-    return [name for name in names if name not in masks]
+    return [name for name in names if name not in masks] if masks else names
 
 
 def _wrappers(names: Sequence[str], classes: Iterable[str] = ()) -> int:
@@ -303,8 +303,9 @@ def _of_test(names: Sequence[str], skip: int, classes: Iterable[str], layout: La
     spelled = {class_form(name): name for name in classes}
     tops = _tops(names, skip)
     folders = [[class_form(part) for part in name.split("/")[skip:-1]] for name in names]
-    depths = [at for parts in folders for at, part in enumerate(parts) if part in spelled]
-    if tops and not depths:
+    depths = (at for parts in folders for at, part in enumerate(parts) if part in spelled)
+    depth = min(depths, default=None)
+    if tops and depth is None:
         layout.notes.append(
             f"the test's folders {_listed(tops)} are called as no class is: its images are taken "
             "as unlabelled"
@@ -312,8 +313,7 @@ def _of_test(names: Sequence[str], skip: int, classes: Iterable[str], layout: La
     for name in names:
         parts = name.split("/")[skip:]
         own = [spelled[class_form(p)] for p in parts[:-1] if class_form(p) in spelled]
-        depth = min(depths, default=len(parts))
-        label = own[0] if own else parts[depth] if depth + 1 < len(parts) else ""
+        label = own[0] if own else parts[depth] if depth is not None and parts[depth + 1 :] else ""
         layout.files.append(Placed(name, TEST, label, "", "/".join(parts)))
 
 

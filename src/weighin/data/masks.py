@@ -41,21 +41,22 @@ def folder_kind(name: str) -> Literal["pictures", "masks", ""]:
 def masks_of(names: Sequence[str]) -> set[str]:
     """Return those of the files `names` that are masks of others."""
     folders = {name.rpartition("/")[0] for name in names}
-    parts = {part for folder in folders for part in folder.split("/")}
-    beside = any(folder_kind(part) == "masks" for part in parts)
-    pictures: set[tuple[str, str]] = set()
-    masks: list[tuple[str, set[tuple[str, str]]]] = []  # a name, and the pictures it may be of
+    apart = {folder: places[0] for folder in folders if (places := _above(folder, "masks"))}
+    masks: dict[str, set[tuple[str, str]]] = {}  # a name, and the pictures that it may be of
     for name in names:
         folder, _, file = name.rpartition("/")
         own = OWN_MASK.sub("", file)
+        if folder in apart:
+            masks[name] = {(apart[folder], _stem(file)), (apart[folder], _stem(own))}
         if own != file:
-            masks.append((name, {(f"{folder}/", _stem(own))}))
-        if beside and (above := _above(folder, "masks")):
-            masks.append((name, {(place, _stem(f)) for place in above[:1] for f in (file, own)}))
-        else:
-            places = [f"{folder}/", *(_above(folder, "pictures") if beside else ())]
+            masks.setdefault(name, set()).add((f"{folder}/", _stem(own)))
+    pictures: set[tuple[str, str]] = set()
+    for name in names if masks else ():
+        folder, _, file = name.rpartition("/")
+        if folder not in apart:
+            places = [f"{folder}/", *_above(folder, "pictures")]
             pictures |= {(place, _stem(file)) for place in places}
-    return {name for name, keys in masks if keys & pictures}
+    return {name for name, keys in masks.items() if keys & pictures}
 
 
 @cache
