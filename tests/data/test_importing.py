@@ -352,6 +352,36 @@ def test_a_class_to_validate_that_is_not_trained_on(tmp_path: Path, kind: str) -
     )
 
 
+@pytest.mark.parametrize(
+    ("splits", "trained", "validated", "tested"),
+    [
+        (("", "", "val"), 2, 1, 0),
+        (("", "", "test"), 2, 0, 1),
+        (("train", "", "val"), 2, 1, 0),
+        (("val", "val", "val"), None, None, None),
+        (("val", "test", "test"), None, None, None),
+    ],
+)
+def test_a_row_without_a_split_is_trained_on(
+    tmp_path: Path,
+    splits: tuple[str, ...],
+    trained: int | None,
+    validated: int | None,
+    tested: int | None,
+) -> None:
+    text = "".join(f"{n}.jpg,Cat,{split}\n" for n, split in enumerate(splits))
+    files = tuple(f"{n}.jpg" for n in range(3))
+    source = table(tmp_path / "src", f"filename,class,split\n{text}", files=files)
+    if trained is None:
+        problem = f"the split column of {source} names no row to train on"
+        assert fails(source, tmp_path / "data").startswith(problem)
+        return
+    report = import_data(source, tmp_path / "data")
+    found = report["images"] - report["validation"], report["validation"]
+    assert found == (trained, validated)
+    assert report.get("test", {"images": 0})["images"] == tested
+
+
 def test_splits_of_a_tree(tmp_path: Path) -> None:
     """The authors' splits: what is alike in name comes in under two, and each in its split."""
     for number, side in enumerate(("Training", "val", "Test")):

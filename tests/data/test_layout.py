@@ -187,6 +187,11 @@ def test_a_part_of_a_tree_that_is_one_level_off(
         assert {f.label for f in files} == wanted | ({"extra"} & {*folders})
 
 
+def test_a_class_is_spelled_as_training_does_whatever_comes_first() -> None:
+    layout = read_layout(["dev/CAT/1.jpg", "dev/07/1.jpg", "train/Cat/1.jpg", "train/7/1.jpg"], "s")
+    assert {f.label for f in layout.files} == {"Cat", "7"}
+
+
 def test_a_folder_of_folders_that_is_plainly_a_class() -> None:
     """Its only folder says nothing, or another split has a folder of images of its name."""
     for names in (["a/1.jpg", "b/images/1.jpg"], ["a/1.jpg", "b/b/1.jpg"]):
