@@ -249,6 +249,10 @@ def test_folders_that_hold_files_of_the_same_names(tmp_path: Path) -> None:
         f"{tmp_path}/labels.csv lists"
     )
     assert caught.value.fix == f"name the folder of its images: --images {tmp_path}/test_images"
+    write(tmp_path / "photos/7.jpg")
+    write(tmp_path / "masks/7.png")
+    for name in ("7.jpg", "7"):
+        assert find_folder(tmp_path / "labels.csv", [name]) == tmp_path / "photos"
     write(tmp_path / "more/2.jpg")
     names = ["1.jpg", "2.jpg"]  # one in each of two folders: the folder of both is meant
     assert find_folder(tmp_path / "labels.csv", names) == tmp_path

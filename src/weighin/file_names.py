@@ -40,6 +40,11 @@ STORED = re.compile(
     r"/(files/md5|cache)/[0-9a-f]{2}/[0-9a-f]{30}$|/blobs/([0-9a-f]{40}|[0-9a-f]{64})$"
     r"|/\.git/annex/objects/.+/[A-Z0-9]+-.+$"
 )
+MASKS = {  # words of folders that hold the masks of a segmentation set
+    *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots"),
+    *("gt", "gts", "groundtruth", "ground", "truth", "segmentation", "segmentations"),
+    *("segmentationclass", "segmentationobject", "trimap", "trimaps"),
+}
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file
 MANY = 64  # files that share as many parts with a name: they are not told apart
 
@@ -128,7 +133,7 @@ def _is_plain(name: str) -> bool:
 def find_folder(table: Path, names: Iterable[str]) -> Path:
     """Return the folder that holds most of the files of a table: its own, or one beside it.
 
-    Of two beside it that hold as many, train_images/ is that of train.csv.
+    Of two beside it that hold as many, masks/ is not meant, and train_images/ is that of train.csv.
 
     Raises:
         DataError: two folders beside it hold files of these names, and are not told apart.
@@ -151,6 +156,7 @@ def find_folder(table: Path, names: Iterable[str]) -> Path:
 def _told_apart(table: Path, names: list[str], folders: list[Path]) -> Path:
     """Return the folder that a table speaks of, of those that hold as many of its first files."""
     words = _words(table.stem)
+    folders = [f for f in folders if not _words(f.name) & MASKS] or folders
     called = [folder for folder in folders if words & _words(folder.name)]
     counts = [len(match_folder(names, f).found) for f in called or folders]
     best = [f for f, many in zip(called or folders, counts, strict=True) if many == max(counts)]

@@ -13,15 +13,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
+from weighin.file_names import MASKS
+
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 PICTURES = {
     *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"),
     *("frame", "frames", "rgb", "jpg", "jpeg", "png", "jpegimages", "pngimages"),
-}
-MASKS = {
-    *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots"),
-    *("gt", "gts", "groundtruth", "ground", "truth", "segmentation", "segmentations"),
-    *("segmentationclass", "segmentationobject", "trimap", "trimaps"),
 }
 # of files; a mask is of a format that keeps its values
 OWN_MASK = re.compile(
