@@ -32,7 +32,9 @@ def write(path: Path, data: bytes = b"x") -> Path:
         ("IMG_1.jpg", "IMG_1.JPG", "case"),
         ("images/CAT/1.JPG", "images/cat/1.jpg", "case"),
         ("images\\CAT\\1.JPG", "images/cat/1.jpg", "case"),
-        ("my%20cat.jpg", "my cat.jpg", "percent-encoding or blanks"),
+        ("my%20cat.jpg", "my cat.jpg", "percent-encoding, blanks or what is not seen"),
+        ("\u200bcat  1.jpg", "cat 1.jpg", "percent-encoding, blanks or what is not seen"),
+        ("\uff11.jpg", "1.jpg", "percent-encoding, blanks or what is not seen"),
         ("IMG_1", "IMG_1.JPG", "file suffix"),
         ("img_1", "IMG_1.JPEG", "file suffix"),
         ("a.png", "a.jfif", "file suffix"),
@@ -230,6 +232,41 @@ def test_the_folder_of_a_table_is_its_own_or_one_beside_it(tmp_path: Path) -> No
     assert find_folder(table, ["1.JPG", "2.JPG"]) == tmp_path / "images"
     assert find_folder(table, ["1.jpg", "2.jpg"]) == tmp_path / "images"
     assert find_folder(table, ["none.jpg"]) == tmp_path
+
+
+def test_folders_that_hold_files_of_the_same_names(tmp_path: Path) -> None:
+    """As train/ and test/ do beside a train.csv, both numbered from 0."""
+    for name in ("test_images/0.jpg", "test_images/1.jpg", "train_images/0.jpg"):
+        write(tmp_path / name)
+    names = ["0.jpg"]
+    assert find_folder(tmp_path / "train.csv", names) == tmp_path / "train_images"
+    assert find_folder(tmp_path / "test_labels.csv", names) == tmp_path / "test_images"
+    assert find_folder(tmp_path / "labels.csv", ["0.jpg", "1.jpg"]) == tmp_path / "test_images"
+    with pytest.raises(DataError) as caught:
+        find_folder(tmp_path / "labels.csv", names)
+    assert caught.value.problem == (
+        f"{tmp_path}/test_images and {tmp_path}/train_images both hold files of the names that "
+        f"{tmp_path}/labels.csv lists"
+    )
+    assert caught.value.fix == f"name the folder of its images: --images {tmp_path}/test_images"
+    write(tmp_path / "photos/7.jpg")
+    write(tmp_path / "masks/7.png")
+    for name in ("7.jpg", "7"):
+        assert find_folder(tmp_path / "labels.csv", [name]) == tmp_path / "photos"
+    write(tmp_path / "more/2.jpg")
+    names = ["1.jpg", "2.jpg"]  # one in each of two folders: the folder of both is meant
+    assert find_folder(tmp_path / "labels.csv", names) == tmp_path
+
+
+@pytest.mark.parametrize("again", ["x/../1.jpg", "x//../1.jpg", "./1.jpg"])
+def test_one_file_is_not_found_under_two_names(tmp_path: Path, again: str) -> None:
+    write(tmp_path / "1.jpg")
+    write(tmp_path / "x/2.jpg")
+    matches = match_folder(["1.jpg", again, "x/2.jpg"], tmp_path)
+    assert (matches.found, matches.missing) == (
+        {"1.jpg": "1.jpg", "x/2.jpg": "x/2.jpg"},
+        (again,),
+    )
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:

@@ -130,6 +130,71 @@ def test_the_names_of_splits(value: str, split: str) -> None:
     assert split_of(value) == split
 
 
+@pytest.mark.parametrize(
+    ("header", "third"),
+    [("y,no", "0,1"), ("id,index", "0,1"), ("yes,no", "0,1"), ("tag,set,scene", "0,1,0")],
+)
+def test_a_class_of_a_one_hot_table_may_be_called_as_another_column_is(
+    tmp_path: Path, header: str, third: str
+) -> None:
+    rest = ",0" * (header.count(",") - 1)
+    text = f"filename,{header}\na.jpg,1,0{rest}\nb.jpg,0,1{rest}\nc.jpg,{third}\n"
+    one, two = header.split(",")[:2]
+    assert pairs(read(tmp_path, text)) == [("a.jpg", one), ("b.jpg", two), ("c.jpg", two)]
+
+
+def test_an_index_beside_one_hot_columns_is_no_class(tmp_path: Path) -> None:
+    for index in ("no", "index", ""):
+        text = f"{index},image,A,B\n0,a.jpg,1,0\n1,b.jpg,0,1\n"
+        assert pairs(read(tmp_path, text)) == [("a.jpg", "A"), ("b.jpg", "B")]
+
+
+@pytest.mark.parametrize("again", ["./a.jpg", ".\\a.jpg", "././a.jpg"])
+def test_a_file_under_two_names_comes_once(tmp_path: Path, again: str) -> None:
+    labels = read(tmp_path, f"filename,class\na.jpg,x\n{again},x\n./b/./c.jpg,y\n.d.jpg,y\n")
+    assert pairs(labels) == [("a.jpg", "x"), ("b/c.jpg", "y"), (".d.jpg", "y")]
+    assert labels.left_out == {"listed twice": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "splits"),
+    [
+        ("is_valid", ["validation", "train", ""]),
+        ("Is Test", ["test", "train", ""]),
+        ("is_train", ["train", "", ""]),
+    ],
+)
+def test_splits_of_yes_and_no(tmp_path: Path, column: str, splits: list[str]) -> None:
+    text = f"filename,class,{column}\na.jpg,x,True\nb.jpg,x,0\nc.jpg,x,\n"
+    labels = read(tmp_path, text)
+    assert [row.split for row in labels.rows] == splits
+    assert labels.no_splits == ({"0": 1} if column == "is_train" else {})
+    assert labels.notes == (
+        f'file names from "filename", classes from "class", splits from "{column}"',
+    )
+
+
+def test_a_file_in_two_splits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, "filename,class,split\na.jpg,x,train\na.jpg,x,val\n")
+    path = tmp_path / "labels.csv"
+    assert caught.value.problem == f'{path} lists a.jpg twice, as "train" and as "validation"'
+    assert caught.value.fix == f"remove the wrong row from {path}"
+
+
+def test_boxes_are_no_classes_of_whole_images(tmp_path: Path) -> None:
+    header = "filename,width,class,xmin,ymin,xmax,ymax\n"
+    one = "a.jpg,9,x,1,1,5,5\nb.jpg,9,y,1,1,5,5\n"
+    assert pairs(read(tmp_path, header + one)) == [("a.jpg", "x"), ("b.jpg", "y")]
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, f"{header}{one}a.jpg,9,y,2,2,5,5\n")
+    assert caught.value.problem == (
+        f"{tmp_path}/labels.csv has boxes (xmin, xmax), 2 of them in a.jpg; a table is of whole "
+        "images"
+    )
+    assert "COCO" in caught.value.fix
+
+
 def test_columns_are_named_or_numbered(tmp_path: Path) -> None:
     text = "x.jpg,a.jpg,Glass,s1\ny.jpg,b.jpg,Metal,s2\n"
     labels = read(tmp_path, text, Columns("2", "3", "4"))
@@ -176,6 +241,7 @@ def test_no_labels_are_refused_where_some_are_needed(tmp_path: Path) -> None:
         (b"\x1f\x8b...", "is a gzip file", "save it as CSV"),
         (b"a,b\n1,2\n", "it has a, b", "--filename-column, --class-column"),
         (b"filename\na.jpg\n", "it has filename", "--class-column"),
+        (b"filename,class,Class\na.jpg,x,z\n", 'two columns "class"', "--class-column"),
         (b"filename,A,B\na.jpg,x,y\nb.jpg,z,x\n", "it has filename, A, B", "--class-column"),
         (b"filename,class\na,b.jpg,x\nc.jpg,y\n", "line 2: 3 values for 2 columns", "quotes"),
         (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 3: unexpected end", "quote"),

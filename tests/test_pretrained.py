@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import io
+import json
 import os
 import pickle
 import re
@@ -117,6 +118,40 @@ def test_a_damaged_file(data: bytes, name: str) -> None:
 def test_a_file_of_other_things(values: object) -> None:
     with pytest.raises(NetworkError, match=r"x\.pth holds no weights"):
         read_pickled(pth(values), "x.pth")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+def test_numbers_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    state = {"a": torch.ones(3), "b.weight": torch.tensor([1.0, value])}
+    data = pth(state) if name == "x.pth" else safetensors.torch.save(state)
+    Path(name).write_bytes(data)
+    with pytest.raises(NetworkError) as caught:
+        bring(name, None, None, False)
+    assert caught.value.problem == f"{name} holds NaN or infinite values, in b.weight"
+    assert not Path("weights").exists()
+
+
+def test_a_license_that_was_stated_stays() -> None:
+    Path("a.pth").write_bytes(pth(STATE))
+    Path("b.pth").write_bytes(pth({"w": torch.ones(3)}))
+    assert bring("a.pth", "net", "CC0", False)["license"] == "CC0"
+    record = Path("weights/net.json")
+    known = read_json(record) | {"network": "resnet18", "url": "https://example.org/a.pth"}
+    record.write_text(json.dumps(known))
+    for source in ("a.pth", "weights/net.safetensors"):  # the same weights, which state nothing new
+        bring(source, "net", None, False)
+        again = read_json(record)
+        assert (again["license"], again["source"]) == ("CC0", Path(source).name)
+        assert (again["network"], again["url"]) == ("resnet18", "https://example.org/a.pth")
+    assert bring("a.pth", "net", "MIT", False)["license"] == "MIT"
+    with pytest.raises(DataError) as caught:
+        bring("b.pth", "net", None, force=True)
+    assert caught.value.problem == f"{record} states the license MIT, of other weights"
+    assert caught.value.fix == 'state that of these: --license "MIT", or --license none'
+    assert sha256_file(Path("weights/net.safetensors")) == read_json(record)["sha256"]
+    other = bring("b.pth", "net", "none", force=True)
+    assert other["license"] == "none" and "network" not in other
 
 
 def test_other_weights_of_the_same_name_are_not_replaced_unasked() -> None:

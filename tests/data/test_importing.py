@@ -332,6 +332,56 @@ def test_a_test_with_a_folder_a_class(tmp_path: Path) -> None:
     assert report["notes"] == ["truth: 1 test images are of classes that are not trained on: Bird"]
 
 
+@pytest.mark.parametrize("kind", ["tree", "option", "table", "within"])
+def test_a_class_to_validate_that_is_not_trained_on(tmp_path: Path, kind: str) -> None:
+    places = {"tree": "{s}/{c}", "option": "{s}/{c}", "table": "{s}/{c}", "within": "{c}/{s}"}
+    for split, label in (("train", "Cat"), ("train", "Dog"), ("val", "Cat"), ("val", "Bird")):
+        name = places[kind].format(s=split, c=label)
+        write(tmp_path / "src" / name / f"{split}.png", encoded(photo(1), "PNG"))
+    lines = ["train/Cat/train.png,Cat,train", "train/Dog/train.png,Dog,train"]
+    lines += ["val/Cat/val.png,Cat,val", "val/Bird/val.png,Bird,val"]
+    source, options = tmp_path / "src", Options()
+    if kind == "table":
+        source = write(tmp_path / "src/a.csv", "\n".join(["file,class,split", *lines]).encode())
+    if kind == "option":
+        source, options = tmp_path / "src/train", Options(validation=tmp_path / "src/val")
+    assert fails(source, tmp_path / "data", options) == (
+        "the validation split has a class Bird, such as Bird/val.png, which is not trained on; "
+        "trained on are Cat, Dog\n"
+        "  to fix: give it training images, write Bird as one of these, or remove its images"
+    )
+
+
+@pytest.mark.parametrize(
+    ("splits", "trained", "validated", "tested"),
+    [
+        (("", "", "val"), 2, 1, 0),
+        (("", "", "test"), 2, 0, 1),
+        (("train", "", "val"), 2, 1, 0),
+        (("val", "val", "val"), None, None, None),
+        (("val", "test", "test"), None, None, None),
+    ],
+)
+def test_a_row_without_a_split_is_trained_on(
+    tmp_path: Path,
+    splits: tuple[str, ...],
+    trained: int | None,
+    validated: int | None,
+    tested: int | None,
+) -> None:
+    text = "".join(f"{n}.jpg,Cat,{split}\n" for n, split in enumerate(splits))
+    files = tuple(f"{n}.jpg" for n in range(3))
+    source = table(tmp_path / "src", f"filename,class,split\n{text}", files=files)
+    if trained is None:
+        problem = f"the split column of {source} names no row to train on"
+        assert fails(source, tmp_path / "data").startswith(problem)
+        return
+    report = import_data(source, tmp_path / "data")
+    found = report["images"] - report["validation"], report["validation"]
+    assert found == (trained, validated)
+    assert report.get("test", {"images": 0})["images"] == tested
+
+
 def test_splits_of_a_tree(tmp_path: Path) -> None:
     """The authors' splits: what is alike in name comes in under two, and each in its split."""
     for number, side in enumerate(("Training", "val", "Test")):
@@ -431,12 +481,18 @@ def test_classes_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
     assert f'"{name}"' in caught.value.problem
 
 
-@pytest.mark.parametrize("other", ["Glass\u200b", "\uff27lass", "Glass\u00ad"])
-def test_classes_that_look_the_same_are_refused(other: str, tmp_path: Path) -> None:
-    write_csv(tmp_path / "l.csv", ("filename", "class"), [("1.jpg", "Glass"), ("2.jpg", other)])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("Glass", other) for other in ("Glass\u200b", "\uff27lass", "Glass\u00ad")),
+        *(("1", "1.0"), ("7", "07"), ("no_mask", "no mask")),
+    ],
+)
+def test_classes_that_look_the_same_are_refused(one: str, other: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "l.csv", ("filename", "class"), [("1.jpg", one), ("2.jpg", other)])
     for name in ("1.jpg", "2.jpg"):
         write(tmp_path / "img" / name, encoded(photo(1)))
-    with pytest.raises(DataError, match="or what is not seen"):
+    with pytest.raises(DataError, match="are one class but for"):
         import_data(tmp_path / "l.csv", tmp_path / "data", Options(images=tmp_path / "img"))
 
 

@@ -142,7 +142,7 @@ def test_two_levels_that_may_be_the_classes() -> None:
     with pytest.raises(DataError) as caught:
         read_layout(names, "photos")
     assert caught.value.problem == (
-        "photos: its folders 2019, 2020 all hold a, b; either may be the classes"
+        "photos: its folders 2019, 2020 hold the folders a, b; either may be the classes"
     )
     assert "--classes outer (2019, 2020)" in caught.value.fix
     assert "--classes inner (a, b)" in caught.value.fix
@@ -150,9 +150,123 @@ def test_two_levels_that_may_be_the_classes() -> None:
     assert {(f.label, f.group) for f in outer} == {(y, g) for y in ("2019", "2020") for g in "ab"}
     inner = read_layout(names, "photos", "inner").files
     assert {(f.label, f.group) for f in inner} == {(g, y) for y in ("2019", "2020") for g in "ab"}
-    # folders of other names are groups
-    other = [f"{label}/{label}{n}/{n}.jpg" for label in "ab" for n in range(4)]
-    assert {f.label for f in read_layout(other, "photos").files} == {"a", "b"}
+    # folders of other names are groups, and that is said
+    other = [f"{label}/{label}{n}/{n}.jpg" for label in "ab" for n in range(2)]
+    groups = read_layout(other, "photos")
+    assert {f.label for f in groups.files} == {"a", "b"}
+    assert groups.notes == [
+        "the folders a0, a1, b0, b1 in a, b are taken as groups; --classes inner takes them as the "
+        "classes"
+    ]
+
+
+ONE_LEVEL_OFF = [
+    (("a", "b", "extra/c"), "extra hold the folders c where a, b hold images", "a, b, c"),
+    (("a", "b", "extra/a", "extra"), "extra hold the folders a where a, b hold images", "a, b"),
+    (("x/a", "x/b", "y/b", "y/c"), "x, y hold the folders a, b, c", "a, b, c"),
+]
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+@pytest.mark.parametrize(("folders", "told", "inner"), ONE_LEVEL_OFF)
+def test_a_part_of_a_tree_that_is_one_level_off(
+    folders: tuple[str, ...], told: str, inner: str, split: str
+) -> None:
+    names = [f"{split}{folder}/{n}.jpg" for folder in folders for n in range(3)]
+    names += ["test/a/1.jpg", "test/c/2.jpg"] if split else []
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    where = f"photos/{split}".rstrip("/")
+    assert caught.value.problem == f"{where}: its folders {told}; either may be the classes"
+    assert f"--classes inner ({inner})" in caught.value.fix
+    for level, wanted in (
+        ("outer", {f.split("/")[0] for f in folders}),
+        ("inner", set(inner[::3])),
+    ):
+        files = [f for f in read_layout(names, "photos", level).files if f.split != "test"]
+        assert {f.label for f in files} == wanted | ({"extra"} & {*folders})
+
+
+def test_a_class_is_spelled_as_training_does_whatever_comes_first() -> None:
+    layout = read_layout(["dev/CAT/1.jpg", "dev/07/1.jpg", "train/Cat/1.jpg", "train/7/1.jpg"], "s")
+    assert {f.label for f in layout.files} == {"Cat", "7"}
+
+
+def test_a_folder_of_folders_that_is_plainly_a_class() -> None:
+    """Its only folder says nothing, or another split has a folder of images of its name."""
+    for names in (["a/1.jpg", "b/images/1.jpg"], ["a/1.jpg", "b/b/1.jpg"]):
+        assert {f.label for f in read_layout(names, "s").files} == {"a", "b"}
+    split = ["train/a/1.jpg", "train/b/s1/1.jpg", "val/B/2.jpg"]
+    labels = [(f.split, f.label, f.group) for f in read_layout(split, "s").files]
+    assert labels == [("train", "a", ""), ("train", "b", "s1"), ("validation", "b", "")]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("images/{c}/{n}.jpg", "masks/{c}/{n}.png"),
+        ("{c}/images/{n}.png", "{c}/masks/{n}.png"),
+        ("set/JPEGImages/{c}/{n}.jpg", "set/SegmentationClass/{c}/{n}.png"),
+        ("{c}/x ({n}).png", "{c}/x ({n})_mask.png"),
+        ("images/{c}/{n}.jpg", "labels/{c}/{n}_mask_1.png"),
+    ],
+)
+def test_masks_are_left_out(pair: tuple[str, str]) -> None:
+    names = [each.format(c=c, n=n) for each in pair for c in "ab" for n in range(3)]
+    layout = read_layout(names, "s")
+    assert {(f.name, f.label) for f in layout.files} == {
+        (pair[0].format(c=c, n=n), c) for c in "ab" for n in range(3)
+    }
+    assert {why for why, _ in layout.left_out} == {"a mask of another image"}
+    assert len(layout.left_out) == 6
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (("images", "masks"), "images"),
+        (("train/images", "train/masks", "val/images", "val/masks"), "images"),
+        (("images/train", "masks/train", "images/val", "masks/val"), "train, val"),
+        (("train", "train_masks"), "train"),
+        (("JPEGImages", "Annotations"), "JPEGImages"),
+    ],
+)
+def test_pictures_and_masks_alone_have_no_classes(folders: tuple[str, ...], told: str) -> None:
+    names = [f"{folder}/{n}.png" for folder in folders for n in range(3)]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    problem = f"photos: its folders {told} hold images, not one folder a class"
+    assert caught.value.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (("cat_train", "cat_val", "dog_train", "dog_val"), ("cat_train", "cat_val", "cat")),
+        (("Train Dog", "Train Cat", "Test Cat"), ("Test Cat", "Train Cat", "cat")),
+    ],
+)
+def test_classes_that_differ_by_the_name_of_a_split(
+    folders: tuple[str, ...], told: tuple[str, str, str]
+) -> None:
+    names = [f"{folder}/{n}.jpg" for folder in folders for n in range(2)]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    one, two, rest = told
+    assert caught.value.problem == (
+        f"photos: its folders {one} and {two} differ by the name of a split alone"
+    )
+    assert f"/{rest}; or run again with --classes outer" in caught.value.fix
+    assert {f.label for f in read_layout(names, "photos", "outer").files} == {*folders}
+    alone = [f"{label}/1.jpg" for label in ("steam train", "test tube", "train station", "tube")]
+    assert len(read_layout(alone, "photos").files) == 4
+
+
+def test_a_class_may_be_called_mask() -> None:
+    names = [f"{label}/{n}.png" for label in ("mask", "no_mask", "bad_mask") for n in range(3)]
+    layout = read_layout([*names, "mask/x_mask.png"], "s")
+    assert {f.label for f in layout.files} == {"mask", "no_mask", "bad_mask"}
+    assert layout.left_out == []
 
 
 def test_files_that_are_no_images_by_their_names() -> None:

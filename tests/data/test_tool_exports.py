@@ -11,6 +11,7 @@ from PIL import Image
 
 from weighin.data.importing import Options, import_data
 from weighin.errors import DataError
+from weighin.label_csv import Columns
 
 LEFT, TOP, RIGHT, BOTTOM = 24, 9, 72, 36  # of 96 x 72 pixels: 25 to 75 % and 12.5 to 50 %
 
@@ -88,6 +89,123 @@ def test_label_studio_json_min(tmp_path: Path, pictures: Path) -> None:
     assert is_cut(tmp_path / "data", "Canine/1_0.jpg", 1)
 
 
+def tasks_of(folder: Path, *results: list[dict[str, Any]]) -> Path:
+    tasks = [
+        {"id": n, "data": {"image": f"{n}.png"}, "annotations": [{"result": found}]}
+        for n, found in enumerate(results)
+    ]
+    return write(folder / "a.json", json.dumps(tasks).encode())
+
+
+def of(field: str, result: dict[str, Any]) -> dict[str, Any]:
+    return {**result, "from_name": field}
+
+
+REGION = {"type": "choices", "value": {"x": 25, "y": 12.5, "width": 50, "height": 37.5}}
+REGION |= {"original_width": 96, "original_height": 72}
+
+
+@pytest.mark.parametrize(
+    ("second", "listed", "classes"),
+    [
+        (choice("good"), "animal, other", {"Cat": 1, "Dog": 1}),
+        (shape("rectanglelabels", "Wheel"), "animal, other", {"Cat": 1, "Dog": 1}),
+        ({**REGION, "value": REGION["value"] | {"choices": ["wet"]}}, "animal, other", {"wet": 1}),
+    ],
+)
+def test_two_fields_of_label_studio_are_not_mixed_up(
+    tmp_path: Path,
+    pictures: Path,
+    second: dict[str, Any],
+    listed: str,
+    classes: dict[str, int],
+) -> None:
+    first = [of("animal", choice("Cat")), of("other", second)]
+    source = tasks_of(tmp_path, first, [of("animal", choice("Dog"))])
+    with pytest.raises(DataError) as caught:
+        import_data(source, tmp_path / "data", Options(pictures))
+    assert caught.value.problem == (
+        f"{source}: the fields {listed} may each hold the classes (task 0)"
+    )
+    assert caught.value.fix == "name the one that does: --class-column animal"
+    field = "other" if "wet" in classes else "animal"
+    options = Options(pictures, Columns(label=field), margin=0)
+    assert import_data(source, tmp_path / "data", options)["classes"] == classes
+    if field == "other":  # the choice of a region is the class of its box
+        assert is_cut(tmp_path / "data", "wet/0_0.jpg", 0)
+
+
+def test_a_field_of_json_min_may_be_named(tmp_path: Path, pictures: Path) -> None:
+    tasks = [{"image": f"{n}.png", "animal": "Cat", "quality": "good"} for n in range(2)]
+    source = write(tmp_path / "a.json", json.dumps(tasks).encode())
+    with pytest.raises(DataError, match="--class-column names the field of its classes"):
+        import_data(source, tmp_path / "data", Options(pictures))
+    options = Options(pictures, Columns(label="animal"))
+    assert import_data(source, tmp_path / "data", options)["classes"] == {"Cat": 2}
+
+
+def test_a_picture_that_was_turned_in_label_studio(tmp_path: Path, pictures: Path) -> None:
+    boxes = [{**shape("rectanglelabels", "Cat"), "image_rotation": turn} for turn in (90, 0)]
+    whole = {**choice("Dog"), "image_rotation": 90}
+    source = tasks_of(tmp_path, boxes[:1], boxes[1:], [whole])
+    report = import_data(source, tmp_path / "data", Options(pictures))
+    assert report["classes"] == {"Cat": 1, "Dog": 1}
+    assert report["such_as"] == {"a box of a picture that was turned in Label Studio": "task 0"}
+
+
+def test_a_picture_of_two_classes_is_left_out(tmp_path: Path, pictures: Path) -> None:
+    text = "".join(
+        f'<image id="{n}" name="{n}.png" width="96" height="72">{tags}</image>'
+        for n, tags in enumerate(('<tag label="Cat"/><tag label="Dog"/>', '<tag label="Cat"/>'))
+    )
+    source = write(tmp_path / "a.xml", f"<annotations>{text}</annotations>".encode())
+    report = import_data(source, tmp_path / "data", Options(pictures))
+    assert (report["classes"], report["such_as"]) == ({"Cat": 1}, {"several classes": "0.png"})
+
+
+def subsets(folder: Path, inner: str, *names: str) -> Path:
+    images = "".join(
+        f'<image id="{n}" name="{n}.png" subset="{name}" width="96" height="72">{inner}</image>'
+        for n, name in enumerate(names)
+    )
+    return write(folder / "a.xml", f"<annotations>{images}</annotations>".encode())
+
+
+BOX = '<box label="Cat" xtl="24" ytl="9" xbr="72" ybr="36" outside="{}"/>'
+
+
+def test_subsets_of_cvat_are_splits(tmp_path: Path, pictures: Path) -> None:
+    source = subsets(tmp_path, '<tag label="Cat"/>', "Train", "Validation", "Test", "Train")
+    report = import_data(source, tmp_path / "data", Options(pictures))
+    assert (report["validation"], report["test"]) == (1, {"images": 1, "without_truth": 0})
+    rows = (tmp_path / "data/train.csv").read_text().split()[1:]
+    assert rows == ["Cat/0.png,Cat,,train", "Cat/1.png,Cat,,validation", "Cat/3.png,Cat,,train"]
+    whole = Options(pictures, Columns(split="none"))
+    report = import_data(source, tmp_path / "whole", whole)
+    assert (report["images"], report["validation"]) == (4, 0)
+    source = subsets(tmp_path, BOX.format(0), "Train", "Validation", "Test")
+    report = import_data(source, tmp_path / "boxes", Options(pictures))
+    assert (report["images"], report["validation"]) == (2, 1)
+    assert report["such_as"] == {"a box of the test, which is of whole images": "2.png"}
+
+
+def test_subsets_of_cvat_that_are_no_splits(tmp_path: Path, pictures: Path) -> None:
+    plain = subsets(tmp_path, BOX.format(0), "default", "default")
+    assert import_data(plain, tmp_path / "data", Options(pictures))["notes"] == []
+    source = subsets(tmp_path, BOX.format(0), "Train", "Later")
+    with pytest.raises(DataError) as caught:
+        import_data(source, tmp_path / "data", Options(pictures))
+    problem = f'the split of images in {source} says "Later" for 1 rows, which is no split'
+    assert caught.value.problem == problem
+
+
+def test_what_lies_outside_in_cvat_is_left_out(tmp_path: Path, pictures: Path) -> None:
+    source = subsets(tmp_path, BOX.format(1) + BOX.format(0).replace("Cat", "Dog"), "")
+    report = import_data(source, tmp_path / "data", Options(pictures))
+    assert report["classes"] == {"Dog": 1}
+    assert report["skipped"] == {"marked as outside of the picture": 1}
+
+
 def test_cvat(tmp_path: Path, pictures: Path) -> None:
     text = """<?xml version="1.0"?><annotations><version>1.1</version>
     <image id="0" name="0.png" width="96" height="72"><tag label="Cat"/><tag label="Cat"/></image>
@@ -115,6 +233,7 @@ def test_cvat(tmp_path: Path, pictures: Path) -> None:
         ("a.json", "[3, null]", "is a list of which no entry names an image"),
         ("a.xml", "<annotations/>", "holds no image of CVAT"),
         ("a.xml", "<a", "is not XML"),
+        ("a.xml", "<annotations><track/></annotations>", "holds the tracks of a video"),
     ],
 )
 def test_what_is_no_export(tmp_path: Path, name: str, text: str, problem: str) -> None:

@@ -127,3 +127,19 @@ def test_a_submission_is_read_in_the_models_words(tmp_path: Path) -> None:
 def test_class_numbers_as_a_spreadsheet_writes_them(tmp_path: Path) -> None:
     path = write(tmp_path, "filename,class\na.jpg,0.0\nb.jpg,1.0\n")
     assert read_truth(path, NAMES[:2], ("0", "1"), "", "").labels == {"a.jpg": "0", "b.jpg": "1"}
+    path = write(tmp_path, "filename,class\na.jpg,07\nb.jpg,-1\n")
+    truth = read_truth(path, NAMES[:2], ("1", "7", "-1"), "", "")
+    assert truth.labels == {"a.jpg": "7", "b.jpg": "-1"}
+    assert truth.notes == (f'{path} writes classes in another way: read "07" as "7"',)
+    for classes in (("1", "7"), ("0", "7")):  # -1 is not class 1
+        notes = read_truth(path, NAMES[:2], classes, "", "").notes
+        assert "1 images" in notes[1] and "(-1)" in notes[1]
+
+
+@pytest.mark.parametrize("spelled", ["Glass\u200b", "\ufeffGlass", "\uff27lass", "Gla\u00adss"])
+def test_what_is_not_seen_of_a_class_and_a_file_name(tmp_path: Path, spelled: str) -> None:
+    path = write(tmp_path, f"filename,class\na\u200b.jpg,{spelled}\n\uff42.jpg,Metal\n")
+    truth = read_truth(path, NAMES[:2], CLASSES, "", "")
+    assert truth.labels == {"a.jpg": "Glass", "b.jpg": "Metal"}
+    assert "read" in truth.notes[0] and "2 by percent-encoding, blanks or what" in truth.notes[1]
+    assert read_submission(path, CLASSES)["a\u200b.jpg"] == "Glass"

@@ -62,6 +62,14 @@ def two_outputs(model: Any) -> None:
     model.graph.output.append(helper.make_tensor_value_info("flat", 1, ["n", 3]))
 
 
+def no_size(model: Any) -> None:
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+
+
+def no_type(model: Any) -> None:
+    model.graph.output[0].ClearField("type")
+
+
 def twice(model: Any) -> None:
     model.graph.initializer.append(model.graph.initializer[0])
 
@@ -77,6 +85,8 @@ FAULTS: list[tuple[Callable[[Any], None], str]] = [
     (two_inputs, "it has not one input of float32 images"),
     (doubles, "it has not one input of float32 images"),
     (two_outputs, "it has not one output"),
+    (no_size, "its input images has no shape"),
+    (no_type, "its output logits has no type"),
     (twice, "not valid ONNX: w initializer name is not unique"),
     (many, "its batch is fixed at 1,025; up to 1024 or none is allowed"),
 ]
@@ -88,6 +98,17 @@ def test_refused(build: Build, change: Callable[[Any], None], words: str) -> Non
     with pytest.raises(ModelError) as caught:
         open_model(path)
     assert caught.value.problem == f"{path}: {words}"
+
+
+def test_an_output_needs_no_shape(build: Build) -> None:
+    """It is inferred, as a claimed one is not believed."""
+    path = build(lambda model: model.graph.output[0].type.tensor_type.ClearField("shape"))
+    found = open_model(path).graph
+    plain = open_model(build()).graph
+    assert (found.shapes, found.proto) == (plain.shapes, plain.proto)
+    with pytest.raises(ModelError) as caught:
+        open_model(build(no_size))
+    assert caught.value.fix.endswith("torch.onnx.export(model, torch.zeros(1, 3, H, W), FILE)")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from weighin.parallel import cores
 @click.argument("source", type=EXISTING)
 @click.option("--images", type=EXISTING, help="Folder of the images that a CSV or COCO file names.")
 @click.option("--filename-column", help="Column of a CSV; guessed when left out.")
-@click.option("--class-column", help="Column of a CSV; guessed when left out.")
+@click.option("--class-column", help="Column of a CSV, or field of Label Studio; else guessed.")
 @click.option("--group-column", help="Images of one group stay in one split.")
 @click.option("--split-column", help="Says train, validation or test; none: choose a split.")
 @click.option("--classes", type=click.Choice(["outer", "inner"]), help="Class folders of a tree.")

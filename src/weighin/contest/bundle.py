@@ -6,6 +6,7 @@ small folder of awkward ones such as a test folder may hold.
 
 import io
 import json
+import os
 import re
 import tempfile
 import zipfile
@@ -91,6 +92,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Check]:
     """Return what an organizer would find: each check of a bundle, a folder or an ONNX file."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - errors name it, also where it is "."
     checks: list[Check] = []
     try:
         for name in MAX_BYTES:

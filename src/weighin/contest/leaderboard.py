@@ -16,8 +16,9 @@ from weighin.contest.pages import write_board
 from weighin.contest.ranking import Board, Entry, Line, Standing, is_public, order, standings
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
+from weighin.file_names import class_form
 from weighin.files import sha256
-from weighin.grading.labels import Truth, class_form, read_truth
+from weighin.grading.labels import Truth, read_truth
 from weighin.grading.predict import list_files
 from weighin.grading.score import WASTE
 from weighin.label_csv import read_labels

@@ -8,15 +8,17 @@ leave odd in an entry leaves out that entry, counted by reason, and not the file
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from weighin.data.layout import TEST, TRAIN, VALIDATION
 from weighin.errors import DataError
 from weighin.images import Size
-from weighin.label_csv import CLASSES, read_table
+from weighin.label_csv import CLASSES, read_table, split_of
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+SLACK = 2  # pixels that a box may reach out of its picture
 FORM = "give a JSON file with the lists images, annotations and categories"
 
 
@@ -29,6 +31,7 @@ class Crop:
     box: Box | None
     size: Size  # annotated (H, W) of its image; 0 where it is not known
     group: str = ""
+    split: str = ""  # train, validation or test; empty where the file does not say
 
 
 @dataclass
@@ -38,11 +41,44 @@ class Coco:
     crops: dict[str, list[Crop]] = field(default_factory=dict)  # file name: its crops
     skipped: Counter[str] = field(default_factory=Counter)  # reason: entries
     such_as: dict[str, str] = field(default_factory=dict)  # reason: the first such entry
+    splits: dict[str, str] = field(default_factory=dict)  # file name: what the file calls its split
 
-    def skip(self, reason: str, entry: str) -> None:
+    def skip(self, reason: str, entry: str, count: int = 1) -> None:
         """Count an entry that is left out."""
-        self.skipped[reason] += 1
+        self.skipped[reason] += count
         self.such_as.setdefault(reason, entry)
+
+    def settle(self) -> None:
+        """Leave out images that are of several classes as a whole; tie an image to its boxes."""
+        for name, crops in self.crops.items():
+            boxes = [crop for crop in crops if crop.box]
+            whole = [crop for crop in crops if not crop.box]
+            if len({crop.label for crop in whole}) > 1:
+                self.skip("several classes", name)
+                whole = []
+            if boxes:
+                whole = [replace(crop, group=boxes[0].group) for crop in whole]
+            self.crops[name] = whole + boxes
+        self.crops = {name: crops for name, crops in self.crops.items() if crops}
+
+    def take_splits(self) -> tuple[Counter[str], set[str]]:
+        """Give crops the splits that the file names; return words that name none, and the splits.
+
+        The boxes of test images are left out: a test is of whole images.
+        """
+        said = {name: self.splits.get(name, "") for name in self.crops}
+        splits = {name: split_of(word) for name, word in said.items()}
+        unknown = Counter(word for name, word in said.items() if word and not splits[name])
+        for name, crops in self.crops.items():
+            split = splits[name]
+            if split == TEST and any(crop.box for crop in crops):
+                self.skip("a box of the test, which is of whole images", name, len(crops))
+                crops = []
+            if split != TEST and VALIDATION in splits.values():
+                split = split or TRAIN
+            self.crops[name] = [replace(crop, split=split) for crop in crops]
+        self.crops = {name: crops for name, crops in self.crops.items() if crops}
+        return unknown, {*splits.values()}
 
     def words(self) -> str:
         """Return what the file asks for in a line."""
@@ -69,6 +105,7 @@ def read_coco(
     coco = Coco()
     names = _categories(path, lists["categories"], coco)
     images = _images(path, lists["images"], group, coco)
+    corners = _Corners()
     labels = read_mapping(mapping, names) if mapping else names
     crops: dict[str, list[Crop]] = defaultdict(list)
     boxed = any(isinstance(item, dict) and _has_box(item) for item in lists["annotations"])
@@ -83,12 +120,14 @@ def read_coco(
             fault = "its image is not listed"
         elif not label:
             fault = "its category has no class"
+        corners.look(item.get("bbox"), size)
         own = _key(item.get("id")) or str(number)
         if fault:
             coco.skip(fault, f"annotation {own}")
         elif box or not any(c.box is None and c.label == label for c in crops[name]):
             crops[name].append(Crop(own, label, box, size, own_group or (name if box else "")))
     coco.crops = {name: crops[name] for name in sorted(crops) if crops[name]}
+    corners.check(path)
     boxes = [crop.box for found in crops.values() for crop in found if crop.box]
     if boxes and all(0 <= edge <= 1 for box in boxes for edge in box):
         raise DataError(
@@ -96,6 +135,35 @@ def read_coco(
             "multiply left and width by the picture's width, top and height by its height",
         )
     return coco
+
+
+class _Corners:
+    """Counts the boxes of a file that do not fit their images, but would as two corners."""
+
+    def __init__(self) -> None:
+        self._out = self._seen = 0
+        self._as_corners = True
+
+    def look(self, bbox: Any, size: Size) -> None:
+        """Take up a box as the file gives it."""
+        numbers = _numbers(bbox) if isinstance(bbox, list) else None
+        if not numbers or len(numbers) != 4 or not all(size):
+            return
+        left, top, right, bottom = numbers
+        tall, wide = size
+        self._seen += 1
+        self._out += left + right > wide + SLACK or top + bottom > tall + SLACK
+        inside = right <= wide + SLACK and bottom <= tall + SLACK
+        self._as_corners &= left < right and top < bottom and inside
+
+    def check(self, path: Path) -> None:
+        """Refuse a file of which half of the boxes or more are no boxes but as corners."""
+        if self._as_corners and 0 < self._seen <= 2 * self._out:
+            raise DataError(
+                f"{path}: {self._out:,} of {self._seen:,} boxes reach out of their pictures, as "
+                "where they are left, top, right, bottom; COCO's are left, top, width, height",
+                "subtract left from the third number of each box and top from the fourth",
+            )
 
 
 def read_mapping(path: Path, categories: dict[str, str]) -> dict[str, str]:
@@ -214,6 +282,7 @@ def _images(
     for key, name, item in _entries(items, "image", "file_name", coco):
         size = (_side(item.get("height")), _side(item.get("width")))
         own = _key(item.get(group)) if group else ""
+        coco.splits[name] = _key(item.get("split") or item.get("subset"))
         if images.setdefault(key, (name, size, own))[0] != name:
             raise _twice(path, f"image id {key}", images[key][0], name)
     return images

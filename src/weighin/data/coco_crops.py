@@ -93,7 +93,9 @@ def write_crops(
         filename = f"{path.stem}_{crop.annotation}.jpg"
         out = io.BytesIO()
         Image.fromarray(piece).save(out, "JPEG", quality=95, subsampling=0)
-        Path(index.add(index.named(crop.label, filename, crop.group))).write_bytes(out.getvalue())
+        Path(index.add(index.named(crop.label, filename, crop.group, crop.split))).write_bytes(
+            out.getvalue()
+        )
 
 
 def turned_box(box: Box, size: Size, orientation: int) -> Box:

@@ -14,7 +14,7 @@ from typing import Any
 from weighin.data.layout import VALIDATION, Layout, read_test
 from weighin.data.listing import list_files
 from weighin.errors import DataError
-from weighin.file_names import fold, match, seen_form
+from weighin.file_names import class_form, fold, match
 from weighin.files import write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels
@@ -106,20 +106,35 @@ class ImportIndex:
         return Row(name, label, group, split)
 
     def check_classes(self) -> None:
-        """Refuse classes that differ only by case, blanks, Unicode form or what is not seen.
+        """Refuse classes that look the same, and those that are validated but not trained on.
 
         Raises:
-            DataError: it names both spellings, with their images.
+            DataError: it names both spellings, with their images, or the class.
         """
         images = Counter(row.label for row in self.rows)
         alike: dict[str, str] = {}
         for label in sorted(images):
-            other = alike.setdefault(seen_form(label), label)
+            other = alike.setdefault(class_form(label), label)
             if other != label:
                 one, two = (f'"{name}" ({images[name]:,} images)' for name in (other, label))
                 raise DataError(
-                    f"{one} and {two} differ by case, blanks, Unicode form or what is not seen",
+                    f"{one} and {two} are one class but for case, blanks, hyphens, zeros or what "
+                    "is not seen",
                     "write both as one class, or give them names that differ by more",
+                )
+
+        self._check_trained()
+
+    def _check_trained(self) -> None:
+        """Refuse a class that the validation split has and the training images have not."""
+        trained = {row.label for row in self.rows if row.split != VALIDATION}
+        for row in self.rows:
+            if row.label not in trained:
+                raise DataError(
+                    f"the validation split has a class {row.label}, such as {row.filename}, which "
+                    f"is not trained on; trained on are {', '.join(sorted(trained))}",
+                    f"give it training images, write {row.label} as one of these, or remove its "
+                    "images",
                 )
 
     def write_table(self, path: Path) -> None:
@@ -274,8 +289,8 @@ def _in_the_classes(known: dict[str, str], classes: set[str], index: ImportIndex
     Raises:
         DataError: none of its classes is one that is trained on.
     """
-    spelled = {fold(name.strip()): name for name in sorted(classes)}
-    words = {label: spelled.get(fold(label.strip()), label) for label in known.values()}
+    spelled = {class_form(name): name for name in classes}
+    words = {label: spelled.get(class_form(label), label) for label in known.values()}
     strange = sorted({word for word in words.values() if word not in classes})
     listed = f"the training images' classes are {', '.join(sorted(classes))}"
     if len(strange) == len(set(words.values())):

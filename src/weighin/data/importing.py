@@ -12,6 +12,7 @@ and classes, or the annotations of a tool: a COCO file, an export of Label Studi
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -40,9 +41,9 @@ from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.data.versioning import aside
 from weighin.errors import DataError
-from weighin.file_names import DROPPINGS, Matches, find_folder, match_folder
+from weighin.file_names import DROPPINGS, Matches, class_form, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder
-from weighin.label_csv import Columns, Labels, Row, read_labels
+from weighin.label_csv import Columns, Row, read_labels
 from weighin.parallel import cores
 
 
@@ -141,7 +142,7 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
     else:
         raise DataError(f"{source} is no folder, .csv, .json or .xml", "name one of these")
     if options.validation is not None:
-        _validation(options.validation, index)
+        _validation(options.validation, index, options.classes or "outer")
     index.check_classes()
     return kind
 
@@ -229,23 +230,17 @@ def _place(source: Path, placed: Placed, split: str, index: ImportIndex) -> None
     index.copy(source, placed.name, row)
 
 
-def _validation(folder: Path, index: ImportIndex) -> None:
+def _validation(folder: Path, index: ImportIndex, classes: Literal["outer", "inner"]) -> None:
     """Take a tree as the validation split: all that came in before it is to train on."""
-    layout = read_layout(index.files(folder), folder, "outer")
+    layout = read_layout(index.files(folder), folder, classes)
     index.heed(layout)
     if not layout.files:
         fix = "name a folder that holds one folder a class"
         raise DataError(f"{folder} holds no image in a class folder", fix)
-    spelled = {row.label.casefold(): row.label for row in index.rows}
+    spelled = {class_form(row.label): row.label for row in index.rows}
     index.rows = [Row(r.filename, r.label, r.group, r.split or TRAIN) for r in index.rows]
     for placed in layout.files:
-        label = spelled.get(placed.label.casefold(), placed.label)
-        if label not in spelled.values():
-            listed = ", ".join(sorted(set(spelled.values())))
-            problem = (
-                f"{folder} has a class {label}, which is not trained on; trained on are {listed}"
-            )
-            raise DataError(problem, "rename its folder, or remove it")
+        label = spelled.get(class_form(placed.label), placed.label)
         own = Placed(placed.name, VALIDATION, label, placed.group, placed.rest)
         _place(folder, own, VALIDATION, index)
 
@@ -264,16 +259,16 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
             f"{source} names no image with a class{left}", "write a row for each image into it"
         )
     splits = {row.split for row in rows}
-    _check_splits(labels, splits, index)
+    _check_splits(f"the split column of {source}", labels.no_splits, splits, index)
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
     for row in rows:
         found = matches.found.get(row.filename)
         if found is None:
             index.missing.append(row.filename)
-        elif row.split == TEST and TRAIN in splits:
+        elif row.split == TEST:
             index.test.append((folder / found, found, row.label))
         else:
-            split = (row.split or TRAIN) if {TRAIN, VALIDATION} <= splits else ""
+            split = (row.split or TRAIN) if VALIDATION in splits else ""
             index.copy(folder, found, index.named(row.label, found, row.group, split))
     if not index.rows:
         raise DataError(
@@ -283,18 +278,19 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
         )
 
 
-def _check_splits(labels: Labels, splits: set[str], index: ImportIndex) -> None:
-    """Refuse a split column that is understood in part: nothing may be trained on by mistake."""
-    if labels.no_splits and not splits - {""}:
-        words = ", ".join(sorted(labels.no_splits)[:3])
+def _check_splits(
+    where: str, no_splits: Counter[str], splits: set[str], index: ImportIndex
+) -> None:
+    """Refuse splits that are understood in part: nothing may be trained on by mistake."""
+    if no_splits and not splits - {""}:
+        words = ", ".join(sorted(no_splits)[:3])
         index.notes.append(f"the split column names no split ({words}), and is not used")
         return
     fix = "write train, validation or test in it, or pass --split-column none"
-    for word, many in labels.no_splits.most_common(1):
-        problem = f'the split column of {labels.path} says "{word}" for {many:,} rows'
-        raise DataError(f"{problem}, which is no split", fix)
-    if TEST in splits and not splits & {TRAIN, ""}:
-        raise DataError(f"the split column of {labels.path} names no row to train on", fix)
+    for word, many in no_splits.most_common(1):
+        raise DataError(f'{where} says "{word}" for {many:,} rows, which is no split', fix)
+    if splits and not splits & {TRAIN, ""}:
+        raise DataError(f"{where} names no row to train on", fix)
 
 
 def _matched(
@@ -319,13 +315,19 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
     if facts is None:
         kind, coco = "cvat", read_cvat(source, options.mapping)
     elif isinstance(facts, list):
-        kind, coco = "label-studio", read_label_studio(source, facts, options.mapping)
+        field = options.columns.label
+        kind, coco = "label-studio", read_label_studio(source, facts, options.mapping, field)
     else:
         kind, coco = "coco", read_coco(source, facts, options.mapping, options.columns.group)
+    coco.settle()
+    if options.columns.split != "none":
+        _check_splits(f"the split of images in {source}", *coco.take_splits(), index)
     for reason, many in coco.skipped.items():
         index.skip(reason, coco.such_as[reason], many)
     if not coco.crops:
         fix = "annotate images in it, or export it again"
+        if kind == "label-studio":
+            fix += "; --class-column names the field of its classes"
         raise DataError(f"{source} annotates nothing that can be used; {coco.words()}", fix)
     folder, matches = _matched(source, list(coco.crops), into, index, options)
     index.missing += [name for name in coco.crops if name not in matches.found]
@@ -333,9 +335,11 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
     turned = stored_pixels(coco, files, options.boxes, index)
     for name, path in files.items():
         for crop in coco.crops[name]:
-            if crop.box is None:
-                found = matches.found[name]
-                index.copy(folder, found, index.named(crop.label, found, crop.group))
+            found = matches.found[name]
+            if crop.split == TEST:
+                index.test.append((path, found, crop.label))
+            elif crop.box is None:
+                index.copy(folder, found, index.named(crop.label, found, crop.group, crop.split))
         if boxed := [crop for crop in coco.crops[name] if crop.box is not None]:
             write_crops(path, name, boxed, turned.get(name), index, options.margin)
     if not index.rows:

@@ -4,17 +4,20 @@
     <folder>/<folder>/<Class>/x.jpg        folders that hold all the rest are passed through
     Training/<Class>/x.jpg, seg_test/...   splits, in any spelling; a test may have no classes
     <Class>/train/x.jpg, <Class>/val/...   splits within each class
+    images/..., masks/...                  a segmentation set: its masks are left out (masks.py)
 
 Nothing is opened here: a tree is the names of its files, with "/" between their parts.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from weighin.data.masks import folder_kind, masks_of
 from weighin.errors import DataError
+from weighin.file_names import class_form, fold
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT_WORDS = {
@@ -73,7 +76,7 @@ def read_layout(
     """Return where the files of the tree `source` belong; `level` says which folders are classes.
 
     Raises:
-        DataError: the splits hold no class folders, or two levels may be the classes.
+        DataError: no folder is one of a class, or two levels may be the classes.
     """
     layout = Layout()
     names = _images(names, layout)
@@ -81,14 +84,9 @@ def read_layout(
     tops = _tops(names, skip)
     splits = split_names(tops)
     if splits and _deep(names, skip, splits):
-        _of_splits(names, skip, splits, layout)
-    elif splits and len(splits) == len(tops) > 1:
-        tables = [name for _, name in layout.left_out if TABLE.search(name)]
-        told = f", such as {source}/{tables[0]}" if tables else ""
-        raise DataError(
-            f"{source}: its folders {_listed(tops)} hold images, not one folder a class",
-            f"name the CSV or COCO file of their classes{told}, or sort them into class folders",
-        )
+        _of_splits(names, skip, splits, source, level, layout)
+    elif splits and len(splits) == len(tops):
+        raise _no_classes(source, tops, layout)
     elif splits and level is None:
         raise DataError(
             f"{source}: its folders {_listed(sorted(splits))} are called as splits are, and lie "
@@ -98,7 +96,38 @@ def read_layout(
         )
     else:
         _of_classes(names, skip, source, level, layout)
+    labels = sorted({placed.label for placed in layout.files if placed.split != TEST})
+    kinds = {folder_kind(label) for label in labels}
+    if level is None and "pictures" in kinds and "" not in kinds:
+        raise _no_classes(source, labels, layout)
+    if level is None:
+        _refuse_split_classes(labels, source)
     return layout
+
+
+def _refuse_split_classes(labels: Sequence[str], source: object) -> None:
+    """Refuse classes whose names differ by a split alone: cat_train, cat_test."""
+    seen: dict[str, tuple[str, str]] = {}
+    for label in labels:
+        words = re.findall(r"[^\W_]+", label.lower())
+        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
+        rest = " ".join(word for word in words if word not in SPLIT_WORDS)
+        other, its = seen.setdefault(rest, (label, split)) if split and rest else (label, split)
+        if its != split:
+            raise DataError(
+                f"{source}: its folders {other} and {label} differ by the name of a split alone",
+                f"sort them into {its}/{rest} and {split}/{rest}; or run again with --classes "
+                "outer, if they are two classes",
+            )
+
+
+def _no_classes(source: object, folders: Sequence[str], layout: Layout) -> DataError:
+    tables = [name for _, name in layout.left_out if TABLE.search(name)]
+    told = f", such as {source}/{tables[0]}" if tables else ""
+    return DataError(
+        f"{source}: its folders {_listed(folders)} hold images, not one folder a class",
+        f"name the CSV or COCO file of their classes{told}, or sort them into class folders",
+    )
 
 
 def read_test(names: Sequence[str], classes: Iterable[str]) -> Layout:
@@ -110,21 +139,25 @@ def read_test(names: Sequence[str], classes: Iterable[str]) -> Layout:
 
 
 def _images(names: Sequence[str], layout: Layout) -> list[str]:
+    """Return the names of images; of what is none, and of masks, it is said that they are."""
     for name in names:
         if found := NO_IMAGE.search(name):
             layout.left_out.append((f"a {found[0].lower()} file, no image", name))
-    return [name for name in names if not NO_IMAGE.search(name)]
+    names = [name for name in names if not NO_IMAGE.search(name)]
+    masks = masks_of(names)
+    layout.left_out += [("a mask of another image", name) for name in names if name in masks]
+    return [name for name in names if name not in masks] if masks else names
 
 
 def _wrappers(names: Sequence[str], classes: Iterable[str] = ()) -> int:
     """Return how many folders are passed through: each holds all that most of the files lie in."""
-    known = {name.casefold() for name in classes}
+    known = {class_form(name) for name in classes}
     skip = 0
     while True:
         parts = [name.split("/")[skip:] for name in names]
         deep = [part for part in parts if len(part) > (1 if known else 2)]
         tops = {part[0] for part in parts if len(part) > 1}
-        if len(tops) != 1 or len(deep) * 2 <= len(parts) or {t.casefold() for t in tops} & known:
+        if len(tops) != 1 or len(deep) * 2 <= len(parts) or {class_form(t) for t in tops} & known:
             return skip
         skip += 1
 
@@ -153,7 +186,14 @@ def _deep(names: Sequence[str], skip: int, splits: dict[str, str]) -> bool:
     return deep and (len(splits) > 1 or len(tops) == 1)
 
 
-def _of_splits(names: Sequence[str], skip: int, splits: dict[str, str], layout: Layout) -> None:
+def _of_splits(
+    names: Sequence[str],
+    skip: int,
+    splits: dict[str, str],
+    source: object,
+    level: str | None,
+    layout: Layout,
+) -> None:
     below: dict[str, list[str]] = defaultdict(list)
     for name in names:
         parts = name.split("/")[skip:]
@@ -164,7 +204,7 @@ def _of_splits(names: Sequence[str], skip: int, splits: dict[str, str], layout: 
             layout.left_out.append((where, name))
     told = ", ".join(f"{top}/ is the {splits[top]} split" for top in sorted(below))
     layout.notes.append(told)
-    for top in sorted(below, key=lambda top: splits[top] == TEST):
+    for top in sorted(below, key=lambda top: (TRAIN, VALIDATION, TEST).index(splits[top])):
         if splits[top] == TEST:
             classes = {placed.label for placed in layout.files}
             base = skip + 1
@@ -177,7 +217,9 @@ def _of_splits(names: Sequence[str], skip: int, splits: dict[str, str], layout: 
                 ]
             continue
         inner = ["/".join(name.split("/")[skip + 1 :]) for name in below[top]]
-        _of_classes(below[top], skip + 1 + _wrappers(inner), top, "outer", layout, splits[top])
+        base, where = skip + 1 + _wrappers(inner), f"{source}/{top}"
+        flat = {fold(n.split("/")[-2]) for other in below if other != top for n in below[other]}
+        _of_classes(below[top], base, where, level, layout, splits[top], flat)
 
 
 def _of_classes(
@@ -187,7 +229,9 @@ def _of_classes(
     level: str | None,
     layout: Layout,
     split: str = "",
+    flat: Collection[str] = (),
 ) -> None:
+    """Place the files of class folders; `flat` are folders of images that other splits hold."""
     below: dict[str, Counter[str]] = defaultdict(Counter)  # class folder: its folders, "" for none
     for name in names:
         parts = name.split("/")[skip:]
@@ -200,8 +244,8 @@ def _of_classes(
     if within:
         layout.notes.append("each class folder holds the splits " + _listed(words))
     elif level is None:
-        _refuse_two_levels(below, source)
-    spelled = {placed.label.casefold(): placed.label for placed in layout.files}
+        layout.notes += _two_levels(below, source, flat)
+    spelled = {class_form(placed.label): placed.label for placed in layout.files}
     for name in names:
         parts = name.split("/")[skip:]
         if len(parts) < 2:
@@ -214,40 +258,62 @@ def _of_classes(
             own, (_, label, *rest) = split, parts
         else:
             own, (label, *rest) = TRAIN if within else split, parts
-        label = spelled.get(label.casefold(), label) if own == VALIDATION else label
+        label = spelled.get(class_form(label), label) if own == VALIDATION else label
         group = parts[0] if level == "inner" else rest[0] if len(rest) > 1 else ""
         group = "" if own == TEST else group
         layout.files.append(Placed(name, own, label, group, "/".join(rest)))
 
 
-def _refuse_two_levels(below: dict[str, Counter[str]], source: object) -> None:
-    """Refuse a tree whose folders all hold folders of the same names: either may be the classes."""
-    folders = [set(found) for found in below.values()]
-    if len(folders) < 2 or any("" in found for found in folders):
-        return
-    shared, every = set.intersection(*folders), set.union(*folders)
-    if len(shared) > 1 and len(shared) * 2 >= len(every):
+def _two_levels(below: dict[str, Counter[str]], source: object, flat: Collection[str]) -> list[str]:
+    """Refuse a tree of which two levels may be the classes; return what is said of one with groups.
+
+    That is where folders hold folders alone, or one that is called as another class, beside
+    folders of images; or where most folders in one are in others too.
+    """
+    held = {top: {n for n in found if not _no_level(n, top)} for top, found in below.items()}
+    tops = {fold(top) for top in below}
+    again = {top for top in below if {*map(fold, held[top])} & tops}
+    alone = {top for top in below if held[top] and "" not in below[top] and fold(top) not in flat}
+    deep = sorted(again | alone)
+    beside = sorted(below.keys() - {*deep})
+    many = Counter(name for top in deep for name in held[top])
+    alike = any(2 * sum(many[n] > 1 for n in held[top]) >= len(held[top]) for top in deep)
+    if (deep and beside) or (alike and len(many) > 1):
+        flat = f" where {_listed(beside)} hold images" if beside else ""
         raise DataError(
-            f"{source}: its folders {_listed(sorted(below))} all hold {_listed(sorted(shared))}; "
-            "either may be the classes",
+            f"{source}: its folders {_listed(deep)} hold the folders {_listed(sorted(many))}{flat}"
+            "; either may be the classes",
             f"run again with --classes outer ({_listed(sorted(below))}) or --classes inner "
-            f"({_listed(sorted(shared))})",
+            f"({_listed(sorted({*beside, *many}))})",
         )
+    if not deep or len(many) < 2:
+        return []
+    return [
+        f"the folders {_listed(sorted(many))} in {_listed(deep)} are taken as groups; --classes "
+        "inner takes them as the classes"
+    ]
+
+
+def _no_level(name: str, top: str) -> bool:
+    """Return whether a folder of the folder `top` tells nothing: `images`, or `top` once more."""
+    return not name or folder_kind(name) == "pictures" or fold(name) == fold(top)
 
 
 def _of_test(names: Sequence[str], skip: int, classes: Iterable[str], layout: Layout) -> None:
-    spelled = {name.casefold(): name for name in classes}
+    spelled = {class_form(name): name for name in classes}
     tops = _tops(names, skip)
-    labelled = any(top.casefold() in spelled for top in tops)
-    if tops and not labelled:
+    folders = [[class_form(part) for part in name.split("/")[skip:-1]] for name in names]
+    depths = (at for parts in folders for at, part in enumerate(parts) if part in spelled)
+    depth = min(depths, default=None)
+    if tops and depth is None:
         layout.notes.append(
             f"the test's folders {_listed(tops)} are called as no class is: its images are taken "
             "as unlabelled"
         )
     for name in names:
         parts = name.split("/")[skip:]
-        label = parts[0] if labelled and len(parts) > 1 else ""
-        label = spelled.get(label.casefold(), label)
+        own = [spelled[class_form(p)] for p in parts[:-1] if class_form(p) in spelled]
+        label = own[0] if own else parts[depth] if depth is not None and parts[depth + 1 :] else ""
         layout.files.append(Placed(name, TEST, label, "", "/".join(parts)))
 
 

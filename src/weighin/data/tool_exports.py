@@ -5,6 +5,7 @@ Both are read as a COCO file is: classes of whole images, boxes, and polygons as
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,24 @@ from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES
 from weighin.images import Size
 
+SHAPES = ("rectanglelabels", "polygonlabels")
 # (class, box or None for the whole image, annotated size) or why an annotation is left out
 Found = tuple[str, Box | None, Size] | str
 
 
-def read_label_studio(path: Path, tasks: list[Any], mapping: Path | None = None) -> Coco:
+def read_label_studio(
+    path: Path, tasks: list[Any], mapping: Path | None = None, named_field: str | None = None
+) -> Coco:
     """Return what a Label Studio export asks for; of several annotators the first is taken.
 
+    `named_field` is the field (`from_name`) that holds the classes, where there are several.
+
     Raises:
-        DataError: no task of it names an image.
+        DataError: no task of it names an image, or several fields may hold the classes.
     """
     coco = Coco()
     named = 0
+    fields: Counter[str] = Counter()  # of choices
     for number, task in enumerate(tasks):
         entry = f"task {task.get('id', number) if isinstance(task, dict) else number}"
         data = task.get("data", task) if isinstance(task, dict) else {}
@@ -35,7 +42,16 @@ def read_label_studio(path: Path, tasks: list[Any], mapping: Path | None = None)
             coco.skip("a task without an image", entry)
             continue
         named += 1
-        for result in _results(task):
+        results = [r for r in _results(task, named_field) if named_field in (None, _field(r))]
+        fields.update({_field(r) for r in results if r.get("type") == "choices"})
+        own = {(r.get("type") == "choices", _field(r)) for r in results if _gives_class(r)}
+        if len(fields) > 1 or len({of for of, _ in own}) > 1 < len({name for _, name in own}):
+            listed = sorted({*fields, *(name for _, name in own)})
+            raise DataError(
+                f"{path}: the fields {', '.join(listed)} may each hold the classes ({entry})",
+                f"name the one that does: --class-column {listed[0]}",
+            )
+        for result in results:
             _add(coco, image, entry, _label_studio(result))
     if not named:
         fix = "export it from Label Studio as JSON, or give a COCO file"
@@ -55,11 +71,14 @@ def read_cvat(path: Path, mapping: Path | None = None) -> Coco:
     except (ElementTree.ParseError, OSError, LookupError) as error:
         raise DataError(f"{path} is not XML: {error}", fix) from None
     images = root.findall("image")
+    if not images and root.find("track") is not None:
+        raise DataError(f"{path} holds the tracks of a video", fix)
     if not images:
         raise DataError(f"{path} holds no image of CVAT", fix)
     coco = Coco()
     for image in images:
         name, size = image.get("name", ""), (_side(image, "height"), _side(image, "width"))
+        coco.splits[name] = image.get("subset", "").replace("default", "")
         for number, shape in enumerate(image):
             _add(coco, name, f"{shape.tag} {number} of {name}", _cvat(shape, size))
     return _mapped(coco, mapping)
@@ -95,8 +114,19 @@ def _image_of(data: dict[str, Any]) -> str:
     return named[0] if named else ""
 
 
-def _results(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a task's results, each with its kind under `type` and its facts under `value`."""
+def _field(result: dict[str, Any]) -> str:
+    return str(result.get("from_name", ""))
+
+
+def _gives_class(result: dict[str, Any]) -> bool:
+    return str(result.get("type")) in ("choices", *SHAPES)
+
+
+def _results(task: dict[str, Any], choice: str | None) -> Iterator[dict[str, Any]]:
+    """Yield a task's results, each with its kind under `type` and its facts under `value`.
+
+    `choice` is the field of choices in JSON-MIN, which tells them from other texts by no sign.
+    """
     if "data" in task:
         all_given = task.get("annotations") or task.get("completions")
         given = [a for a in all_given if a] if isinstance(all_given, list) else []
@@ -105,15 +135,16 @@ def _results(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
         found = results if isinstance(results, list) else []
         yield from (result for result in found if isinstance(result, dict))
         return
-    for value in task.values():  # JSON-MIN: a choice by itself, shapes in a list
+    for name, value in task.items():  # JSON-MIN: a choice by itself, shapes in a list
         for shape in value if isinstance(value, list) else ():
             if not isinstance(shape, dict):
                 continue
             kind = next((key for key in shape if str(key).endswith("labels")), "")
-            yield {**shape, "type": kind, "value": shape}
-    if isinstance(choice := task.get("choice"), str | dict):
-        choices = [choice] if isinstance(choice, str) else choice.get("choices")
-        yield {"type": "choices", "value": {"choices": choices}}
+            yield {**shape, "type": kind, "value": shape, "from_name": name}
+    choice = choice or "choice"
+    if isinstance(own := task.get(choice), str | dict):
+        choices = [own] if isinstance(own, str) else own.get("choices")
+        yield {"type": "choices", "value": {"choices": choices}, "from_name": choice}
 
 
 def _label_studio(result: dict[str, Any]) -> Found:
@@ -123,12 +154,12 @@ def _label_studio(result: dict[str, Any]) -> Found:
         return "no class"
     if len(labels) > 1:
         return "several classes"
-    if kind == "choices":
+    if kind == "choices" and not value.keys() & {"x", "points"}:  # else of a region
         return str(labels[0]), None, (0, 0)
 
     def corners() -> tuple[Box, Size]:
         tall, wide = (int(result[f"original_{side}"]) for side in ("height", "width"))
-        if kind == "polygonlabels":
+        if "points" in value:
             xs, ys = zip(*((float(x), float(y)) for x, y in value["points"]), strict=True)
             box = min(xs), min(ys), max(xs), max(ys)
         else:
@@ -138,8 +169,10 @@ def _label_studio(result: dict[str, Any]) -> Found:
         left, top, right, bottom = box
         return (left * across, top * down, right * across, bottom * down), (tall, wide)
 
-    if kind not in ("rectanglelabels", "polygonlabels"):
+    if not _gives_class(result):
         return "no box or polygon"
+    if result.get("image_rotation"):
+        return "a box of a picture that was turned in Label Studio"
     return _placed(str(labels[0]), value.get("rotation"), corners)
 
 
@@ -147,6 +180,8 @@ def _cvat(shape: ElementTree.Element, size: Size) -> Found:
     label = shape.get("label", "")
     if not label:
         return "no class"
+    if shape.get("outside") == "1":
+        return "marked as outside of the picture"
     if shape.tag == "tag":
         return label, None, (0, 0)
 

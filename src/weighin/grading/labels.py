@@ -3,14 +3,13 @@
 F1 is computed where the truth and the labels speak of the same files and classes, or not at all.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from weighin.errors import DataError
-from weighin.file_names import fold, match
+from weighin.file_names import class_form, match
 from weighin.grading.f1 import ConfusionMatrix, confusion
 from weighin.label_csv import Labels, read_labels
 
@@ -76,7 +75,7 @@ def _same_classes(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return {class of a table: class of the model}, and notes on those that are not the same.
 
-    A class that is the model's but for case, blanks or Unicode form is taken for it; one that the
+    A class that is the model's but for what `class_form` leaves out is taken for it; one that the
     model does not know stays as it is.
     """
     images = Counter(row.label for row in table.rows)
@@ -104,12 +103,6 @@ def _same_classes(
             f"not know ({_listed(unknown)}): they count as errors",
         )
     return words, notes
-
-
-def class_form(name: str) -> str:
-    """Return a class without regard to case and blanks; 7.0 is how spreadsheets write class 7."""
-    words = fold(name).replace("_", " ").replace("-", " ").split()
-    return re.sub(r"^(\d+)\.0+$", r"\1", " ".join(words))
 
 
 def _listed(names: Collection[str]) -> str:

@@ -141,9 +141,26 @@ def parse(data: bytes) -> Any:
 def check_valid(proto: Any) -> None:
     """Check a model by ONNX's own checker: attributes, names, order, the sizes of tensors.
 
+    Shapes are inferred: an output needs none.
+
     Raises:
         ModelError: says what is not valid.
     """
+    for value in proto.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    for kind, values in (("input", inputs_of(proto.graph)), ("output", proto.graph.output)):
+        for value in values:
+            found = value.type.WhichOneof("value")
+            if not found or (
+                found == "tensor_type" and not value.type.tensor_type.HasField("shape")
+            ):
+                what = "shape" if found else "type"
+                raise ModelError(
+                    f"its {kind} {printable(value.name[:80])} has no {what}",
+                    "export it with an example of the images' size: torch.onnx.export(model, "
+                    "torch.zeros(1, 3, H, W), FILE)",
+                )
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # ValidationError, and what C++ raises
