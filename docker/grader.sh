@@ -7,8 +7,8 @@ rm -rf "$to/onnx/bin" "$to/onnx/backend" "$to/onnx/reference" \
 find "$to" -depth -type d -name tests -exec rm -rf {} +
 
 mkdir "$to/weighin"
-for part in __init__ errors files file_names label_csv image_formats images determinism params \
-    validation parallel; do
+for part in __init__ errors files file_names label_csv text_table image_formats images determinism \
+    params validation parallel; do
     cp "/build/weighin/$part.py" "$to/weighin/"
 done
 mkdir "$to/weighin/grading"

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weighin.errors import DataError
-from weighin.label_csv import NO_CLASS, Columns, Labels, Row, read_labels, read_table, split_of
+from weighin.label_csv import NO_CLASS, Columns, Labels, Row, read_labels, split_of
+from weighin.text_table import read_table
 
 PAIRS = [("a.jpg", "Glass"), ("b.jpg", "Metal"), ("c.jpg", "Glass")]
 

@@ -60,7 +60,7 @@ def test_holds_what_it_needs_and_no_more(files: tarfile.TarFile) -> None:
     assert {Path(name).name for name in programs} == {"python3.11"}
     packages = {Path(name).parts[3] for name in names if name.startswith("opt/weighin/weighin/")}
     modules = (
-        *("errors", "files", "file_names", "label_csv", "image_formats"),
+        *("errors", "files", "file_names", "label_csv", "text_table", "image_formats"),
         *("images", "determinism", "params", "validation", "parallel"),
     )
     assert packages - {"__pycache__"} == {"grading", "__init__.py", *(f"{m}.py" for m in modules)}

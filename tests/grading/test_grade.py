@@ -269,6 +269,7 @@ def test_imports_neither_torch_nor_the_rest_of_the_project() -> None:
         "files",
         "file_names",
         "label_csv",
+        "text_table",
         "image_formats",
         "images",
         "determinism",

@@ -15,7 +15,8 @@ from typing import Any
 from weighin.data.layout import TEST, TRAIN, VALIDATION
 from weighin.errors import DataError
 from weighin.images import Size
-from weighin.label_csv import CLASSES, read_table, split_of
+from weighin.label_csv import split_of
+from weighin.text_table import CLASSES, read_table
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 SLACK = 2  # pixels that a box may reach out of its picture
