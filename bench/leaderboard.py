@@ -31,7 +31,7 @@ def figures(quick: bool = False) -> Figures:
         draw_demo(place / "data", 3_000 if quick else 5 * IMAGES + 5, 96)
         test, truth = place / "data/test", place / "data/test_truth.csv"
         runs = [
-            per_submission(place / f"{run}", test, truth, 4) for run in range(1 if quick else 5)
+            per_submission(place / f"{run}", test, truth, 8) for run in range(1 if quick else 5)
         ]
         found = {
             "leaderboard.per_submission": figure(runs, "ratio", "at most 1.15", COMMAND),
