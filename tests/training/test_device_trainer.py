@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_job import RECIPE, make_job
 from torch import nn
 
 from conftest import Run, digest
+from weighin.determinism import generator
+from weighin.training.dataset import Dataset
 from weighin.training.device import REHEARSAL
-from weighin.training.device_trainer import DeviceTrainer
+from weighin.training.device_trainer import DeviceBatches, DeviceTrainer
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Trainer, TrainingResult, fit, make_trainer
 from weighin.training.weights import Trained
@@ -65,6 +68,21 @@ def test_a_teacher_and_frozen_layers_are_the_processors(packed: Path) -> None:
     losses = first.train_epoch()["loss"], second.train_epoch()["loss"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     torch.testing.assert_close(second.flat.weights, first.flat.weights, rtol=1e-3, atol=1e-4)
+
+
+def test_crops_of_finer_images_are_the_processors() -> None:
+    small = generator("finer").integers(0, 256, (32, 6, 6, 3), np.uint8)
+    finer = np.stack([np.asarray(Image.fromarray(one).resize((24, 24))) for one in small])
+    recipe = replace(RECIPE, augment=replace(RECIPE.augment, crop=0.5, rotate=15.0))
+    dataset = Dataset({(12, 12): finer}, np.arange(32) % 3, 3, recipe, (1, "t"), finer=2)
+    batches, order = DeviceBatches(dataset, torch.device("cpu")), dataset.order(0)
+    batches.load(order, 0, 1, range(2), (12, 12))
+    for shard in range(2):
+        found, wanted = batches.batch(shard), dataset.shard(order, 0, 1, shard, (12, 12))
+        assert found.inputs.shape == wanted.inputs.shape == (recipe.shard_size, 3, 12, 12)
+        levels = (found.inputs - wanted.inputs).abs() * 255 / 2
+        assert (levels > 2.01).float().mean() < 0.01 and levels.mean() < 0.5
+        torch.testing.assert_close(found.targets, wanted.targets)
 
 
 def test_what_is_loaded_stays_where_it_is(packed: Path) -> None:
