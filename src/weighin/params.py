@@ -84,7 +84,7 @@ class Faults(Section):
     min_per_class: Annotated[int, parameter("", "images", 2, 10**6)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepare(Section):
     """Checking, splitting and packing of the images."""
 
@@ -94,7 +94,7 @@ class Prepare(Section):
     ]
     supersample: Annotated[
         int, parameter("sides of what random crops are cut from: 2 keeps them sharp", "times", 1, 4)
-    ]
+    ] = 1
     turn_tall: Annotated[bool, parameter("lay tall pictures on their side")]
     validation: Annotated[
         float, parameter("kept from training, for every choice", "share", 0.02, 0.9)
