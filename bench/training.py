@@ -111,7 +111,8 @@ def _packed(folder: Path) -> Path:
 
     params = load(ROOT / "params.yaml").prepare
     sizes = ((46, 64), (96, 96))
-    return packed(folder, replace(params, sizes=sizes, turn_tall=True, group="none", near_bits=-1))
+    plain = replace(params, supersample=1, turn_tall=True, group="none", near_bits=-1)
+    return packed(folder, replace(plain, sizes=sizes))
 
 
 def _spec(network: str) -> "NetworkSpec":
