@@ -36,8 +36,13 @@ def saved(*layers: bytes, user: str = "1:1") -> dict[str, Any]:
     config = {"config": {"User": user}, "history": names}
     contents = [json.dumps(manifest).encode(), json.dumps(config).encode(), *layers]
     files = dict(zip(["manifest.json", "config", *names], contents, strict=True))
+    return identified(layer(dict(files)))
+
+
+def identified(archive: bytes) -> dict[str, Any]:
+    """Return what fingerprint.py says of what `docker save` wrote."""
     command = [sys.executable, DOCKER / "fingerprint.py"]
-    done = subprocess.run(command, input=layer(dict(files)), capture_output=True, check=True)
+    done = subprocess.run(command, input=archive, capture_output=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -58,6 +63,21 @@ def test_a_tree_is_what_is_seen_not_how_it_is_layered() -> None:
         saved(whole, user="2:2"),
     ]
     assert len({one["tree"], *(other["tree"] for other in others)}) == 5
+
+
+def test_a_layer_that_is_saved_twice_may_be_a_link() -> None:
+    below, above = layer({"x": b"1"}), layer({".wh.x": b"", "y": b"2"})
+    config = json.dumps({"config": {}}).encode()
+    names = [f"{name}/layer.tar" for name in "abc"]
+    manifest = json.dumps([{"Config": "c.json", "Layers": names}]).encode()
+    files = {names[0]: below, names[1]: above, "c.json": config, "manifest.json": manifest}
+    out = io.BytesIO(layer(dict(files)))
+    with tarfile.open(fileobj=out, mode="a") as tar:
+        link = tarfile.TarInfo(names[2])
+        link.type, link.linkname = tarfile.SYMTYPE, "../a/layer.tar"
+        tar.addfile(link)
+    whole = saved(layer({"x": b"1", "y": b"2"}), user="")
+    assert identified(out.getvalue())["tree"] == whole["tree"]
 
 
 def test_a_bill_names_both_kinds_of_packages(tmp_path: Path) -> None:
