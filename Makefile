@@ -52,7 +52,7 @@ test: setup-dev ## set up and pass the tests
 
 test-area: setup-dev ## the tests of one area: make test-area AREA=pipeline [REPEATS=1]
 	@[ -n "$(filter $(AREA),$(AREAS))" ] || { echo "error: AREA must be one of $(AREAS)"; exit 2; }
-	$(PYTEST) $(if $(filter $(AREA),pipeline portability),-n 2 )-m "$(AREA) and not serial$(ONCE)" || [ $$? = 5 ]
+	$(PYTEST) $(if $(filter $(AREA),pipeline portability growth),-n 2 )-m "$(AREA) and not serial$(ONCE)" || [ $$? = 5 ]
 	$(PYTEST) -m "$(AREA) and serial$(ONCE)" || [ $$? = 5 ]
 
 test-all: setup-dev ## the tests of everyday and of every area with their repeats, one after the other

@@ -155,9 +155,9 @@ def find_folder(table: Path, names: Iterable[str]) -> Path:
 
 def _told_apart(table: Path, names: list[str], folders: list[Path]) -> Path:
     """Return the folder that a table speaks of, of those that hold as many of its first files."""
-    words = _words(table.stem)
-    folders = [f for f in folders if not _words(f.name) & MASKS] or folders
-    called = [folder for folder in folders if words & _words(folder.name)]
+    words = {*words_in(table.stem)}
+    folders = [f for f in folders if not MASKS.intersection(words_in(f.name))] or folders
+    called = [folder for folder in folders if words.intersection(words_in(folder.name))]
     counts = [len(match_folder(names, f).found) for f in called or folders]
     best = [f for f, many in zip(called or folders, counts, strict=True) if many == max(counts)]
     if len(best) > 1:
@@ -168,8 +168,9 @@ def _told_apart(table: Path, names: list[str], folders: list[Path]) -> Path:
     return best[0]
 
 
-def _words(name: str) -> set[str]:
-    return {*re.findall(r"[^\W\d_]+", fold(name))}
+def words_in(name: str) -> list[str]:
+    """Return the words of a name, in lower case: what is left between digits and punctuation."""
+    return re.findall(r"[^\W\d_]+", fold(name))
 
 
 def _usable(folder: Path, name: str) -> bool:

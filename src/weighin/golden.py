@@ -211,6 +211,7 @@ def augmentations() -> Values:
     from PIL import Image
 
     from weighin.training.augment import RANDAUGMENT, augment
+    from weighin.training.backgrounds import Backgrounds
 
     off, batch = plain_recipe().augment, _pictures("augment", 16, SIZE)
     targets = np.eye(len(CLASSES), dtype=np.float32)[np.arange(16) % 3]
@@ -221,6 +222,9 @@ def augmentations() -> Values:
         pairs = [(Image.fromarray(pixels), sign) for pixels in batch for sign in (-1, 1)]
         changed = [operation(image, 0.6, sign) for image, sign in pairs]
         yield f"RandAugment {name}", [np.asarray(image) for image in changed]
+    papers = np.full_like(batch, 230)
+    papers[:, 6:18, 8:24] = batch[:, 6:18, 8:24]
+    yield "background", Backgrounds(papers).replaced(np.arange(16), generator("golden"), 1.0)
 
 
 def compression() -> Values:

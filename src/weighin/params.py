@@ -133,6 +133,10 @@ class Augment(Section):
     dark: Annotated[float, parameter("up to 80 % less light, and a gamma", "chance", 0, 1)] = 0.0
     noise: Annotated[float, parameter("a sensor's, up to 30 of 255", "chance", 0, 1)] = 0.0
     jpeg: Annotated[float, parameter("saved as a JPEG of quality 20 to 80", "chance", 0, 1)] = 0.0
+    background: Annotated[
+        float,
+        parameter("another background, where it is plain", "chance", 0, 1),
+    ] = 0.0
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from weighin.files import sha256
 from weighin.grading.model import open_model
 from weighin.images import Pixels
 from weighin.report import robustness as module
-from weighin.report.robustness import CORRUPTIONS, NOISE, blur, dark, jpeg, noise
+from weighin.report.robustness import CORRUPTIONS, NOISE, background, blur, dark, jpeg, noise
 
 RAMP = np.arange(16 * 16 * 3, dtype=np.uint16).reshape(16, 16, 3).astype(np.uint8)
+CARD = np.full((16, 16, 3), 230, np.uint8)  # a square on paper
+CARD[4:12, 4:12] = 60
 ARRAY = Path("work/prepare/validation_8x8.npy")
 
 
@@ -49,15 +51,27 @@ def test_a_jpeg_is_near_and_not_the_same() -> None:
     assert abs(jpeg(RAMP, 0).astype(int) - RAMP).max() > 20
 
 
+def test_another_background_leaves_the_object() -> None:
+    changed = background(CARD, 0)
+    assert (changed[6:10, 6:10] == 60).all()
+    corners = changed[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
+    assert (abs(corners - 230).max(1) > 20).all()
+    assert len(np.unique(corners, axis=0)) == 4
+    assert not np.array_equal(changed, background(CARD, 1))
+    np.testing.assert_array_equal(background(RAMP, 0), RAMP)  # no plain background
+
+
 def test_the_pixels_are_the_same_on_every_machine() -> None:
     found = {
-        kind: sha256(corrupt(RAMP, 5).tobytes())[:8] for kind, (_, corrupt) in CORRUPTIONS.items()
+        kind: sha256(corrupt(RAMP if kind != "background" else CARD, 5).tobytes())[:8]
+        for kind, (_, corrupt) in CORRUPTIONS.items()
     }
     assert found == {
         "blur": "a1acc2bc",
         "noise": "8e0c8c33",
         "jpeg": "e6af30a7",
         "dark": "7cfefd46",
+        "background": "ea3166d1",
     }
 
 
@@ -87,13 +101,13 @@ def test_every_file_tells_it(project: Path, report: Callable[..., Path]) -> None
     lit(project, 2)
     folder = report()
     found = json.loads((folder / "metrics.json").read_text())["robustness"]
-    assert list(found) == ["blur", "dark", "jpeg", "noise"]
+    assert list(found) == ["background", "blur", "dark", "jpeg", "noise"]
     assert found["dark"] == round(8 / 14 / 3, 6)
     card = (folder / "MODEL_CARD.md").read_text()
     assert "| dark: a third of the light | 0.1905 | −0.8095 |" in card
     page = (folder / "report.html").read_text()
     assert '<td class="number">0.1905</td><td class="number">−0.8095</td>' in page
-    assert page.count('alt="A validation image, ') == 5
+    assert page.count('alt="A validation image, ') == 6
 
 
 def test_without_answers_nothing_is_corrupted(project: Path, report: Callable[..., Path]) -> None:

@@ -120,6 +120,7 @@ def test_bf16_is_another_precision_and_repeats(packed: Path) -> None:
     assert all(np.isfinite(values).all() for values in results[0].weights.values())
 
 
+@pytest.mark.cluster
 @pytest.mark.serial
 def test_the_bytes_are_those_of_any_number_of_processes(run: Run) -> None:
     given = {"device": REHEARSAL}
@@ -130,6 +131,7 @@ def test_the_bytes_are_those_of_any_number_of_processes(run: Run) -> None:
     assert digest(run(**given, scratch="e", seed=2)) != alone
 
 
+@pytest.mark.kills
 @pytest.mark.serial
 def test_a_killed_run_goes_on_to_the_same_bytes(
     run: Run, command: Callable[..., list[str]], tmp_path: Path

@@ -17,7 +17,7 @@ from typing import Literal
 
 from weighin.data.masks import folder_kind, masks_of
 from weighin.errors import DataError
-from weighin.file_names import class_form, fold
+from weighin.file_names import class_form, fold, words_in
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT_WORDS = {
@@ -65,7 +65,7 @@ def split_word(name: str, shared: Iterable[str] = ()) -> str:
 
     `shared` are words that the folders beside it have too: asl_train, asl_test.
     """
-    words = [word for word in re.findall(r"[^\W\d_]+", name.lower()) if word not in FILLERS]
+    words = [word for word in words_in(name) if word not in FILLERS]
     telling = [word for word in words if word not in shared]
     return SPLIT_WORDS.get(telling[0], "") if len(telling) == 1 else ""
 
@@ -169,7 +169,7 @@ def _tops(names: Sequence[str], skip: int) -> list[str]:
 
 def split_names(tops: Sequence[str]) -> dict[str, str]:
     """Return {name: split} of the folders, or files, that are called as splits are."""
-    words = [set(re.findall(r"[^\W\d_]+", top.lower())) for top in tops]
+    words = [{*words_in(top)} for top in tops]
     shared = set.intersection(*words) if len(words) > 1 else set()
     found = {top: split_word(top, shared) for top in tops}
     return {top: split for top, split in found.items() if split}

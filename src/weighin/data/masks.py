@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
-from weighin.file_names import MASKS
+from weighin.file_names import MASKS, words_in
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 PICTURES = {
@@ -29,7 +29,7 @@ OWN_MASK = re.compile(
 @cache
 def folder_kind(name: str) -> Literal["pictures", "masks", ""]:
     """Return what a folder of a segmentation set holds, by its name; empty if it names neither."""
-    words = set(re.findall(r"[^\W\d_]+", name.lower()))
+    words = {*words_in(name)}
     if not words <= SPLITS | PICTURES | MASKS:
         return ""
     return "masks" if words & MASKS else "pictures" if words else ""

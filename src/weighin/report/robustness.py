@@ -1,8 +1,9 @@
 """What is left of macro F1 on corrupted images: the packed validation images, changed.
 
 Four of the corruptions of Hendrycks and Dietterich, "Benchmarking neural network robustness to
-common corruptions and perturbations", ICLR 2019, at one strength each, of images at the network's
-own size. Each is integer arithmetic, so that every machine sees the same pixels.
+common corruptions and perturbations", ICLR 2019, at one strength each, and another background; all
+of images at the network's own size. Each is integer arithmetic, so that every machine sees the same
+pixels.
 
 Pixels are uint8 (H, W, 3).
 """
@@ -23,10 +24,12 @@ from weighin.grading.grade import SEED
 from weighin.grading.model import Model
 from weighin.grading.runtime import Runner
 from weighin.images import Pixels, decode
+from weighin.plain_background import on_background, plain_background
 
 MOST = 2000  # images, evenly spaced: more would take minutes and tell little more
 NOISE = 32  # of 255: the largest change of a value, either way
 QUALITY = 15  # of 95
+BLOTS = (5, 7)  # rows and columns of a new background
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,21 @@ def dark(image: Pixels, row: int) -> Pixels:
     return np.asarray(image // 3)
 
 
+def background(image: Pixels, row: int) -> Pixels:
+    """Return the image with smooth blots of color for its plain background, if it has one."""
+    mask = plain_background(image)
+    if mask is None:
+        return image
+    height, width, _ = image.shape
+    blots = generator(SEED, "background", row).integers(0, 256, (*BLOTS, 3), np.uint8)
+    new = Image.fromarray(blots).resize((width, height), Image.Resampling.BICUBIC)
+    return on_background(image, mask, new)
+
+
 CORRUPTIONS: dict[str, tuple[str, Callable[[Pixels, int], Pixels]]] = {
     "blur": ("each pixel is the mean of 3 × 3", blur),
     "noise": (f"each value is changed by up to {NOISE} of 255", noise),
     "jpeg": (f"saved as a JPEG of quality {QUALITY}", jpeg),
     "dark": ("a third of the light", dark),
+    "background": ("a plain background becomes blots of color", background),
 }

@@ -15,6 +15,7 @@ from weighin.determinism import generator
 from weighin.images import Pixels, Size, normalize
 from weighin.params import Recipe
 from weighin.training.augment import augment
+from weighin.training.backgrounds import Backgrounds
 
 Address = tuple[int | str, ...]
 Labels = npt.NDArray[np.int64]
@@ -48,6 +49,7 @@ class Dataset:
         self.recipe, self.address = recipe, address
         self.counts = np.bincount(labels, minlength=classes)  # (K,)
         self.batch = recipe.shards * recipe.shard_size
+        self.backgrounds: dict[Size, Backgrounds] = {}
         self.steps = max(1, len(labels) // self.batch)  # of an epoch
 
     def prior(self) -> Tensor:
@@ -82,9 +84,16 @@ class Dataset:
         """Return a shard's images of a size as the network sees them."""
         chosen, rng = self.address_of(order, epoch, step, shard)
         targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
-        images = self.images[size][chosen]
+        images = self._images(size, chosen, rng)
         images, targets = augment(images, targets, rng, self.recipe.augment, self.finer)
         return Batch(torch.from_numpy(normalize(images)), torch.from_numpy(targets))
+
+    def _images(self, size: Size, chosen: Labels, rng: np.random.Generator) -> Pixels:
+        if chance := self.recipe.augment.background:
+            if size not in self.backgrounds:
+                self.backgrounds[size] = Backgrounds(self.images[size], self.finer)
+            return self.backgrounds[size].replaced(chosen, rng, chance)
+        return self.images[size][chosen]
 
     def address_of(
         self, order: Labels, epoch: int, step: int, shard: int

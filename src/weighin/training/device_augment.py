@@ -4,8 +4,8 @@
 an image. `apply` is a pure function of them and of the pixels, so it can be part of a CUDA graph.
 Whole numbers come out as augment.py's; what interpolates is within one level of them.
 
-RandAugment and JPEG have no such form: a recipe with one of them has its images changed on the
-processor, and only the pixels go to the GPU.
+RandAugment, JPEG and new backgrounds have no such form: a recipe with one of them has its images
+changed on the processor, and only the pixels go to the GPU.
 
 Shapes: B images of H x W pixels, K classes. Images are float32 (B, 3, H, W) of whole numbers from 0
 to 255.
@@ -32,7 +32,7 @@ Drawn = Mapping[str, Tensor]
 
 def on_processor(knobs: Augment) -> bool:
     """Whether a recipe has a change that is made on the processor alone."""
-    return bool(knobs.randaugment or knobs.jpeg)
+    return bool(knobs.randaugment or knobs.jpeg or knobs.background)
 
 
 def draw(shape: Shape, rng: Generator, knobs: Augment) -> Draws:
