@@ -49,7 +49,7 @@ def test_a_new_background_is_one_color_or_a_close_up_of_the_batch() -> None:
     """
     rows = [replaced(1.0, number)[i][0] for number in range(100) for i in range(8) if i % 4 != 3]
     colored = sum(len(np.unique(row, axis=0)) == 1 and len({*row[0].tolist()}) > 1 for row in rows)
-    noisy = sum(len(np.unique(row, axis=0)) > 8 for row in rows)
+    noisy = sum(len(np.unique(row, axis=0)) > 24 for row in rows)
     assert len(rows) == 600
     assert 90 <= colored <= 150
     assert 90 <= noisy <= 150
