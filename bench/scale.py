@@ -4,6 +4,8 @@
                                       that at 100; images and logits are drawn
     scale.train_1000_vs_100_classes   CPU time of the train stage of one epoch, likewise
     scale.report_page_mb              size of report.html at 1,000 classes
+    scale.import_vs_copy              time of `weighin import` of 100,000 files, of copying them one
+                                      by one
     scale.<part>                      growth exponent of a part: the slope of log CPU time over log
                                       size by least squares, 1 where twice the size takes twice the
                                       time. What a part costs at its smallest size counts too, so a
@@ -16,6 +18,7 @@ started; imports are done before. The table of times is in docs/scale.md, its pi
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.figures import Figures, figure, told
@@ -37,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 PAGE, PICTURE = ROOT / "docs/scale.md", ROOT / "docs/scale.svg"
 SIDE = 24  # pixels
 IMAGES = 20_000  # of the comparison of classes
+FILES = 100_000  # of the comparison of an import with copying
 RIGHT = 0.6  # share of the drawn logits that are right
 
 
@@ -53,6 +58,12 @@ def figures(quick: bool = False) -> Figures:
             [train[1000] / train[100]], "ratio", "at most 1.5", COMMAND
         ),
         "scale.report_page_mb": figure([report[1000]["page_mb"]], "MB", "under 5", COMMAND),
+        "scale.import_vs_copy": figure(
+            [measured("import_vs_copy", FILES // 10 if quick else FILES)["ratio"]],
+            "ratio",
+            "at most 2",
+            COMMAND,
+        ),
     }
     times: dict[str, dict[int, float]] = {}
     for part, (_, sizes) in PARTS.items():
@@ -250,6 +261,24 @@ def imported(images: int) -> dict[str, float]:
     return timed(lambda: import_data(Path("source"), Path("data")))
 
 
+def import_vs_copy(images: int) -> dict[str, float]:
+    """Measure the wall clock of an import over that of copying, the middle of three turns."""
+    from weighin.data.importing import import_data
+
+    draw(Path("source"), images, 10)
+    ratios = []
+    for turn in range(3):
+        start = time.perf_counter()
+        shutil.copytree("source", f"copy-{turn}")
+        copied = time.perf_counter() - start
+        start = time.perf_counter()
+        import_data(Path("source"), Path(f"data-{turn}"))
+        ratios.append((time.perf_counter() - start) / copied)
+        for name in (f"copy-{turn}", f"data-{turn}"):
+            shutil.rmtree(name)
+    return {"ratio": median(ratios)}
+
+
 def halving(trials: int) -> dict[str, float]:
     """Measure the order by gain of a generation, for a front."""
     from weighin.grading.score import Metrics
@@ -306,6 +335,11 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | quiet)
 
 
+ALONE: dict[str, Callable[..., dict[str, float]]] = {
+    "train": train,
+    "report": report,
+    "import_vs_copy": import_vs_copy,
+}
 PARTS: dict[str, tuple[Callable[..., dict[str, float]], tuple[int, ...]]] = {
     "prepare": (prepare, (1_250, 2_500, 5_000, 10_000)),
     "near_duplicates": (near_duplicates, (25_000, 50_000, 100_000, 200_000)),
@@ -353,7 +387,7 @@ def main() -> None:
         print(told(figures(bool(os.environ.get("QUICK")))))
         return
     part, *numbers = sys.argv[2:]
-    work = {"train": train, "report": report}.get(part) or PARTS[part][0]
+    work = ALONE[part] if part in ALONE else PARTS[part][0]
     with tempfile.TemporaryDirectory(prefix="weighin-scale-") as folder:
         os.chdir(folder)
         found = work(*map(int, numbers))
