@@ -101,6 +101,14 @@ def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
     assert report["notes"] == [f"the folder {name} holds no image" for name in ("Bird", "Fish")]
 
 
+def test_a_folder_whose_images_are_left_out_is_not_called_empty(tmp_path: Path) -> None:
+    for name in ("train/Cat/0.jpg", "train/Dog/1.jpg", "test/Cat/2.jpg", "more/Cat/3.jpg"):
+        write(tmp_path / "set" / name, encoded(photo(int(name[-5]))))
+    report = import_data(tmp_path / "set", tmp_path / "data")
+    assert report["skipped"] == {"in more/, which is no split": 1}
+    assert report["notes"] == ["test/ is the test split, train/ is the train split"]
+
+
 def test_a_folder_that_is_in_every_class_is_no_group(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for number in range(40):
