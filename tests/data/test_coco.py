@@ -404,3 +404,20 @@ def test_boxes_that_are_turned_are_left_out(tmp_path: Path, pictures: Path) -> N
     report = import_data(changed(tmp_path / "a.json", turn), tmp_path / "d", Options(pictures))
     assert (report["images"], report["skipped"]) == (11, {"a box that is turned": 1})
     assert report["such_as"] == {"a box that is turned": "annotation 4"}
+
+
+def test_boxes_of_augmented_copies_are_one_group(tmp_path: Path) -> None:
+    names = [f"x_jpg.rf.{letter * 32}.jpg" for letter in "ab"]
+
+    def rename(facts: Facts) -> None:
+        for item, name in zip(facts["images"], names, strict=False):
+            item["file_name"] = name
+        facts["annotations"].append({**facts["annotations"][0], "id": 50, "bbox": [9, 9, 40, 30]})
+
+    source = changed(tmp_path / "a.json", rename)
+    for item in json.loads(source.read_text())["images"]:
+        write(tmp_path / "set" / item["file_name"], encoded(photo(item["id"])))
+    report = import_data(source, tmp_path / "d", Options(tmp_path / "set"))
+    lines = (tmp_path / "d/train.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in lines if ".rf." in line] == ["x_jpg.jpg"] * 3
+    assert any(note.startswith("2 images are copies of 1 ") for note in report["notes"])

@@ -87,6 +87,7 @@ def import_data(
         new = draft / NEW
         index = ImportIndex(new / "train")
         kind = _read(source, into, index, options)
+        index.tie_copies()
         index.write_table(new / "train.csv")
         if options.test is not None:
             choose_test(index, options.test)
