@@ -356,6 +356,31 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_tiff_whose_zero_is_white_is_turned(bits: int) -> None:
+    top = 2**bits - 1
+    ramp = np.array([[0, top // 3, top]])
+    plain = tiff16(ramp, extra=[(281, 3, 1, top)])
+    film = plain.replace(*(struct.pack("<HHIHH", 262, 3, 1, zero, 0) for zero in (1, 0)))
+    assert plain != film
+    assert decode(plain).pixels[0, :, 0].tolist() == [0, 85, 255]
+    assert decode(film).pixels[0, :, 0].tolist() == [255, 170, 0]
+    assert decode(film).notes == ("16-bit",)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("f2", "16-bit"), ("f8", "64-bit")])
+def test_a_whole_tiff_of_samples_that_are_not_read_is_named(kind: str, words: str) -> None:
+    values = np.zeros((4, 4))
+    bits, body = int(words[:2]), values.astype(f"<{kind}").tobytes()
+    whole = tiff16(values, bits=bits, body=body, extra=[(339, 3, 1, 3)])
+    told = f"a TIFF of {words} floating-point samples; save it as PNG, or as a TIFF of 8 bits"
+    part = whole.replace(struct.pack("<I", len(body)), struct.pack("<I", 10**6))  # its byte count
+    for data, said in ((whole, f"not-an-image: {told}"), (part, "truncated")):
+        with pytest.raises(UnreadableImageError) as caught:
+            decode(data)
+        assert str(caught.value) == said
+
+
 @pytest.mark.parametrize("bands", [5, 13])
 def test_many_bands_are_named(bands: int, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnreadableImageError) as caught:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -282,7 +283,11 @@ def test_a_table_of_other_things(tmp_path: Path) -> None:
 
 word = st.text(
     st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=9
-).filter(lambda text: text == text.strip() and not text.startswith("sep=") and text not in NO_CLASS)
+).filter(
+    lambda text: (
+        text == text.strip() and not re.match(r"sep=|\./|\.\\", text) and text not in NO_CLASS
+    )
+)
 rows = st.lists(st.tuples(word, word), min_size=1, max_size=9, unique_by=lambda row: row[0])
 
 
@@ -320,3 +325,22 @@ def test_a_table_in_any_dialect_gives_its_rows(
     text = before.format(delimiter) + text
     labels = read(tmp_path, text.replace("\n", newline).encode(encoding))
     assert pairs(labels) == [(f"{name}.jpg", label) for name, label in rows]
+
+
+@pytest.mark.parametrize("error", ["#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "<NA>"])
+def test_an_error_of_a_spreadsheet_is_no_class(tmp_path: Path, error: str) -> None:
+    labels = read(tmp_path, f"filename,class\na.jpg,Glass\nb.jpg,{error}\nc.jpg,#1\n")
+    assert pairs(labels) == [("a.jpg", "Glass"), ("c.jpg", "#1")]
+    assert labels.left_out == {"no class": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 a/a.jpg\n2 a/b.jpg\n3 b/c.jpg\n",  # CUB-200-2011's images.txt: its classes lie elsewhere
+        ",photo\n0,a.jpg\n1,b.jpg\n2,c.jpg\n",
+    ],
+)
+def test_the_numbers_of_rows_are_no_classes(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="has no column that is known to hold classes"):
+        read(tmp_path, text)

@@ -46,6 +46,8 @@ MASKS = {  # words of folders that hold the masks of a segmentation set
     *("segmentationclass", "segmentationobject", "trimap", "trimaps"),
 }
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file
+LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names a file of its disk
+LOCATION = r"^\w[\w+.-]+://[^/]*|^[A-Za-z]:(?=[\\/])"  # a URL's scheme and host, or a drive
 MANY = 64  # files that share as many parts with a name: they are not told apart
 
 
@@ -318,8 +320,11 @@ class _Index:
 
 def parts_of(path: str) -> list[str]:
     """Return the parts of a path or URL written on any system, without drive, host and dots."""
-    path = re.sub(r"^\w[\w+.-]+://[^/]*|^\s*[A-Za-z]:(?=[\\/])", "", path.strip())
-    path = path.removeprefix("/data/local-files/?d=")  # how Label Studio names a file of its disk
+    given, path = path.strip(), re.sub(LOCATION, "", path.strip())
+    if path.startswith(LOCAL_FILES):
+        path = unquote(path.removeprefix(LOCAL_FILES))
+    elif given.startswith(("http://", "https://")):
+        path = unquote(re.sub(r"[?#].*$", "", path, flags=re.S))
     parts: list[str] = []
     for part in path.replace("\\", "/").split("/"):
         if part == "..":

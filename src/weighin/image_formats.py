@@ -78,6 +78,9 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it writes to standard error
 
 
+SAMPLES = {1: "unsigned", 2: "signed", 3: "floating-point"}  # by the tag SampleFormat
+
+
 class UnreadableImageError(Exception):
     """A file is not a usable picture: the fault's name, and what is known of the file."""
 
@@ -154,22 +157,36 @@ def kind_of(head: bytes) -> str:
 
 
 def _unopened(data: bytes) -> UnreadableImageError:
-    bands = _bands(data) if TIFF.match(data) else 0
-    if bands > 4:
-        return UnreadableImageError("not-an-image", f"{bands} bands; keep three of them")
+    if TIFF.match(data) and (kind := _unread_tiff(data)):
+        return UnreadableImageError("not-an-image", kind)
     if SIGNATURE.match(data):
         return UnreadableImageError("truncated")
     kinds = (kind for start, kind in OTHERS.items() if re.match(start, data[:400], re.S | re.I))
     return UnreadableImageError("not-an-image", next(kinds, ""))
 
 
-def _bands(data: bytes) -> int:
-    """Return how many bands a TIFF says that it has; 0 if it cannot be told."""
+def _unread_tiff(data: bytes) -> str:
+    """Return what keeps a whole TIFF from being read; empty if it is not whole, or not known."""
     try:
         entries = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
         file = io.BytesIO(data)
         file.seek(entries.next)
         entries.load(file)
-        return int(entries.get(TiffImagePlugin.SAMPLESPERPIXEL, 0))
+        bands = int(entries.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+        if bands > 4:
+            return f"{bands} bands; keep three of them"
+        starts, sizes = (
+            entries.get(strips) or entries.get(tiles, ())
+            for strips, tiles in (
+                (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS),
+                (TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.TILEBYTECOUNTS),
+            )
+        )
+        ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+        if not ends or max(ends) > len(data):
+            return ""
+        bits = max(entries.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+        form = SAMPLES.get(max(entries.get(TiffImagePlugin.SAMPLEFORMAT, (1,))), "other")
+        return f"a TIFF of {bits}-bit {form} samples; save it as PNG, or as a TIFF of 8 bits"
     except Exception:  # a directory that is broken too
-        return 0
+        return ""

@@ -43,7 +43,7 @@ TURNS = {  # what makes a picture of an EXIF orientation upright
 }
 LEAST = 64  # pixels: every smaller size comes from the decode of this one
 SCALES = (8, 4, 2)  # that a JPEG is decoded at, one in so many
-BITS_PER_SAMPLE, MAX_SAMPLE, S_MAX_SAMPLE = 258, 281, 341  # TIFF tags
+BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE, S_MAX_SAMPLE = 258, 262, 281, 341  # TIFF tags
 # the largest values of 10 to 16 bits: what cameras and microscopes keep in 16
 DEPTHS = (1023.0, 4095.0, 16383.0, 65535.0)
 OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": "16B"}  # an unpacking of 16 bits: the low byte's
@@ -161,6 +161,8 @@ class Source:
             upright: Image.Image = image
             if deep is not None:
                 pixels, guessed = _eight_bits(deep, _largest_value(image))
+                if _white_is_zero(image):
+                    pixels = 255 - pixels
                 self.notes += ("range-guessed",) * guessed
                 upright = Image.fromarray(pixels)
             if (turn := TURNS.get(_orientation(image))) is not None:
@@ -288,6 +290,12 @@ def _largest_value(image: "ImageFile") -> float | None:
     except (TypeError, ValueError, OverflowError):  # a tag that holds something else
         return None
     return next((top for top in tops[:2] if top > 255), tops[2] if 255 < tops[2] < 65535 else None)
+
+
+def _white_is_zero(image: "ImageFile") -> bool:
+    """Return whether a TIFF's values mean darkness, as of scanned films; Pillow turns 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    return image.mode[0] in "IF" and tags.get(PHOTOMETRIC) == 0
 
 
 def _eight_bits(values: npt.NDArray[Any], largest: float | None) -> tuple[Pixels, bool]:

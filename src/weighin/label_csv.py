@@ -39,7 +39,10 @@ BOXES = ("xmin", "x_min", "xmax", "x_max", "bbox", "bbox_x", "bbox_x1", "x1", "x
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 ONES = {"1", "1.0", "true"}
 BITS = {"", "0", "0.0", "false", *ONES}
-NO_CLASS = ("", "nan", "NaN", "#N/A")  # as pandas and spreadsheets write a missing one
+NO_CLASS = {  # as pandas and spreadsheets write a missing one
+    *("", "nan", "NaN", "<NA>", "NaT", "#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!"),
+    *("#NUM!", "#SPILL!", "#CALC!"),
+}
 
 
 @dataclass(frozen=True)
@@ -257,10 +260,11 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
 def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
     left = [at for at in range(len(table.header)) if at not in set(taken)]
     left = [at for at in left if column_key(table.header[at]) not in INDEX]
-    if len(left) > 1:  # an index without a name, and what is the same or empty throughout
-        counts = [[str(n + start) for n in range(len(table.rows))] for start in (0, 1)]
-        left = [at for at in left if len(set(table.values(at))) > 1]
+    counts = [[str(n + start) for n in range(len(table.rows))] for start in (0, 1)]
+    if len(table.rows) > 2:  # an index without a name
         left = [at for at in left if table.values(at) not in counts]
+    if len(left) > 1:  # what is the same or empty throughout
+        left = [at for at in left if len(set(table.values(at))) > 1]
     if len(left) != 1:
         raise _unclear(table, "has no column that is known to hold classes")
     return left[0]

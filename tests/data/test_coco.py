@@ -358,3 +358,66 @@ def test_stored_sizes_that_are_not_told(tmp_path: Path) -> None:
     path = turned_set(tmp_path / "set", [1, 6, 8, 3], lambda _: {"bbox": [6, 4, 20, 10]})
     import_data(path, tmp_path / "data", Options(margin=0, boxes="stored"))
     assert cut_right(tmp_path / "data") == [True] * 4
+
+
+@pytest.mark.parametrize("size", [(96, 96), (72, 96)])  # width and height; the pictures' is 96 x 72
+def test_boxes_of_pictures_of_another_shape_are_told(
+    tmp_path: Path, pictures: Path, size: tuple[int, int]
+) -> None:
+    def reshape(facts: Facts) -> None:
+        for item in facts["images"]:
+            item.update(width=size[0], height=size[1])
+
+    source = changed(tmp_path / "a.json", reshape)
+    with pytest.raises(DataError) as caught:
+        import_data(source, tmp_path / "d", Options(pictures))
+    assert caught.value.problem == (
+        f"none of the 12 images that {source} annotates can be used, such as a/0.jpg in "
+        f"{pictures}; annotations of a class: 12, Cat 6, Dog 6; "
+        "12 left out: its box does not fit its image; "
+        f"a/0.jpg was annotated as {size[0]} x {size[1]} pixels (width x height)"
+    )
+    assert "whose sizes are these pictures'" in caught.value.fix
+
+
+def test_pictures_that_are_not_there_and_such_that_are_broken(tmp_path: Path) -> None:
+    source = changed(tmp_path / "a.json", lambda facts: None)
+    write(tmp_path / "empty/x.txt", b"x")
+    with pytest.raises(DataError) as caught:
+        import_data(source, tmp_path / "d", Options(tmp_path / "empty"))
+    assert caught.value.fix == "name the folder of the images with --images"
+    for item in sound()["images"]:
+        write(tmp_path / "broken" / item["file_name"], b"nothing")
+    with pytest.raises(DataError, match="12 left out: its image is unreadable") as caught:
+        import_data(source, tmp_path / "d", Options(tmp_path / "broken"))
+    assert "make these pictures readable" in caught.value.fix
+
+
+def test_boxes_that_are_turned_are_left_out(tmp_path: Path, pictures: Path) -> None:
+    def turn(facts: Facts) -> None:
+        for item, angle in zip(facts["annotations"], [0.0, 360, None, "x", 45.5], strict=False):
+            item["attributes"] = {"occluded": False, "rotation": angle}
+        facts["annotations"][5]["attributes"] = "rotation"
+        mask = [[4, 4, 40, 4, 40, 30]]  # is turned itself
+        facts["annotations"][6].update(attributes={"rotation": 30}, segmentation=mask)
+
+    report = import_data(changed(tmp_path / "a.json", turn), tmp_path / "d", Options(pictures))
+    assert (report["images"], report["skipped"]) == (11, {"a box that is turned": 1})
+    assert report["such_as"] == {"a box that is turned": "annotation 4"}
+
+
+def test_boxes_of_augmented_copies_are_one_group(tmp_path: Path) -> None:
+    names = [f"x_jpg.rf.{letter * 32}.jpg" for letter in "ab"]
+
+    def rename(facts: Facts) -> None:
+        for item, name in zip(facts["images"], names, strict=False):
+            item["file_name"] = name
+        facts["annotations"].append({**facts["annotations"][0], "id": 50, "bbox": [9, 9, 40, 30]})
+
+    source = changed(tmp_path / "a.json", rename)
+    for item in json.loads(source.read_text())["images"]:
+        write(tmp_path / "set" / item["file_name"], encoded(photo(item["id"])))
+    report = import_data(source, tmp_path / "d", Options(tmp_path / "set"))
+    lines = (tmp_path / "d/train.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in lines if ".rf." in line] == ["x_jpg.jpg"] * 3
+    assert any(note.startswith("2 images are copies of 1 ") for note in report["notes"])

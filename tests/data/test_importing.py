@@ -101,6 +101,14 @@ def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
     assert report["notes"] == [f"the folder {name} holds no image" for name in ("Bird", "Fish")]
 
 
+def test_a_folder_whose_images_are_left_out_is_not_called_empty(tmp_path: Path) -> None:
+    for name in ("train/Cat/0.jpg", "train/Dog/1.jpg", "test/Cat/2.jpg", "more/Cat/3.jpg"):
+        write(tmp_path / "set" / name, encoded(photo(int(name[-5]))))
+    report = import_data(tmp_path / "set", tmp_path / "data")
+    assert report["skipped"] == {"in more/, which is no split": 1}
+    assert report["notes"] == ["test/ is the test split, train/ is the train split"]
+
+
 def test_a_folder_that_is_in_every_class_is_no_group(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for number in range(40):
@@ -1013,3 +1021,23 @@ def test_tacos_annotations_with_some_of_its_images(tmp_path: Path, real: Path) -
     assert report["images"] == sum(report["classes"].values()) > 1
     assert len(report["missing"]) == 1452
     assert report["skipped"] == {"its category has no class": 1228}
+
+
+def test_copies_that_roboflow_augmented_are_one_group(tmp_path: Path) -> None:
+    marks = [letter * 32 for letter in "abc"]
+    names = [f"Cat/x_jpg.rf.{mark}.jpg" for mark in marks] + ["Cat/y.jpg", "Dog/z.rf.short.jpg"]
+    names += [f"Dog/x_jpg.rf.{marks[0]}.jpg"]  # another picture of that name
+    for number, name in enumerate(names):
+        write(tmp_path / "set" / name, encoded(photo(number)))
+    report = import_data(tmp_path / "set", tmp_path / "data")
+    groups = {name: group for name, _, group, *_ in rows(tmp_path / "data")}
+    assert groups == {name: "Cat/x_jpg.jpg" if name in names[:3] else "" for name in names}
+    assert report["notes"] == [
+        "3 images are copies of 1 that Roboflow augmented; the copies of one stay in one split"
+    ]
+    for folder in ("train", "valid"):  # a split that is given stays
+        for name in names:
+            write(tmp_path / "whole" / folder / name, encoded(photo(len(folder))))
+    assert import_data(tmp_path / "whole", tmp_path / "data")["validation"] == len(names)
+    table = (tmp_path / "data/train.csv").read_text().splitlines()[1:]
+    assert {line.split(",")[2] for line in table} == {""}

@@ -242,3 +242,11 @@ def test_what_is_no_export(tmp_path: Path, name: str, text: str, problem: str) -
         import_data(source, tmp_path / "data")
     assert caught.value.problem.startswith(f"{source} {problem}")
     assert not (tmp_path / "data").exists()
+
+
+def test_an_annotator_who_says_nothing_is_passed_over(tmp_path: Path, pictures: Path) -> None:
+    said: list[Any] = [{"result": []}, {"result": [choice("Cat")]}, {"result": [choice("Dog")]}]
+    task = {"id": 1, "data": {"image": "1.png"}, "annotations": said}
+    source = write(tmp_path / "a.json", json.dumps([task]).encode())
+    report = import_data(source, tmp_path / "data", Options(pictures))
+    assert report["classes"] == {"Cat": 1}

@@ -306,3 +306,23 @@ def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
     inputs = {"x": (kind, [1, 3, 8, 8])}
     found = count_file(plain_file(tmp_path / "m.onnx", [conv()], inputs, w=KERNELS.astype(dtype)))
     assert (found.parameters, found.parameter_bits) == (216, 216 * 8 * dtype.itemsize)
+
+
+@pytest.mark.parametrize(
+    ("sides", "shown"), [(["n", 3, "h", "w"], "? x 3 x ? x ?"), ([1, 3, 8, "w"], "1 x 3 x 8 x ?")]
+)
+def test_free_sides_are_named(sides: list[Any], shown: str, tmp_path: Path) -> None:
+    path = plain_file(tmp_path / "m.onnx", [conv()], {"x": (TensorProto.FLOAT, sides)}, w=KERNELS)
+    with pytest.raises(ModelError) as caught:
+        count_file(path)
+    assert f"{path}: its input x is {shown}" in caught.value.problem
+    assert "make_dynamic_shape_fixed --input_name x" in caught.value.fix
+
+
+def test_hidden_work_is_refused_before_it_is_run(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = node("AveragePool", ["images"], ["x"], kernel_shape=[15, 15], pads=[7] * 4)
+    monkeypatch.setattr("weighin.grading.recount.Runner", None)  # nothing can be run
+    with pytest.raises(HiddenWorkError):
+        count_file(build(before=[window]))

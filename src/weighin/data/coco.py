@@ -81,11 +81,12 @@ class Coco:
         self.crops = {name: crops for name, crops in self.crops.items() if crops}
         return unknown, {*splits.values()}
 
-    def words(self) -> str:
-        """Return what the file asks for in a line."""
+    def words(self, with_skipped: bool = True) -> str:
+        """Return what the file asks for in a line, and what of it is left out."""
         labels = Counter(crop.label for crops in self.crops.values() for crop in crops)
         listed = "".join(f", {label} {count:,}" for label, count in sorted(labels.items()))
-        left = "".join(f"; {many:,} left out: {why}" for why, many in sorted(self.skipped.items()))
+        skipped = sorted(self.skipped.items()) if with_skipped else ()
+        left = "".join(f"; {many:,} left out: {why}" for why, many in skipped)
         return f"annotations of a class: {labels.total():,}{listed}{left}"
 
 
@@ -209,6 +210,8 @@ def box_of(item: dict[str, Any], boxed: bool = True) -> tuple[Box | None, str]:
         return None, "a crowd, not an object"
     if (bbox is None and mask is None) or not boxed:
         return None, ""
+    if _is_turned(item):
+        return None, "a box that is turned"
     numbers = _numbers(bbox) if isinstance(bbox, list) else None
     if numbers and len(numbers) == 4:
         left, top, width, height = numbers
@@ -314,6 +317,14 @@ def _points(mask: list[Any]) -> list[float]:
     polygons = mask if all(isinstance(part, list) for part in mask) else [mask]
     numbers = [_numbers(polygon) or [] for polygon in polygons]
     return [value for polygon in numbers for value in polygon[: len(polygon) // 2 * 2]]
+
+
+def _is_turned(item: dict[str, Any]) -> bool:
+    """Return whether a box is turned by the angle that CVAT writes beside it, in degrees."""
+    attributes = item.get("attributes")
+    angle = attributes.get("rotation") if isinstance(attributes, dict) else None
+    numbers = _numbers([angle])
+    return bool(numbers and numbers[0] % 360 and not _points(item.get("segmentation") or []))
 
 
 def _has_box(item: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from weighin.images import Pixels, Size, decode
 
 Turned = tuple[Size, int]  # a picture's stored size and its EXIF orientation
 ORIENTATION = 0x0112  # the EXIF tag
+UNFIT = "its box does not fit its image"
 SAME_ASPECT = 0.02  # a picture may be a scaled copy of the annotated one, not another shape
 
 
@@ -88,7 +89,7 @@ def write_crops(
             size = size[::-1] if orientation >= 5 else size
         piece = cut(pixels, box, size, margin)
         if piece is None:
-            index.skip("its box does not fit its image", f"annotation {crop.annotation} of {name}")
+            index.skip(UNFIT, f"annotation {crop.annotation} of {name}")
             continue
         filename = f"{path.stem}_{crop.annotation}.jpg"
         out = io.BytesIO()

@@ -4,6 +4,7 @@ The test's images have the classes that folders or a CSV of the truth give.
 """
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from weighin.files import write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels
 
+COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # what Roboflow puts into a copy's name
 MAX_NAME = 200  # bytes; file systems take 255, and a file's own name comes with it
 HEAD, PIECE = 4096, 2**20  # bytes that tell what a file is; that are copied at once
 WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tells nothing apart
@@ -136,6 +138,28 @@ class ImportIndex:
                     f"give it training images, write {row.label} as one of these, or remove its "
                     "images",
                 )
+
+    def tie_copies(self) -> None:
+        """Make one group of the copies of a picture that Roboflow augmented, as turned or cut.
+
+        A split that comes with the images stays; one that is chosen would part the copies.
+        """
+        if any(row.split == VALIDATION for row in self.rows):
+            return
+        pictures = [row.group or row.filename for row in self.rows]  # a box's group is its picture
+        copies: dict[str, set[str]] = {}
+        for name in filter(COPY.search, pictures):
+            copies.setdefault(COPY.sub("", name), set()).add(name)
+        copies = {name: own for name, own in copies.items() if len(own) > 1}
+        for at, (name, row) in enumerate(zip(pictures, self.rows, strict=True)):
+            if (one := COPY.sub("", name)) != name and one in copies:
+                self.rows[at] = Row(row.filename, row.label, one, row.split)
+        if copies:
+            many = sum(map(len, copies.values()))
+            self.notes.append(
+                f"{many:,} images are copies of {len(copies):,} that Roboflow augmented; "
+                "the copies of one stay in one split"
+            )
 
     def write_table(self, path: Path) -> None:
         """Write train.csv; a group that tells nothing apart is none."""

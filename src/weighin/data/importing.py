@@ -16,10 +16,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
-from weighin.data.coco import read_coco, read_json
-from weighin.data.coco_crops import stored_pixels, write_crops
+from weighin.data.coco import Coco, read_coco, read_json
+from weighin.data.coco_crops import UNFIT, stored_pixels, write_crops
 from weighin.data.import_index import (
     ImportIndex,
     checked_class,
@@ -28,9 +28,11 @@ from weighin.data.import_index import (
     write_test,
 )
 from weighin.data.layout import (
+    NO_IMAGE,
     TEST,
     TRAIN,
     VALIDATION,
+    Layout,
     Placed,
     read_layout,
     split_names,
@@ -85,6 +87,7 @@ def import_data(
         new = draft / NEW
         index = ImportIndex(new / "train")
         kind = _read(source, into, index, options)
+        index.tie_copies()
         index.write_table(new / "train.csv")
         if options.test is not None:
             choose_test(index, options.test)
@@ -148,7 +151,8 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
 
 
 def _tree(source: Path, index: ImportIndex, options: Options) -> None:
-    layout = read_layout(index.files(source), source, options.classes)
+    names = index.files(source)
+    layout = read_layout(names, source, options.classes)
     index.heed(layout)
     given = VALIDATION in {placed.split for placed in layout.files}
     for placed in layout.files:
@@ -162,7 +166,7 @@ def _tree(source: Path, index: ImportIndex, options: Options) -> None:
             f"{source} holds no image in a class folder{left}",
             "name a folder that holds one folder a class, or a CSV of file names and classes",
         )
-    index.notes += [f"the folder {name} holds no image" for name in _empty(source, layout.files)]
+    index.notes += [f"the folder {name} holds no image" for name in _empty(source, layout, names)]
     real = source.resolve()
     readable = split_word(real.name) == TRAIN and os.access(real.parent, os.R_OK)
     for path in sorted(real.parent.iterdir()) if readable else ():
@@ -200,9 +204,9 @@ def _shards(source: Path, index: ImportIndex, options: Options) -> None:
             index.skip("it lies beside the shards", path.name)
 
 
-def _empty(source: Path, files: Sequence[Placed]) -> list[str]:
-    """Return the folders beside those of classes in which no file was found."""
-    labelled = [placed for placed in files if placed.label]
+def _empty(source: Path, layout: Layout, names: Sequence[str]) -> list[str]:
+    """Return the folders beside those of classes in which no image of the files `names` lies."""
+    labelled = [placed for placed in layout.files if placed.label]
     tops = {placed.name.removesuffix(placed.rest).rstrip("/") for placed in labelled}
     parents = {top.rpartition("/")[0] for top in tops}
     beside = {
@@ -214,7 +218,7 @@ def _empty(source: Path, files: Sequence[Placed]) -> list[str]:
         and path.name[0] != "."
         and not DROPPINGS.fullmatch(path.name.lower())
     }
-    direct = {placed.name.rpartition("/")[0] for placed in files}
+    direct = {name.rpartition("/")[0] for name in names if not NO_IMAGE.search(name)}
     held = direct | {str(above) for folder in direct for above in PurePosixPath(folder).parents}
     return sorted(beside - held)
 
@@ -343,9 +347,25 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
         if boxed := [crop for crop in coco.crops[name] if crop.box is not None]:
             write_crops(path, name, boxed, turned.get(name), index, options.margin)
     if not index.rows:
-        raise DataError(
-            f"none of the {len(coco.crops):,} images that {source} annotates can be used, such as "
-            f"{next(iter(coco.crops), '')} in {folder}; {coco.words()}",
-            "name the folder of the images with --images",
-        )
+        _refuse_unusable(source, folder, coco, files, index)
     return kind
+
+
+def _refuse_unusable(
+    source: Path, folder: Path, coco: Coco, files: dict[str, Path], index: ImportIndex
+) -> NoReturn:
+    """Say why nothing that `source` annotates could be brought in: no files, or what is in them."""
+    fix = "name the folder of the images with --images"
+    left = "".join(f"; {many:,} left out: {why}" for why, many in sorted(index.skipped.items()))
+    name = next(iter(files or coco.crops))
+    if files and UNFIT in index.skipped:
+        tall, wide = coco.crops[name][0].size
+        left += f"; {name} was annotated as {wide} x {tall} pixels (width x height)"
+        fix = "give the pictures that were annotated, or an export whose sizes are these pictures'"
+    elif files:
+        fix = "make these pictures readable, or export the annotations anew"
+    raise DataError(
+        f"none of the {len(coco.crops):,} images that {source} annotates can be used, such as "
+        f"{name} in {folder}; {coco.words(with_skipped=False)}{left}",
+        fix,
+    )

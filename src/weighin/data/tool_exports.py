@@ -24,7 +24,8 @@ Found = tuple[str, Box | None, Size] | str
 def read_label_studio(
     path: Path, tasks: list[Any], mapping: Path | None = None, named_field: str | None = None
 ) -> Coco:
-    """Return what a Label Studio export asks for; of several annotators the first is taken.
+    """Return what a Label Studio export asks for; of several annotators the first is taken
+    who says anything.
 
     `named_field` is the field (`from_name`) that holds the classes, where there are several.
 
@@ -131,9 +132,8 @@ def _results(task: dict[str, Any], choice: str | None) -> Iterator[dict[str, Any
         all_given = task.get("annotations") or task.get("completions")
         given = [a for a in all_given if a] if isinstance(all_given, list) else []
         given = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
-        results = given[0].get("result") if given else None
-        found = results if isinstance(results, list) else []
-        yield from (result for result in found if isinstance(result, dict))
+        found = [a["result"] for a in given if isinstance(a.get("result"), list) and a["result"]]
+        yield from (result for result in (found or [[]])[0] if isinstance(result, dict))
         return
     for name, value in task.items():  # JSON-MIN: a choice by itself, shapes in a list
         for shape in value if isinstance(value, list) else ():

@@ -147,8 +147,9 @@ def count_file(path: Path) -> Count:
                     raise refused(node.op_type, node.name or node.output[0], problem)
             return count(_free_graph(proto))
     model = open_model(path)
+    found = counted(model, path)  # first: what hides work may run for hours
     Runner(model).check(np.zeros((1, *model.size, 3), np.uint8))
-    return counted(model, path)
+    return found
 
 
 def _operators_inside(node: Any) -> set[str]:
@@ -160,6 +161,7 @@ def _operators_inside(node: Any) -> set[str]:
 
 def _free_graph(proto: Any) -> StaticGraph:
     """Return the graph of any file for the batch that its inputs and outputs agree on, else 1."""
+    _check_sides(proto.graph)
     first = [v.type.tensor_type.shape.dim[:1] for v in inputs_of(proto.graph)]
     sides = {side.dim_value for sides in first for side in sides}
     batch = (sides.pop() if len(sides) == 1 else 0) or 1
@@ -167,6 +169,22 @@ def _free_graph(proto: Any) -> StaticGraph:
     results = (graph.shapes.get(value.name, ()) for value in proto.graph.output)
     agreed = batch == 1 or all(shape[:1] == (batch,) for shape in results)
     return graph if agreed else static_graph(proto, 1, strict=False)
+
+
+def _check_sides(graph: Any) -> None:
+    """Refuse inputs of which another side than the batch is free: their work is no number."""
+    for value in inputs_of(graph):
+        sides = value.type.tensor_type.shape.dim
+        if all(side.HasField("dim_value") for side in sides[1:]):
+            continue
+        shown = (str(side.dim_value) if side.HasField("dim_value") else "?" for side in sides)
+        name = printable(value.name[:80])
+        raise ModelError(
+            f"its input {name} is {' x '.join(shown)}: its work depends on sides that are free",
+            "export it with fixed sides but for the batch, or fix them: python -m "
+            f"onnxruntime.tools.make_dynamic_shape_fixed --input_name {name} "
+            "--input_shape 1,3,H,W FILE FIXED",
+        )
 
 
 def counted(model: Model, path: Path) -> Count:
