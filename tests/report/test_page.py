@@ -81,7 +81,7 @@ def test_nothing_is_fetched_or_run(text: str, page: Page) -> None:
 
 def test_every_picture_is_one_and_says_what_it_shows(page: Page) -> None:
     pictures = page.named("img")
-    assert len(pictures) == 4 + 2 + 5  # contact sheets and pairs, two mistakes, a corrupted image
+    assert len(pictures) == 4 + 2 + 6  # contact sheets and pairs, two mistakes, a corrupted image
     for tag in pictures:
         data = base64.b64decode(tag.attributes["src"].partition(",")[2], validate=True)
         with Image.open(io.BytesIO(data)) as image:
