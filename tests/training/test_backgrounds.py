@@ -25,9 +25,8 @@ def images(count: int = 8) -> Pixels:
     return made
 
 
-def replaced(chance: float, *address: int, order: Pixels | None = None) -> Pixels:
-    chosen = np.arange(8) if order is None else order
-    return Backgrounds(images()).replaced(chosen, generator("background", *address), chance)
+def replaced(chance: float, address: int) -> Pixels:
+    return Backgrounds(images()).replaced(np.arange(8), generator("background", address), chance)
 
 
 def test_objects_stay_and_plain_backgrounds_go() -> None:
