@@ -25,7 +25,7 @@ Point = dict[str, float]  # macs, f1, score
 def mean_f1(points: Sequence[Point]) -> float:
     """Return the hypervolume a MAC: the mean up to the gate of the best F1 of as many MACs."""
     from weighin.grading.score import Metrics
-    from weighin.search.halving import hypervolume
+    from weighin.search.study import hypervolume
 
     found = [Metrics(point["f1"], 0.0, int(point["macs"]), 0) for point in points]
     return hypervolume(found, MAX_MACS) / MAX_MACS

@@ -205,10 +205,10 @@ def point(
     import numpy as np
 
     from weighin.data.pack import read_packed
-    from weighin.grading.f1 import confusion_of_indices
     from weighin.grading.model import open_model
     from weighin.grading.recount import counted, file_cost
     from weighin.grading.runtime import Runner
+    from weighin.grading.score import confusion_of_indices
 
     model = open_model(path)
     runner, held = Runner(model), read_packed(context.packed, "validation", model.size)

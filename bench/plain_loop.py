@@ -85,7 +85,7 @@ class PlainLoop:
 def learned_f1(spec: NetworkSpec, photographs: Path, pack: Path, epochs: int, seed: int) -> float:
     """Return macro F1 on the pack's validation split after training on its other images."""
     from weighin.data.pack import read_packed
-    from weighin.grading.f1 import confusion_of_indices
+    from weighin.grading.score import confusion_of_indices
 
     train, held = (read_packed(pack, split, spec.input) for split in ("train", "validation"))
     loop = PlainLoop(spec, photographs, train.names, seed)

@@ -127,8 +127,8 @@ def handed_in(clone: Path) -> dict[str, float]:
 
 def trashnet_f1(clone: Path) -> float:
     """Return the mean F1 of the TrashNet classes on the public test."""
-    from weighin.grading.f1 import class_f1
     from weighin.grading.labels import compared, read_truth
+    from weighin.grading.score import class_f1
     from weighin.label_csv import read_labels
 
     labels = read_labels(clone / "submission/submission.csv").by_name()
@@ -143,12 +143,12 @@ def degraded_f1(clone: Path) -> dict[str, float]:
     """Return macro F1 on the public test by corruption of the report's."""
     import numpy as np
 
-    from weighin.grading.f1 import confusion
     from weighin.grading.model import open_model
     from weighin.grading.runtime import Runner
+    from weighin.grading.score import confusion
     from weighin.images import load
     from weighin.label_csv import read_labels
-    from weighin.report.robustness import CORRUPTIONS
+    from weighin.report.evaluation import CORRUPTIONS
 
     model = open_model(clone / "submission/model.onnx")
     runner, truth = Runner(model), read_labels(WASTE7 / "public_truth.csv").by_name()

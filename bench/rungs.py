@@ -81,9 +81,8 @@ def scores(seed: int, network: int, pack: Path) -> Scores:
     from dataclasses import replace
 
     from weighin.search.evaluation import Task, evaluate
-    from weighin.search.halving import proxy_score
     from weighin.search.runner import shortened
-    from weighin.search.study import Trial
+    from weighin.search.study import Trial, proxy_score
     from weighin.training.trainer import Job
 
     proposal = drawn(pack)[network]

@@ -282,7 +282,7 @@ def import_vs_copy(images: int) -> dict[str, float]:
 def halving(trials: int) -> dict[str, float]:
     """Measure the order by gain of a generation, for a front."""
     from weighin.grading.score import Metrics
-    from weighin.search.halving import by_gain
+    from weighin.search.study import by_gain
 
     random = generator("halving")
     f1s, macs = random.random(trials), random.integers(1, 10**7, trials)

@@ -211,7 +211,7 @@ def augmentations() -> Values:
     from PIL import Image
 
     from weighin.training.augment import RANDAUGMENT, augment
-    from weighin.training.backgrounds import Backgrounds
+    from weighin.training.dataset import Backgrounds
 
     off, batch = plain_recipe().augment, _pictures("augment", 16, SIZE)
     targets = np.eye(len(CLASSES), dtype=np.float32)[np.arange(16) % 3]
@@ -232,10 +232,9 @@ def compression() -> Values:
     import numpy as np
 
     from weighin.compress.candidates import by_energy, by_ratio, find_factorizable, find_layers
-    from weighin.compress.evbmf import evbmf_rank, noise_variance
     from weighin.compress.factorize import factors
     from weighin.compress.probe import Probe
-    from weighin.compress.ranks import least_divergence
+    from weighin.compress.ranks import evbmf_rank, least_divergence, noise_variance
     from weighin.files import JsonCache
     from weighin.network.factorized import Factorization, ranks_to_dict
 
@@ -270,8 +269,8 @@ def statistics() -> Values:
     """Yield a bootstrap, a calibration, the first asks of each sampler, and a figure."""
     import numpy as np
 
-    from weighin.grading.f1 import confusion_of_indices
     from weighin.grading.risk import bootstrap
+    from weighin.grading.score import confusion_of_indices
     from weighin.report.evaluation import calibrate
     from weighin.report.figures import confusion_matrix
     from weighin.report.inputs import ValidationPredictions

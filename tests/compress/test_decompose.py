@@ -15,9 +15,8 @@ from weighin.compress.probe import Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.files import canonical_json
-from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices
 from weighin.grading.risk import expected_score
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import ConfusionMatrix, Metrics, confusion_of_indices, score
 from weighin.images import normalize
 from weighin.network.cost import cost, folded_macs
 from weighin.network.factorized import Factorization, ranks_from_dict, ranks_to_dict

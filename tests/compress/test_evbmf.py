@@ -7,7 +7,7 @@ import pytest
 from small import CLASSES, SPEC
 
 from weighin.compress.candidates import factorizable, find_layers
-from weighin.compress.evbmf import by_evbmf, evbmf_rank, noise_variance, threshold
+from weighin.compress.ranks import by_evbmf, evbmf_rank, noise_variance, threshold
 
 
 def low_rank(rank: int, shape: tuple[int, int], noise: float, seed: int = 0) -> np.ndarray:

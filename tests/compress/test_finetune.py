@@ -20,11 +20,10 @@ from weighin.compress.finetune import finetune
 from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import NetworkError
-from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import recount
 from weighin.grading.runtime import Runner
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import Metrics, confusion_of_indices, score
 from weighin.images import normalize
 from weighin.network.factorized import Factorization
 from weighin.report.inputs import HISTORY

@@ -22,10 +22,10 @@ from weighin.data.pack import read_packed
 from weighin.determinism import PINS
 from weighin.errors import ModelError
 from weighin.files import write_bytes, write_json
-from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import count_file
 from weighin.grading.runtime import Runner
+from weighin.grading.score import confusion_of_indices
 from weighin.images import normalize
 from weighin.network.quantized import activation_ranges, quantized
 from weighin.training.fake_quantization import fake_quantize, rounded_weight

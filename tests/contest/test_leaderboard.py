@@ -25,8 +25,8 @@ from weighin.contest.ranking import is_public
 from weighin.contest.submissions import Submission
 from weighin.errors import DataError, OutputError
 from weighin.files import read_json
-from weighin.grading.f1 import confusion
 from weighin.grading.limits import Limits
+from weighin.grading.score import confusion
 
 HONEST, HOSTILE = 18, 12
 FACTS: dict[str, Any] = {

@@ -8,8 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from weighin.contest.ranking import Entry, is_public, rank_intervals, standings
-from weighin.grading.f1 import confusion
-from weighin.grading.score import WASTE, Cost, Metrics, score
+from weighin.grading.score import WASTE, Cost, Metrics, confusion, score
 
 CLASSES = ("Glass", "Metal", "Paper")
 F1 = replace(WASTE, score="f1")

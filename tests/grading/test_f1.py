@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from weighin.determinism import generator
-from weighin.grading.f1 import ClassRow, confusion
+from weighin.grading.score import ClassRow, confusion
 
 
 def test_by_hand() -> None:

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from weighin.determinism import generator
-from weighin.grading.f1 import confusion, confusion_of_indices, macro_f1
 from weighin.grading.risk import Labeled, bootstrap, bootstrap_f1, compare, expected_score, risk
-from weighin.grading.score import WASTE, Cost, Metrics, has_floor, score
+from weighin.grading.score import (
+    WASTE,
+    Cost,
+    Metrics,
+    confusion,
+    confusion_of_indices,
+    has_floor,
+    macro_f1,
+    score,
+)
 
 
 def labels(count: int, classes: int, right: float) -> tuple[list[str], list[str]]:

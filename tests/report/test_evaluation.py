@@ -7,8 +7,14 @@ import pytest
 from made_project import CLASSES, LABEL, TRUTH, make_logits, make_params
 
 from weighin.determinism import generator
-from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices, macro_f1
-from weighin.grading.score import Cost, Metrics, score
+from weighin.grading.score import (
+    ConfusionMatrix,
+    Cost,
+    Metrics,
+    confusion_of_indices,
+    macro_f1,
+    score,
+)
 from weighin.params import Contest
 from weighin.report.evaluation import (
     calibrate,

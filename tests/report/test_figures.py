@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from made_project import CLASSES, make_params
 
-from weighin.grading.f1 import ConfusionMatrix
-from weighin.grading.score import Cost
+from weighin.grading.score import ConfusionMatrix, Cost
 from weighin.report import figures
 from weighin.report.evaluation import BINS, Calibration
 from weighin.report.figures import MOST_CLASSES, confusion_matrix, most_confused, tradeoff

@@ -11,8 +11,8 @@ from made_project import TRUTH
 from weighin.files import sha256
 from weighin.grading.model import open_model
 from weighin.images import Pixels
-from weighin.report import robustness as module
-from weighin.report.robustness import CORRUPTIONS, NOISE, background, blur, dark, jpeg, noise
+from weighin.report import evaluation as module
+from weighin.report.evaluation import CORRUPTIONS, NOISE, background, blur, dark, jpeg, noise
 
 RAMP = np.arange(16 * 16 * 3, dtype=np.uint16).reshape(16, 16, 3).astype(np.uint8)
 CARD = np.full((16, 16, 3), 230, np.uint8)  # a square on paper

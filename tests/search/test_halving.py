@@ -8,7 +8,7 @@ import pytest
 
 from weighin.determinism import generator
 from weighin.grading.score import WASTE, Metrics, score
-from weighin.search.halving import better_half, by_gain, hypervolume, proxy_score
+from weighin.search.study import better_half, by_gain, hypervolume, proxy_score
 
 
 def metrics(f1: float, macs: int) -> Metrics:

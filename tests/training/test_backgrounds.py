@@ -7,8 +7,7 @@ from small_job import AUGMENT, RECIPE
 
 from weighin.determinism import generator
 from weighin.images import Pixels, normalize
-from weighin.training.backgrounds import Backgrounds
-from weighin.training.dataset import Dataset
+from weighin.training.dataset import Backgrounds, Dataset
 
 Y, X = np.mgrid[:24, :32]
 DISK = (Y - 11.5) ** 2 + (X - 15.5) ** 2 < 7**2

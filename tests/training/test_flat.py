@@ -13,9 +13,8 @@ from torch import nn
 from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
-from weighin.training.flat import FlatModule
 from weighin.training.trainer import make_optimizer
-from weighin.training.weights import module_weights
+from weighin.training.weights import FlatModule, module_weights
 
 SPEC = NetworkSpec.from_dict({"input": [16, 16], "width": 1.0, "rows": ROWS})
 X = (

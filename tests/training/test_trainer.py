@@ -12,7 +12,7 @@ from small_job import CLASSES, LOSS, RECIPE, make_job
 from torch import nn
 
 from weighin.data.pack import read_packed
-from weighin.grading.f1 import confusion_of_indices
+from weighin.grading.score import confusion_of_indices
 from weighin.network.build import build
 from weighin.training import checkpoint
 from weighin.training.process_group import ProcessGroup

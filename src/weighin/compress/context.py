@@ -17,8 +17,8 @@ import numpy as np
 
 from weighin.errors import NetworkError
 from weighin.files import read_json, read_yaml, write_text
-from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.risk import expected_score
+from weighin.grading.score import ConfusionMatrix
 from weighin.network.export import contest_cost
 from weighin.network.factorized import Factorization, ranks_from_dict
 from weighin.network.spec import read_spec

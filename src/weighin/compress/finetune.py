@@ -15,12 +15,11 @@ from weighin.compress.context import CompressionContext, check_finite, write_net
 from weighin.compress.factorize import follow_ranks
 from weighin.data.pack import Packed, read_packed
 from weighin.files import write_bytes, write_json, write_npy
-from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.recount import counted, file_cost
 from weighin.grading.risk import expected_score
 from weighin.grading.runtime import Runner
-from weighin.grading.score import Metrics, needs_file, score
+from weighin.grading.score import Metrics, confusion_of_indices, needs_file, score
 from weighin.network.export import export_onnx, exported_cost, file_metadata
 from weighin.progress import say
 from weighin.training.device import record_device

@@ -30,7 +30,7 @@ from weighin.compress.factorize import Array
 from weighin.data.pack import read_packed
 from weighin.determinism import generator
 from weighin.errors import NetworkError
-from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices
+from weighin.grading.score import ConfusionMatrix, confusion_of_indices
 from weighin.images import normalize
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import CHUNK, predict_logits

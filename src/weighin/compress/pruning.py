@@ -28,7 +28,7 @@ from weighin.compress.context import CompressionContext
 from weighin.compress.probe import Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
-from weighin.grading.f1 import confusion_of_indices
+from weighin.grading.score import confusion_of_indices
 from weighin.network.blocks import BLOCKS, Chain
 from weighin.network.build import build, structure
 from weighin.network.cost import folded_macs

@@ -19,9 +19,9 @@ from weighin.data.pack import Packed, read_packed
 from weighin.determinism import generator
 from weighin.errors import ModelError
 from weighin.files import write_bytes, write_json, write_npy
-from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.model import open_model
 from weighin.grading.runtime import Logits, Runner, run, session
+from weighin.grading.score import confusion_of_indices
 from weighin.images import Pixels
 from weighin.network.export import onnx_bytes
 from weighin.network.quantized import WEIGHTED, Batches, activation_ranges, quantized

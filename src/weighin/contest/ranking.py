@@ -21,9 +21,8 @@ import scipy.sparse
 
 from weighin.contest.grading import Outcome
 from weighin.determinism import generator
-from weighin.grading.f1 import f1_of
 from weighin.grading.risk import scores_of
-from weighin.grading.score import Cost, has_floor
+from weighin.grading.score import Cost, f1_of, has_floor
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
@@ -188,7 +187,7 @@ def _measured(
 ) -> tuple[Floats, Floats, dict[str, float]]:
     """Return macro F1 and accuracy (1 + R,) of weighted images, and the F1 of each true class.
 
-    The convention is that of grading/f1.py: a class that occurs neither in the truth nor in the
+    The convention is that of grading/score.py: a class that occurs neither in the truth nor in the
     labels of a resample takes no part in its mean.
     """
     names = sorted({*truth, *entry.labels})

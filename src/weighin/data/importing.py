@@ -38,10 +38,9 @@ from weighin.data.layout import (
     split_names,
     split_word,
 )
-from weighin.data.marks import DRAWN, IMPORTED, link, snapshot, write_mark
 from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
-from weighin.data.versioning import aside
+from weighin.data.versioning import DRAWN, IMPORTED, aside, link, snapshot, write_mark
 from weighin.errors import DataError
 from weighin.file_names import DROPPINGS, Matches, class_form, find_folder, match_folder
 from weighin.files import NEW, recover_folder, replace_folder

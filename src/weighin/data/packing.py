@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from weighin.data import versioning
 from weighin.data.listing import Listing, class_of, list_images
-from weighin.data.marks import DRAWN, IMPORTED, changes, link, snapshot, write_mark
 from weighin.data.shards import BLOCK, IMAGE, shards_of
+from weighin.data.versioning import DRAWN, IMPORTED, changes, link, snapshot, write_mark
 from weighin.errors import DataError
 from weighin.files import (
     NEW,

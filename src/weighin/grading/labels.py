@@ -10,7 +10,7 @@ from pathlib import Path
 
 from weighin.errors import DataError
 from weighin.file_names import class_form, match
-from weighin.grading.f1 import ConfusionMatrix, confusion
+from weighin.grading.score import ConfusionMatrix, confusion
 from weighin.label_csv import Labels, read_labels
 
 HEADER = ("filename", "class")

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from weighin.determinism import generator
-from weighin.grading.f1 import ConfusionMatrix, Counts, Floats, f1_of
-from weighin.grading.score import Cost, Metrics, has_floor, score
+from weighin.grading.score import (
+    ConfusionMatrix,
+    Cost,
+    Counts,
+    Floats,
+    Metrics,
+    f1_of,
+    has_floor,
+    score,
+)
 from weighin.params import Contest
 
 CHOICE_RESAMPLES = 1_000
@@ -154,7 +162,7 @@ def _values(value: Value, quality: tuple[Floats, Floats], cost: Cost) -> list[fl
 
 
 def bootstrap_f1(found: ConfusionMatrix, resamples: int, seed: int) -> Floats:
-    """Return the macro F1 of `resamples` bootstrap samples, by the convention of f1.py."""
+    """Return the macro F1 of `resamples` bootstrap samples, by the convention of score.py."""
     return bootstrap(found, resamples, seed)[0]
 
 

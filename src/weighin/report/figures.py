@@ -10,8 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from weighin.grading.f1 import ConfusionMatrix
-from weighin.grading.score import Cost, Metrics, score
+from weighin.grading.score import ConfusionMatrix, Cost, Metrics, score
 from weighin.params import Contest
 from weighin.report.evaluation import BINS, Calibration, Floats, Results
 from weighin.report.formatting import rules

@@ -17,11 +17,10 @@ from weighin.data.pack import read_table
 from weighin.errors import DataError
 from weighin.file_names import walk
 from weighin.files import sha256_file
-from weighin.grading.f1 import ConfusionMatrix
 from weighin.grading.labels import compared, read_truth
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import counted, file_cost
-from weighin.grading.score import Cost
+from weighin.grading.score import ConfusionMatrix, Cost
 from weighin.label_csv import read_labels
 from weighin.search.trials import StudyRecord, read_trials
 

@@ -24,9 +24,11 @@ from weighin.grading.score import over_limits
 from weighin.images import Pixels, UnreadableImageError, decode
 from weighin.report import formatting
 from weighin.report.evaluation import (
+    CORRUPTIONS,
     DIGITS,
     Evaluation,
     Results,
+    Robustness,
     confused_pairs,
     weakest_first,
     worst_mistakes,
@@ -35,7 +37,6 @@ from weighin.report.figures import Chart
 from weighin.report.formatting import TEMPLATES, environment, measured, percent, signed
 from weighin.report.inputs import PAIRS, ReportData
 from weighin.report.provenance import Json, versions
-from weighin.report.robustness import CORRUPTIONS, Robustness
 from weighin.report.svg import inline
 from weighin.search.trials import AXES, StudyRecord
 

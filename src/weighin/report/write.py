@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from weighin.files import canonical_json, write_bytes
-from weighin.grading.f1 import ConfusionMatrix
+from weighin.grading.score import ConfusionMatrix
 from weighin.params import Params
 from weighin.report.evaluation import (
     BINS,
@@ -31,12 +31,12 @@ from weighin.report.evaluation import (
     calibrate,
     evaluate_splits,
     metrics,
+    robustness,
 )
 from weighin.report.figures import draw
 from weighin.report.inputs import Inputs, read
 from weighin.report.page import card, page
 from weighin.report.provenance import build_definition, provenance
-from weighin.report.robustness import robustness
 
 PLOTS = "plots"
 

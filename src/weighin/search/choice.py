@@ -15,9 +15,8 @@ import numpy.typing as npt
 from weighin.grading.risk import ExpectedScore, Labeled, Value, compare, expected_score
 from weighin.grading.score import Metrics, has_floor, score
 from weighin.params import Contest
-from weighin.search.halving import proxy_score
 from weighin.search.runner import TrialRunner
-from weighin.search.study import Trial
+from weighin.search.study import Trial, proxy_score
 from weighin.search.trials import Rival, SplitScores, StudyRecord, TrialRecord
 
 RIVALS = 5  # that the chosen trial is compared with

@@ -34,7 +34,7 @@ from weighin.files import (
     write_bytes,
     write_text,
 )
-from weighin.grading.f1 import ConfusionMatrix, confusion_of_indices
+from weighin.grading.score import ConfusionMatrix, confusion_of_indices
 from weighin.training.device import described, device_facts, require_device, use_gpu
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit

@@ -8,8 +8,7 @@ from pathlib import Path
 from weighin.params import Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
-from weighin.search.halving import proxy_score
-from weighin.search.study import Plan, Trial
+from weighin.search.study import Plan, Trial, proxy_score
 from weighin.search.workers import Workers
 from weighin.training.device import device_facts
 from weighin.training.trainer import Job

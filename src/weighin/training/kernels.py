@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from weighin.network.blocks import Chain, MixedDepthwise, ShuffleNetV2
 from weighin.network.layers import Mean, SqueezeExcitation
 from weighin.training import compiled
-from weighin.training.convolutions import Convolution, convolution_class
-from weighin.training.recording import Back, Recording, Step
+from weighin.training.recording import Back, Convolution, Recording, Step, convolution_class
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.Sigmoid)

@@ -8,8 +8,8 @@ from pathlib import Path
 from weighin.data.pack import read_packed
 from weighin.errors import ParamsError
 from weighin.files import fingerprint, read_json, sweep, write_bytes, write_json
-from weighin.grading.f1 import confusion_of_indices
 from weighin.grading.risk import risk
+from weighin.grading.score import confusion_of_indices
 from weighin.network.spec import NetworkSpec
 from weighin.parallel import worker_count
 from weighin.params import Params, Recipe

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from weighin.data.pack import joined, packed_finer, packed_sizes, read_packed
-from weighin.grading.f1 import confusion_of_indices
+from weighin.grading.score import confusion_of_indices
 from weighin.images import Size, normalize
 from weighin.network.build import build, initialize
 from weighin.network.factorized import Factorization
@@ -31,11 +31,10 @@ from weighin.params import Recipe
 from weighin.training import checkpoint
 from weighin.training.augment import moves
 from weighin.training.dataset import Address, Batch, Dataset
-from weighin.training.flat import FlatModule
 from weighin.training.kernels import keep_memory, use_fast_kernels
 from weighin.training.losses import Criterion
 from weighin.training.process_group import ProcessGroup
-from weighin.training.weights import Trained, Weights, load_weights, module_weights
+from weighin.training.weights import FlatModule, Trained, Weights, load_weights, module_weights
 
 if TYPE_CHECKING:
     from weighin.network.quantized import Range

@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from weighin.data.demo.scene import DRAWINGS, render
-from weighin.data.marks import DRAWN, changes, write_mark
+from weighin.data.versioning import DRAWN, changes, write_mark
 from weighin.determinism import generator
 from weighin.errors import DataError, WorkerError
 from weighin.files import NEW, replace_folder, write_csv
