@@ -40,6 +40,13 @@ STORED = re.compile(
     r"/(files/md5|cache)/[0-9a-f]{2}/[0-9a-f]{30}$|/blobs/([0-9a-f]{40}|[0-9a-f]{64})$"
     r"|/\.git/annex/objects/.+/[A-Z0-9]+-.+$"
 )
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval"), VALIDATION),
+    **dict.fromkeys(("evaluation", "valset", "devset", "validationset"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst", "testset", "holdout"), TEST),
+}
 MASKS = {  # words of folders that hold the masks of a segmentation set
     *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots"),
     *("gt", "gts", "groundtruth", "ground", "truth", "segmentation", "segmentations"),

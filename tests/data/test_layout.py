@@ -228,6 +228,7 @@ def test_masks_are_left_out(pair: tuple[str, str]) -> None:
         (("train/images", "train/masks", "val/images", "val/masks"), "images"),
         (("images/train", "masks/train", "images/val", "masks/val"), "train, val"),
         (("train", "train_masks"), "train"),
+        (("dev_images", "dev_masks"), "dev_images"),
         (("JPEGImages", "Annotations"), "JPEGImages"),
     ],
 )

@@ -7,13 +7,13 @@ leave odd in an entry leaves out that entry, counted by reason, and not the file
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from weighin.data.layout import TEST, TRAIN, VALIDATION
 from weighin.errors import DataError
+from weighin.file_names import TEST, TRAIN, VALIDATION
 from weighin.images import Size
 from weighin.label_csv import split_of
 from weighin.text_table import CLASSES, read_table
@@ -85,9 +85,13 @@ class Coco:
         """Return what the file asks for in a line, and what of it is left out."""
         labels = Counter(crop.label for crops in self.crops.values() for crop in crops)
         listed = "".join(f", {label} {count:,}" for label, count in sorted(labels.items()))
-        skipped = sorted(self.skipped.items()) if with_skipped else ()
-        left = "".join(f"; {many:,} left out: {why}" for why, many in skipped)
+        left = left_out(self.skipped) if with_skipped else ""
         return f"annotations of a class: {labels.total():,}{listed}{left}"
+
+
+def left_out(skipped: Mapping[str, int]) -> str:
+    """Return the reasons why entries were left out, and how many, to go on a sentence with."""
+    return "".join(f"; {many:,} left out: {why}" for why, many in sorted(skipped.items()))
 
 
 def read_coco(

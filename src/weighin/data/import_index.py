@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from weighin.data.layout import VALIDATION, Layout, read_test
+from weighin.data.layout import Layout, read_test
 from weighin.data.listing import list_files
 from weighin.errors import DataError
-from weighin.file_names import class_form, fold, match
+from weighin.file_names import VALIDATION, class_form, fold, match
 from weighin.files import write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
 
-from weighin.data.coco import Coco, read_coco, read_json
+from weighin.data.coco import Coco, left_out, read_coco, read_json
 from weighin.data.coco_crops import UNFIT, stored_pixels, write_crops
 from weighin.data.import_index import (
     ImportIndex,
@@ -29,9 +29,6 @@ from weighin.data.import_index import (
 )
 from weighin.data.layout import (
     NO_IMAGE,
-    TEST,
-    TRAIN,
-    VALIDATION,
     Layout,
     Placed,
     read_layout,
@@ -42,7 +39,16 @@ from weighin.data.shards import read_shards, shards_of
 from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.data.versioning import DRAWN, IMPORTED, aside, link, snapshot, write_mark
 from weighin.errors import DataError
-from weighin.file_names import DROPPINGS, Matches, class_form, find_folder, match_folder
+from weighin.file_names import (
+    DROPPINGS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Matches,
+    class_form,
+    find_folder,
+    match_folder,
+)
 from weighin.files import NEW, recover_folder, replace_folder
 from weighin.label_csv import Columns, Row, read_labels
 from weighin.parallel import cores
@@ -160,7 +166,7 @@ def _tree(source: Path, index: ImportIndex, options: Options) -> None:
         else:
             _place(source, placed, placed.split or TRAIN if given else "", index)
     if not index.rows:
-        left = "".join(f"; {many:,} left out: {why}" for why, many in sorted(index.skipped.items()))
+        left = left_out(index.skipped)
         raise DataError(
             f"{source} holds no image in a class folder{left}",
             "name a folder that holds one folder a class, or a CSV of file names and classes",
@@ -355,7 +361,7 @@ def _refuse_unusable(
 ) -> NoReturn:
     """Say why nothing that `source` annotates could be brought in: no files, or what is in them."""
     fix = "name the folder of the images with --images"
-    left = "".join(f"; {many:,} left out: {why}" for why, many in sorted(index.skipped.items()))
+    left = left_out(index.skipped)
     name = next(iter(files or coco.crops))
     if files and UNFIT in index.skipped:
         tall, wide = coco.crops[name][0].size

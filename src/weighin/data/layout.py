@@ -17,15 +17,8 @@ from typing import Literal
 
 from weighin.data.masks import folder_kind, masks_of
 from weighin.errors import DataError
-from weighin.file_names import class_form, fold, words_in
+from weighin.file_names import SPLIT_WORDS, TEST, TRAIN, VALIDATION, class_form, fold, words_in
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval"), VALIDATION),
-    **dict.fromkeys(("evaluation", "valset", "devset", "validationset"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "tst", "testset", "holdout"), TEST),
-}
 FILLERS = {
     *("seg", "set", "split", "data", "dataset", "image", "images", "img", "imgs"),
     *("photo", "photos", "picture", "pictures", "folder", "dir", "cls"),

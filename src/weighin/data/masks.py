@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
-from weighin.file_names import MASKS, words_in
+from weighin.file_names import MASKS, SPLIT_WORDS, words_in
 
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 PICTURES = {
     *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"),
     *("frame", "frames", "rgb", "jpg", "jpeg", "png", "jpegimages", "pngimages"),
@@ -30,7 +29,7 @@ OWN_MASK = re.compile(
 def folder_kind(name: str) -> Literal["pictures", "masks", ""]:
     """Return what a folder of a segmentation set holds, by its name; empty if it names neither."""
     words = {*words_in(name)}
-    if not words <= SPLITS | PICTURES | MASKS:
+    if not words <= SPLIT_WORDS.keys() | PICTURES | MASKS:
         return ""
     return "masks" if words & MASKS else "pictures" if words else ""
 
