@@ -105,6 +105,25 @@ def test_all_gather_returns_every_shard_in_order() -> None:
     assert launch(_all_gather, 3, 7) == [0, 1, 2, 3, 4, 5, 6]
 
 
+def _gathers_of_many_widths(group: ProcessGroup) -> int:
+    """Return how many gathers were right, by a process that looks at them late."""
+    import torch
+
+    right = 0
+    for turn, width in enumerate([3, 1, 70_000, 2, 70_000, 140_001, 5] * 3):
+        of = [1000.0 * turn + shard for shard in range(5)]
+        rows = torch.tensor([of[shard] for shard in group.local_shards(5)])
+        found = group.all_gather(rows[:, None].expand(-1, width), 5)
+        if turn % 3 == group.rank:
+            time.sleep(0.01)  # the others are ahead
+        right += torch.equal(found, torch.tensor(of)[:, None].expand_as(found))
+    return right
+
+
+def test_a_gather_is_whole_until_the_next() -> None:
+    assert launch(_gathers_of_many_widths, 3) == 21
+
+
 def test_more_workers_than_shards() -> None:
     assert launch(_all_gather, 3, 2) == [0, 1]
 

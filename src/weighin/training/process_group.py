@@ -1,8 +1,9 @@
 """The processes of one training run: which shards each computes, and how the rows are gathered.
 
 Rows are gathered as they are and added in shard order by every process, so the result does not
-depend on the number of processes. They talk over gloo, or over NCCL where each has a GPU: local
-processes started here (by a server that never touches a GPU), or the ranks of `torchrun`.
+depend on the number of processes. Local processes, started here by a server that never touches a
+GPU, lay them in memory that they share; the ranks of `torchrun` send them over gloo, and processes
+that have a GPU each over NCCL.
 """
 
 import atexit
@@ -35,10 +36,11 @@ FIX = "run the same command again: it goes on from the last finished epoch"
 
 
 class ProcessGroup:
-    """The processes of a run; this one is `rank` of `size`."""
+    """The processes of a run; this one is `rank` of `size`; local ones share memory."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, local: bool = False) -> None:
+        self.rank, self.size, self.local = rank, size, local
+        self._shared, self._turn = torch.zeros(2, 0), 0
 
     def local_shards(self, shards: int) -> range:
         """Return which of so many shards, numbered in order, this process computes."""
@@ -48,11 +50,15 @@ class ProcessGroup:
     def all_gather(self, rows: Tensor, shards: int) -> Tensor:
         """Return all rows (shards, T) in order, given those of this process's shards.
 
+        They may be overwritten from the next call on.
+
         Raises:
             WorkerError: another process ended.
         """
         if self.size == 1:
             return rows
+        if self.local and not self.nccl:
+            return self._gather_in_memory(rows, shards)
         slots = -(-shards // self.size)
         # gloo gathers in the processor's memory, NCCL from GPU to GPU
         sent = rows.new_zeros(slots, rows.shape[1], device=None if self.nccl else "cpu")
@@ -61,6 +67,35 @@ class ProcessGroup:
         with _exchange():
             dist.all_gather(out, sent)
         return torch.cat(out)[:shards].to(rows.device)
+
+    def _gather_in_memory(self, rows: Tensor, shards: int) -> Tensor:
+        """Return all rows by way of memory that every process maps.
+
+        Two halves take turns: before one is written again, all processes have met at the other.
+        """
+        numbers = shards * rows.shape[1]
+        if self._shared.shape[1] < numbers:
+            self._shared = self._shared_memory(2 * numbers).view(2, numbers)
+        self._turn = 1 - self._turn
+        gathered = self._shared[self._turn][:numbers].view(shards, -1)
+        own = self.local_shards(shards)
+        gathered[own.start : own.stop] = rows
+        with _exchange():
+            dist.barrier()
+        return gathered.to(rows.device)
+
+    def _shared_memory(self, numbers: int) -> Tensor:
+        """Return float32 memory (numbers,) of no file, which every process of the group maps."""
+        path, file = b"", -1
+        if self.rank == 0:
+            file = os.memfd_create("rows")
+            path = f"/proc/{os.getpid()}/fd/{file}".encode()
+        memory = torch.from_file(self.broadcast(path).decode(), shared=True, size=numbers)
+        with _exchange():
+            dist.barrier()
+        if self.rank == 0:
+            os.close(file)
+        return memory
 
     @property
     def nccl(self) -> bool:
@@ -216,7 +251,7 @@ def _joined(store: str, rank: int, size: int) -> Iterator[ProcessGroup]:
         _backend(size), init_method=store, rank=rank, world_size=size, timeout=PATIENCE
     )
     try:
-        yield ProcessGroup(rank, size)
+        yield ProcessGroup(rank, size, local=True)
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
