@@ -153,10 +153,12 @@ def parameters(seed: int) -> "Params":
     return replace(params, seed=seed, search=search, contest=contest)
 
 
-def packed_in_halves(folder: Path) -> Path:
-    """Return the packed photographs."""
+def packed_in_halves(folder: Path, sizes: Sequence[tuple[int, int]] = ()) -> Path:
+    """Return the photographs, packed at some sizes; without any, at those of waste7."""
+    prepare = parameters(1).prepare
+    sizes = tuple(sizes) or prepare.sizes
     # half of them validate, so that a front is less of luck and a trial takes less time
-    return packed(folder, replace(parameters(1).prepare, group="none", validation=0.5))
+    return packed(folder, replace(prepare, sizes=sizes, group="none", validation=0.5))
 
 
 ARMS: dict[str, Callable[[str, str], list[Point]]] = {f.__name__: f for f in (ours, chance, plain)}
