@@ -35,6 +35,7 @@ SPLIT_KINDS = {
     "test": r"te?st|holdout",
 }
 SPLIT_FILLERS = {"x", "public", "private", "seg", "set", "official", "is"}
+IGNORED = ("ignored", "ignore", "unused", "exclude", "excluded")  # in the column of splits
 BOXES = ("xmin", "x_min", "xmax", "x_max", "bbox", "bbox_x", "bbox_x1", "x1", "x2")
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 ONES = {"1", "1.0", "true"}
@@ -140,6 +141,8 @@ def _labels(table: Table, columns: Columns) -> Labels:
         value = row[label] if label is not None else ones[0] if len(ones) == 1 else ""
         own_split = split_of(row[split], table.header[split]) if split is not None else ""
         reason = _reason(name, value, len(ones), (name, value) in rows)
+        if split is not None and row[split].lower() in IGNORED:  # as in the solutions of Kaggle
+            reason = f'its {table.header[split]} is "{row[split]}"'
         if reason == "listed twice":
             _check_again(table, rows[name, value], own_split)
         if reason:
