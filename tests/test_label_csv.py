@@ -344,3 +344,30 @@ def test_an_error_of_a_spreadsheet_is_no_class(tmp_path: Path, error: str) -> No
 def test_the_numbers_of_rows_are_no_classes(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError, match="has no column that is known to hold classes"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".JSONL"])
+def test_json_lines(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"metadata{suffix}"
+    path.write_text(
+        '\ufeff{"file_name": "a.jpg", "label": "Glass", "split": "train"}\r\n\n'
+        '{"file_name": "b\u2028c.jpg", "label": "Metal", "split": "test", "boxes": [1, 2]}\n'
+        '{"file_name": "c.jpg", "label": null}\n'
+    )
+    labels = read_labels(path)
+    assert labels.rows == [
+        Row("a.jpg", "Glass", "", "train"),
+        Row("b\u2028c.jpg", "Metal", "", "test"),
+    ]
+    assert labels.left_out == {"no class": 1}
+    assert labels.notes[0] == "boxes: no plain values, not read"
+
+
+@pytest.mark.parametrize("line", ["[1]", "3", "{", '"a"', "a.jpg,Glass"])
+def test_a_line_that_is_no_object(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"filename": "a.jpg", "class": "x"}\n' + line)
+    with pytest.raises(DataError) as caught:
+        read_labels(path)
+    assert caught.value.problem == f"{path}, line 2: it is no JSON object"
+    assert caught.value.fix == 'write each line as {"filename": "a.jpg", "class": "cat"}'

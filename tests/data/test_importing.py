@@ -134,7 +134,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         f"{tmp_path}/none does not exist\n  to fix: name a folder, a CSV file or a COCO file"
     )
     assert fails(tmp_path / "notes.doc", into) == (
-        f"{tmp_path}/notes.doc is no folder, .csv, .json or .xml\n  to fix: name one of these"
+        f"{tmp_path}/notes.doc is no folder, .csv, .json, .jsonl or .xml\n  to fix: name one of these"
     )
 
 
@@ -835,6 +835,17 @@ def test_what_is_no_coco_file(tmp_path: Path, text: str, problem: str) -> None:
     assert found.startswith(f"{source} {problem}")
     fix = "give a JSON file with the lists images, annotations and categories"
     assert found.endswith(f"\n  to fix: {fix}")
+
+
+def test_json_lines_by_another_name(tmp_path: Path) -> None:
+    line = b'{"file_name": "0.jpg", "label": "Cat"}\n'
+    source = write(tmp_path / "labels.json", 2 * line)
+    assert fails(source, tmp_path / "data").endswith(
+        "to fix: call it labels.jsonl if each line is an object of its own"
+    )
+    write(tmp_path / "0.jpg", encoded(photo(0)))
+    report = import_data(source.rename(tmp_path / "labels.jsonl"), tmp_path / "data")
+    assert (report["kind"], report["classes"]) == ("csv", {"Cat": 1})
 
 
 def test_images_that_are_all_missing(tmp_path: Path) -> None:

@@ -244,7 +244,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "name a COCO file") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}", FORM) from None
+        lines = str(error).startswith("Extra data: line 2")
+        fix = f"call it {path.stem}.jsonl if each line is an object of its own" if lines else FORM
+        raise DataError(f"{path} is not JSON: {error}", fix) from None
 
 
 def _lists(path: Path, facts: Any) -> dict[str, list[Any]]:

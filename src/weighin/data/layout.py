@@ -24,12 +24,12 @@ FILLERS = {
     *("photo", "photos", "picture", "pictures", "folder", "dir", "cls"),
 }
 NO_IMAGE = re.compile(
-    r"\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|html?|pdf|docx?|xlsx?|py|ipynb|sh|m|mat|npy|npz"
+    r"\.(txt|md|rst|csv|tsv|json|jsonl|ndjson|xml|ya?ml|html?|pdf|docx?|xlsx?|py|ipynb|sh|m|mat|npy|npz"
     r"|pkl|h5|zip|tar|gz|7z|rar|url|log|ini|cfg|names|cache|mp4|mov|avi)$",
     re.I,
 )
 
-TABLE = re.compile(r"\.(csv|tsv|json|xml)$", re.I)
+TABLE = re.compile(r"\.(csv|tsv|json|jsonl|ndjson|xml)$", re.I)
 
 
 # what file managers, drives and browsers call a copy of a folder, in the form of classes
