@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES
+from weighin.file_names import IMAGE_SUFFIXES, printable
 
 # column names, the likeliest first; a header is compared in lower case, blanks as "_"
 FILENAMES = (
@@ -53,6 +53,7 @@ LETTERS = {
     "gb2312": re.compile(r"([\0-\x7f]|(?<![A-Za-z])[一-龥])*"),
 }
 JSON_LINES = (".jsonl", ".ndjson")
+STRANGE = re.compile(r"\b\w{0,40}[^\W\0-\x7f]\w{0,40}")  # a word of more than ASCII
 SAVE = "save it as CSV in UTF-8, with the columns filename,class"
 
 
@@ -148,10 +149,12 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
             continue
         if encoding in LETTERS and not LETTERS[encoding].fullmatch(text):
             continue  # another encoding's letters
-        plain = encoding == "utf-8-sig" or text.isascii()
-        return text.removeprefix("\ufeff"), () if plain else (
-            f"it is read as {encoding.upper().replace('_', '-')}",
-        )
+        text = text.removeprefix("\ufeff")
+        if encoding == "utf-8-sig" or text.isascii():
+            return text, ()
+        word = None if encoding.startswith("utf") else STRANGE.search(text)
+        shown = f', such as "{printable(word[0])}"' if word else ""
+        return text, (f"it is read as {encoding.upper().replace('_', '-')}{shown}",)
     raise DataError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252", SAVE)
 
 
