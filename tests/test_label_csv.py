@@ -416,3 +416,10 @@ def test_a_table_of_via_is_told(tmp_path: Path) -> None:
         read(tmp_path, text + 'a.jpg,1,0,"{}","{""class"": ""cat""}"\n')
     assert caught.value.problem == f"{tmp_path}/labels.csv is a table of VIA, of regions"
     assert caught.value.fix == "export it from VIA as COCO"
+
+
+@pytest.mark.parametrize("missing", ["NULL", "N/A", "nan", "#N/A"])
+def test_a_missing_class_is_none(tmp_path: Path, missing: str) -> None:
+    labels = read(tmp_path, f"filename,class\na.jpg,None\nb.jpg,{missing}\n")
+    assert pairs(labels) == [("a.jpg", "None")]
+    assert labels.left_out == {"no class": 1}

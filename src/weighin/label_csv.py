@@ -40,9 +40,9 @@ BOXES = ("xmin", "x_min", "xmax", "x_max", "bbox", "bbox_x", "bbox_x1", "x1", "x
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 ONES = {"1", "1.0", "true"}
 BITS = {"", "0", "0.0", "false", *ONES}
-NO_CLASS = {  # as pandas and spreadsheets write a missing one
+NO_CLASS = {  # as pandas, spreadsheets and databases write a missing one
     *("", "nan", "NaN", "<NA>", "NaT", "#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!"),
-    *("#NUM!", "#SPILL!", "#CALC!"),
+    *("#NUM!", "#SPILL!", "#CALC!", "N/A", "n/a", "NULL"),
 }
 
 

@@ -233,6 +233,14 @@ def test_cvat(tmp_path: Path, pictures: Path) -> None:
     [
         ("a.json", "[]", "is a list of which no entry names an image"),
         ("a.json", "[3, null]", "is a list of which no entry names an image"),
+        ("a.json", '{"_via_img_metadata": {}}', "is a project of VIA"),
+        ("a.json", '{"a.jpg9": {"filename": "a.jpg", "regions": []}}', "is a project of VIA"),
+        ("a.json", '{"shapes": [], "imagePath": "a.jpg"}', "is what LabelMe says of one image"),
+        (
+            "a.xml",
+            "<annotation><filename>a.jpg</filename><object/></annotation>",
+            "is what Pascal VOC says of one image",
+        ),
         ("a.xml", "<annotations/>", "holds no image of CVAT"),
         ("a.xml", "<a", "is not XML"),
         ("a.xml", "<annotations><track/></annotations>", "holds the tracks of a video"),

@@ -257,6 +257,13 @@ def read_json(path: Path) -> Any:
 def _lists(path: Path, facts: Any) -> dict[str, list[Any]]:
     if not isinstance(facts, dict):
         raise DataError(f"{path} is not a COCO file: it holds no object", FORM)
+    parts = [value for value in facts.values() if isinstance(value, dict)]
+    via = "_via_img_metadata" in facts or any("regions" in part for part in parts)
+    if via and "images" not in facts:
+        raise DataError(f"{path} is a project of VIA", "export its annotations from VIA as COCO")
+    if {"shapes", "imagePath"} <= facts.keys():
+        fix = "make one COCO file of all of them, as labelme2coco does"
+        raise DataError(f"{path} is what LabelMe says of one image", fix)
     for name in ("images", "annotations", "categories"):
         if not isinstance(facts.get(name), list):
             raise DataError(f"{path} is not a COCO file: it has no list `{name}`", FORM)

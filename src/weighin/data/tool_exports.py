@@ -73,6 +73,9 @@ def read_cvat(path: Path, mapping: Path | None = None) -> Coco:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, LookupError) as error:
         raise DataError(f"{path} is not XML: {error}", fix) from None
+    if root.tag == "annotation" and root.find("object") is not None:
+        other = "make one COCO file of all of them, as voc2coco does"
+        raise DataError(f"{path} is what Pascal VOC says of one image", other)
     images = root.findall("image")
     if not images and root.find("track") is not None:
         raise DataError(f"{path} holds the tracks of a video", fix)
