@@ -368,6 +368,27 @@ def test_a_tiff_whose_zero_is_white_is_turned(bits: int) -> None:
     assert decode(film).notes == ("16-bit",)
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "wanted"),
+    [
+        ("i1", [-128, 0, 42, 127], [0, 0, 84, 255]),
+        ("i2", [-32768, 0, 8192, 32767], [0, 0, 63, 255]),
+        ("i2", [-1000, 0, 2048, 4095], [0, 0, 127, 255]),  # 12 bits, as of computed tomography
+        ("u4", [0, 2**31 - 1, 2**31, 2**32 - 1], [0, 127, 127, 255]),
+    ],
+)
+@pytest.mark.parametrize("order", "<>")
+def test_the_range_of_signed_and_long_samples(
+    kind: str, values: list[int], wanted: list[int], order: str
+) -> None:
+    order = "<" if kind == "u4" else order  # Pillow opens no other
+    body = np.array([values], f"{order}{kind}")
+    form = [(339, 3, 1, 2 if kind[0] == "i" else 1)]
+    bits = 8 * body.itemsize
+    data = tiff16(body, order, bits=bits, body=body.tobytes(), extra=form)
+    assert decode(data).pixels[0, :, 0].tolist() == wanted
+
+
 @pytest.mark.parametrize(("kind", "words"), [("f2", "16-bit"), ("f8", "64-bit")])
 def test_a_whole_tiff_of_samples_that_are_not_read_is_named(kind: str, words: str) -> None:
     values = np.zeros((4, 4))

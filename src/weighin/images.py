@@ -44,6 +44,9 @@ TURNS = {  # what makes a picture of an EXIF orientation upright
 LEAST = 64  # pixels: every smaller size comes from the decode of this one
 SCALES = (8, 4, 2)  # that a JPEG is decoded at, one in so many
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE, S_MAX_SAMPLE = 258, 262, 281, 341  # TIFF tags
+SAMPLE_FORMAT = 339
+# what Pillow reads the samples of a TIFF as, where these are others: {(mode, format, bits): type}
+SAMPLE_TYPES = {("L", 2, 8): np.int8, ("I", 2, 16): np.int16, ("I", 1, 32): np.uint32}
 # the largest values of 10 to 16 bits: what cameras and microscopes keep in 16
 DEPTHS = (1023.0, 4095.0, 16383.0, 65535.0)
 OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": "16B"}  # an unpacking of 16 bits: the low byte's
@@ -157,7 +160,8 @@ class Source:
                 image.draft(image.mode, (image.width // scale, image.height // scale))
             image.seek(0)
             image.load()
-            deep = _deep_values(image, self._data) if "16-bit" in self.notes else None
+            wide = "16-bit" in self.notes or _sample_type(image)
+            deep = _deep_values(image, self._data) if wide else None
             upright: Image.Image = image
             if deep is not None:
                 pixels, guessed = _eight_bits(deep, _largest_value(image))
@@ -254,11 +258,13 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _deep_values(image: "ImageFile", data: bytes) -> npt.NDArray[Any] | None:
-    """Return the values (H, W) or (H, W, 3) of a loaded picture of more than eight bits.
+    """Return the values (H, W) or (H, W, 3) of a loaded picture of more than eight bits, or signed.
 
     Of colors Pillow keeps the high bytes. Where these are all under 64, as of 10 to 14 bits in 16,
     the low bytes are read as well; None: the high bytes are enough, or all that can be had.
     """
+    if kind := _sample_type(image):
+        return np.asarray(image).astype(kind)
     if image.mode[0] in "IF":
         return np.asarray(image)
     if image.mode != "RGB" or np.asarray(image).max(initial=0) >= 64:
@@ -271,6 +277,13 @@ def _deep_values(image: "ImageFile", data: bytes) -> npt.NDArray[Any] | None:
     again.load()
     values: npt.NDArray[Any] = np.asarray(image).astype(np.uint16) * 256 + np.asarray(again)
     return values
+
+
+def _sample_type(image: "ImageFile") -> Any:
+    """Return the type of a TIFF's samples where Pillow's mode is not theirs; else None."""
+    tags = getattr(image, "tag_v2", {})
+    form, bits = (tags.get(tag, (1,)) for tag in (SAMPLE_FORMAT, BITS_PER_SAMPLE))
+    return SAMPLE_TYPES.get((image.mode, *form[:1], *bits[:1])) if len(bits) == 1 else None
 
 
 def _of_low_bytes(arguments: Any) -> Any:
@@ -303,20 +316,22 @@ def _eight_bits(values: npt.NDArray[Any], largest: float | None) -> tuple[Pixels
 
     The range begins at 0 and ends at the `largest` value that the file names. Where it names none,
     or a smaller one than it holds, it ends at the first that is large enough: 1 for floats, 255 but
-    for 16-bit integers, then those of 10, 12, 14 and 16 bits, then the picture's own. Values that
-    are no numbers are black.
+    for 16-bit integers, then those of 10, 12, 14 and 16 bits (15 of signed ones, 7 of 8), then the
+    picture's own. Values below 0 or that are no numbers are black.
     """
     blocks = list(_blocks(values))
     most = max((float(_finite(values[rows]).max(initial=0)) for rows in blocks), default=0.0)
-    whole = values.dtype.kind == "u" and values.dtype.itemsize == 2
-    usual = () if whole else (255.0,) if values.dtype.kind != "f" else (1.0, 255.0)
-    guess = next((top for top in (*usual, *DEPTHS) if most <= top), most)
+    kind = values.dtype.str[1:]
+    usual = () if kind in ("u2", "i1") else (255.0,) if values.dtype.kind != "f" else (1.0, 255.0)
+    full = {"i1": 127.0, "i2": 32767.0}.get(kind, DEPTHS[-1])
+    depths = (*(top for top in DEPTHS if top < full), full)
+    guess = next((top for top in (*usual, *depths) if most <= top), most)
     top = largest if largest is not None and most <= largest else guess
     pixels = np.empty((*values.shape[:2], 3), np.uint8)
     for rows in blocks:
         scaled = np.clip(_finite(values[rows]) * (255.0 / top), 0, 255).astype(np.uint8)
         pixels[rows] = scaled if scaled.ndim == 3 else scaled[:, :, None]
-    return pixels, top not in (*usual, DEPTHS[-1], largest)
+    return pixels, top not in (*usual, full, largest)
 
 
 def _blocks(values: npt.NDArray[Any]) -> Iterator[slice]:

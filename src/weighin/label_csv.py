@@ -35,13 +35,14 @@ SPLIT_KINDS = {
     "test": r"te?st|holdout",
 }
 SPLIT_FILLERS = {"x", "public", "private", "seg", "set", "official", "is"}
+IGNORED = ("ignored", "ignore", "unused", "exclude", "excluded")  # in the column of splits
 BOXES = ("xmin", "x_min", "xmax", "x_max", "bbox", "bbox_x", "bbox_x1", "x1", "x2")
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 ONES = {"1", "1.0", "true"}
 BITS = {"", "0", "0.0", "false", *ONES}
-NO_CLASS = {  # as pandas and spreadsheets write a missing one
+NO_CLASS = {  # as pandas, spreadsheets and databases write a missing one
     *("", "nan", "NaN", "<NA>", "NaT", "#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!"),
-    *("#NUM!", "#SPILL!", "#CALC!"),
+    *("#NUM!", "#SPILL!", "#CALC!", "N/A", "n/a", "NULL"),
 }
 
 
@@ -121,6 +122,8 @@ def split_of(value: str, column: str = "") -> str:
 
 
 def _labels(table: Table, columns: Columns) -> Labels:
+    if "region_shape_attributes" in map(column_key, table.header):
+        raise DataError(f"{table.path} is a table of VIA, of regions", "export it from VIA as COCO")
     marks = _marks(table, ())
     group = _named(table, columns.group, GROUPS, marks)
     split = _named(table, columns.split, SPLITS, marks)
@@ -131,6 +134,9 @@ def _labels(table: Table, columns: Columns) -> Labels:
     label = None if hot else label
     if label is None and not hot:
         label = _only_one_left(table, {names, group, split})
+    sure = [at for at, title in enumerate(table.header) if column_key(title) == "confidence"]
+    sure = [at for at in sure if {*table.values(at)} <= BITS]  # Open Images: 0 is "it is not there"
+    words = {_bare(row[label]) for row in table.rows} if label is not None else set()
     left_out: Counter[str] = Counter()
     no_splits: Counter[str] = Counter()
     rows = dict[tuple[str, str], Row]()
@@ -140,6 +146,12 @@ def _labels(table: Table, columns: Columns) -> Labels:
         value = row[label] if label is not None else ones[0] if len(ones) == 1 else ""
         own_split = split_of(row[split], table.header[split]) if split is not None else ""
         reason = _reason(name, value, len(ones), (name, value) in rows)
+        if split is not None and row[split].lower() in IGNORED:  # as in the solutions of Kaggle
+            reason = f'its {table.header[split]} is "{row[split]}"'
+        elif not reason and label is not None and _of_several(value, words):
+            reason = "several classes"
+        elif any(not _is_one(row[at]) for at in sure):
+            reason = "its confidence is 0"
         if reason == "listed twice":
             _check_again(table, rows[name, value], own_split)
         if reason:
@@ -161,6 +173,19 @@ def _labels(table: Table, columns: Columns) -> Labels:
     expected = usual == ["filename", "class"] and not flagged
     notes = table.notes + (() if expected else (", ".join(told),))
     return Labels(table.path, list(rows.values()), left_out, notes, no_splits)
+
+
+def _bare(value: str) -> str:
+    """Return a class without the signs of a list of one."""
+    return value.strip("[]'\" ")
+
+
+def _of_several(value: str, words: set[str]) -> bool:
+    """Return whether a value names several classes, each of which others have by itself."""
+    for parts in (re.split(r"[|,;+&]", value.strip("[]")), value.split()):
+        if len(own := {_bare(part) for part in parts}) > 1 and own <= words:
+            return True
+    return False
 
 
 def _reason(name: str, label: str, ones: int, listed: bool) -> str:
@@ -277,6 +302,10 @@ def _one_hot(table: Table, taken: Iterable[int | None], label: int | None) -> li
     that is called as one of classes is; else that holds the classes.
     """
     if marks := _marks(table, taken):
+        left = {at for at, title in enumerate(table.header) if column_key(title) not in INDEX}
+        same = len({tuple(row[at] for at in marks) for row in table.rows}) == 1 < len(table.rows)
+        if same and left - {*taken, *marks}:  # they tell nothing apart, and another column may
+            return []
         return marks if label is None or label in marks else []
     hot = [at for at in _bits(table, taken) if column_key(table.header[at]) not in INDEX]
     mostly = _single(table, hot) * 2 > len(table.rows)

@@ -2,11 +2,12 @@
 
 Encodings are UTF-8, UTF-16, UTF-32, CP949 (Hangul) and Windows-1252; values are parted by commas,
 semicolons, tabs, bars or blanks; there may be a line ``sep=;``, empty lines, a header or none. What
-was guessed is returned as notes.
+was guessed is returned as notes. Of a file of JSON lines each line is a row, its keys the columns.
 """
 
 import csv
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES
+from weighin.file_names import IMAGE_SUFFIXES, printable
 
 # column names, the likeliest first; a header is compared in lower case, blanks as "_"
 FILENAMES = (
@@ -51,6 +52,8 @@ LETTERS = {
     "cp949": re.compile(r"([\0-\x7f]|(?<![A-Za-z])[가-힣ㄱ-ㆎ])*"),
     "gb2312": re.compile(r"([\0-\x7f]|(?<![A-Za-z])[一-龥])*"),
 }
+JSON_LINES = (".jsonl", ".ndjson")
+STRANGE = re.compile(r"\b\w{0,40}[^\W\0-\x7f]\w{0,40}")  # a word of more than ASCII
 SAVE = "save it as CSV in UTF-8, with the columns filename,class"
 
 
@@ -82,6 +85,8 @@ def read_table(path: Path, header: bool | None = None) -> Table:
         DataError: it is missing, empty or no table.
     """
     text, notes = _text(Path(path))
+    if Path(path).suffix.lower() in JSON_LINES:
+        return _of_objects(path, text, notes)
     told = re.match(r'\s*"?sep=(.)"?[ \t]*(\r\n|\r|\n|$)', text)
     skipped = text[: told.end()].count("\n") if told else 0
     text = text[told.end() :] if told else text
@@ -104,6 +109,31 @@ def read_table(path: Path, header: bool | None = None) -> Table:
     return Table(path, names, _filled(path, names, rows, lines), lines, notes)
 
 
+def _of_objects(path: Path, text: str, notes: tuple[str, ...]) -> Table:
+    """Return JSON lines as a table; keys of lists or objects are no columns, and that is said."""
+    found: dict[int, dict[str, object]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                found[number] = {**json.loads(line)}
+            except (ValueError, TypeError, RecursionError):
+                raise DataError(
+                    f"{path}, line {number}: it is no JSON object",
+                    'write each line as {"filename": "a.jpg", "class": "cat"}',
+                ) from None
+    if not found:
+        raise DataError(f"{path} is empty", "write a line for each image into it")
+    keys = dict.fromkeys(key for row in found.values() for key in row)
+    deep = [k for k in keys if any(isinstance(r.get(k), list | dict) for r in found.values())]
+    notes += (f"{', '.join(deep)}: no plain values, not read",) if deep else ()
+    header = tuple(key for key in keys if key not in deep)
+    rows = [
+        ["" if (v := row.get(k)) is None else str(v).strip() for k in header]
+        for row in found.values()
+    ]
+    return Table(path, header, rows, [*found], notes)
+
+
 def _text(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         data = path.read_bytes()
@@ -119,10 +149,12 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
             continue
         if encoding in LETTERS and not LETTERS[encoding].fullmatch(text):
             continue  # another encoding's letters
-        plain = encoding == "utf-8-sig" or text.isascii()
-        return text.removeprefix("\ufeff"), () if plain else (
-            f"it is read as {encoding.upper().replace('_', '-')}",
-        )
+        text = text.removeprefix("\ufeff")
+        if encoding == "utf-8-sig" or text.isascii():
+            return text, ()
+        word = None if encoding.startswith("utf") else STRANGE.search(text)
+        shown = f', such as "{printable(word[0])}"' if word else ""
+        return text, (f"it is read as {encoding.upper().replace('_', '-')}{shown}",)
     raise DataError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252", SAVE)
 
 

@@ -134,7 +134,8 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         f"{tmp_path}/none does not exist\n  to fix: name a folder, a CSV file or a COCO file"
     )
     assert fails(tmp_path / "notes.doc", into) == (
-        f"{tmp_path}/notes.doc is no folder, .csv, .json or .xml\n  to fix: name one of these"
+        f"{tmp_path}/notes.doc is no folder, .csv, .json, .jsonl or .xml\n"
+        "  to fix: name one of these"
     )
 
 
@@ -768,6 +769,7 @@ def test_annotations_left_out_are_counted(tmp_path: Path) -> None:
     assert report["images"] == 1
     assert report["skipped"] == {
         "a crowd, not an object": 1,
+        "an image without annotations": 2,
         "its box does not fit its image": 1,
         "its category has no class": 1,
         "its image is not listed": 1,
@@ -780,14 +782,17 @@ def test_a_picture_of_another_shape_has_no_boxes(tmp_path: Path) -> None:
     source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9), box(1, 1, 1, 1, 9, 9)])
     write(tmp_path / "images/1.jpg", encoded(photo(1, 96, 72)))
     report = import_data(source, tmp_path / "data")
-    assert (report["images"], report["skipped"]) == (1, {"its box does not fit its image": 1})
+    bare = {"an image without annotations": 1}
+    assert report["images"] == 1
+    assert report["skipped"] == {"its box does not fit its image": 1} | bare
 
 
 def test_an_unreadable_picture_is_counted(tmp_path: Path) -> None:
     source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9), box(1, 1, 1, 1, 9, 9), box(1, 2, 1, 1, 9, 9)])
     write(tmp_path / "images/1.jpg", encoded(photo(1))[:900])
     report = import_data(source, tmp_path / "data")
-    assert report["skipped"] == {"its image is unreadable (truncated)": 2}
+    bare = {"an image without annotations": 1}
+    assert report["skipped"] == {"its image is unreadable (truncated)": 2} | bare
 
 
 @pytest.mark.parametrize(
@@ -804,7 +809,8 @@ def test_a_mapping_from_category_to_class(tmp_path: Path, mapping: str) -> None:
         coco(tmp_path, boxes), tmp_path / "data", Options(mapping=tmp_path / "map.csv")
     )
     assert report["classes"] == {"Glass": 1, "Metal": 1}
-    assert report["skipped"] == {"its category has no class": 1}
+    bare = {"an image without annotations": 2}
+    assert report["skipped"] == {"its category has no class": 1} | bare
 
 
 def test_a_mapping_of_other_categories(tmp_path: Path) -> None:
@@ -837,12 +843,24 @@ def test_what_is_no_coco_file(tmp_path: Path, text: str, problem: str) -> None:
     assert found.endswith(f"\n  to fix: {fix}")
 
 
+def test_json_lines_by_another_name(tmp_path: Path) -> None:
+    line = b'{"file_name": "0.jpg", "label": "Cat"}\n'
+    source = write(tmp_path / "labels.json", 2 * line)
+    assert fails(source, tmp_path / "data").endswith(
+        "to fix: call it labels.jsonl if each line is an object of its own"
+    )
+    write(tmp_path / "0.jpg", encoded(photo(0)))
+    report = import_data(source.rename(tmp_path / "labels.jsonl"), tmp_path / "data")
+    assert (report["kind"], report["classes"]) == ("csv", {"Cat": 1})
+
+
 def test_images_that_are_all_missing(tmp_path: Path) -> None:
     annotations = [box(2, 1, 1, 1, 9, 9), box(2, 2, 1, 1, 9, 9), box(2, 9, 1, 1, 9, 9)]
     source = coco(tmp_path, annotations)
     assert fails(source, tmp_path / "data") == (
         f"none of the 1 images that {source} annotates can be used, such as 2.jpg in {tmp_path}; "
-        "annotations of a class: 2, Bottle 1, Can 1; 1 left out: its category has no class\n"
+        "annotations of a class: 2, Bottle 1, Can 1; 2 left out: an image without annotations; "
+        "1 left out: its category has no class\n"
         "  to fix: name the folder of the images with --images"
     )
 
@@ -993,7 +1011,8 @@ def test_trash_bags_of_a_real_coco_file(tmp_path: Path, real: Path) -> None:
     report = import_data(real / "trashbags_annotated/annotations.coco.json", tmp_path / "data")
     assert report["images"] == 1001
     assert report["classes"] == {"general_trashbag": 431, "other_trashbag": 570}
-    assert (report["missing"], report["skipped"]) == ([], {})
+    assert report["missing"] == []
+    assert report["skipped"] == {"an image without annotations": 2}
     assert len({group for _, _, group in rows(tmp_path / "data")}) == 181
 
 

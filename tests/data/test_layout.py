@@ -263,6 +263,44 @@ def test_classes_that_differ_by_the_name_of_a_split(
     assert len(read_layout(alone, "photos").files) == 4
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        *(
+            "Cat - Copy",
+            "Cat - Copy (2)",
+            "Cat copy",
+            "Cat copy 2",
+            "cat_copy",
+            "Cat (1)",
+            "cat(1)",
+        ),
+        *("Cat (copy)", "Cat (another copy)", "Cat (3rd copy)", "Copy of Cat", "Kopie von Cat"),
+        *("Cat - Kopie", "Cat - 복사본", "Cat — копия"),
+    ],
+)
+def test_a_folder_that_is_called_as_a_copy(copy: str) -> None:
+    names = ["Cat/1.jpg", f"{copy}/1.jpg", "Dog/1.jpg"]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "s")
+    assert caught.value.problem == f's: its folder "{copy}" is called as a copy of "Cat" is'
+    assert "--classes outer" in caught.value.fix
+    assert {f.label for f in read_layout(names, "s", "outer").files} == {"Cat", copy, "Dog"}
+
+
+@pytest.mark.parametrize(
+    "other", ["Cat 2", "Cat2", "Photocopy", "Cat (wild)", "Copycat", "Catcopy"]
+)
+def test_a_class_that_is_no_copy(other: str) -> None:
+    names = ["Cat/1.jpg", f"{other}/1.jpg", "Photo/1.jpg"]
+    assert {f.label for f in read_layout(names, "s").files} == {"Cat", other, "Photo"}
+
+
+def test_copies_without_what_they_are_of_are_classes() -> None:
+    names = ["Cat (1)/1.jpg", "Cat (2)/1.jpg"]
+    assert {f.label for f in read_layout(names, "s").files} == {"Cat (1)", "Cat (2)"}
+
+
 def test_a_class_may_be_called_mask() -> None:
     names = [f"{label}/{n}.png" for label in ("mask", "no_mask", "bad_mask") for n in range(3)]
     layout = read_layout([*names, "mask/x_mask.png"], "s")

@@ -67,6 +67,7 @@ def test_label_studio(tmp_path: Path, pictures: Path) -> None:
     assert report["such_as"] == {
         "a box that is turned": "task 12",
         "a task without an image": "task 99",
+        "an image without annotations": "task 15",
         "its box is not four numbers": "task 14",
         "no box or polygon": "task 14",
         "several classes": "task 14",
@@ -213,12 +214,13 @@ def test_cvat(tmp_path: Path, pictures: Path) -> None:
       <box label="Cat" xtl="24" ytl="9" xbr="72" ybr="36"/>
       <box label="Cat" xtl="24" ytl="9" xbr="72" ybr="36" rotation="30"/>
       <polygon label="Dog" points="24,9;72,9;40,36"/><mask label="Dog" rle="1"/>
-      <box label="Dog" xtl="24"/></image></annotations>"""
+      <box label="Dog" xtl="24"/></image><image name="2.png"/></annotations>"""
     source = write(tmp_path / "a.xml", text.encode())
     report = import_data(source, tmp_path / "data", Options(pictures, margin=0))
     assert (report["kind"], report["classes"]) == ("cvat", {"Cat": 2, "Dog": 1})
     assert report["skipped"] == {
         "a box that is turned": 1,
+        "an image without annotations": 1,
         "its box is not four numbers": 1,
         "no box or polygon": 1,
     }
@@ -231,6 +233,14 @@ def test_cvat(tmp_path: Path, pictures: Path) -> None:
     [
         ("a.json", "[]", "is a list of which no entry names an image"),
         ("a.json", "[3, null]", "is a list of which no entry names an image"),
+        ("a.json", '{"_via_img_metadata": {}}', "is a project of VIA"),
+        ("a.json", '{"a.jpg9": {"filename": "a.jpg", "regions": []}}', "is a project of VIA"),
+        ("a.json", '{"shapes": [], "imagePath": "a.jpg"}', "is what LabelMe says of one image"),
+        (
+            "a.xml",
+            "<annotation><filename>a.jpg</filename><object/></annotation>",
+            "is what Pascal VOC says of one image",
+        ),
         ("a.xml", "<annotations/>", "holds no image of CVAT"),
         ("a.xml", "<a", "is not XML"),
         ("a.xml", "<annotations><track/></annotations>", "holds the tracks of a video"),

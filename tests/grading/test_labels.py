@@ -62,6 +62,14 @@ def test_a_truth_in_another_spelling_scores_the_same(
     assert plain.notes == (PARTIAL,)
 
 
+def test_rows_that_a_solution_ignores_are_not_scored(tmp_path: Path) -> None:
+    rows = ["filename,class,Usage", "a.jpg,Glass,Public", "b.jpg,Metal,Private"]
+    path = write(tmp_path, "\n".join([*rows, "c.JPG,Paper,Ignored", "d.jpg,,Ignored"]))
+    truth = read_truth(path, NAMES, CLASSES, "the folder", "name it")
+    assert truth.labels == {"a.jpg": "Glass", "b.jpg": "Metal"}
+    assert truth.notes[-1] == 'truth: 2 rows left out: its Usage is "Ignored"'
+
+
 def test_another_spelling_is_said(tmp_path: Path) -> None:
     path = write(tmp_path, "filename,class\nA.jpg,GLASS\nb,metal\n")
     assert read_truth(path, NAMES[:2], CLASSES, "", "").notes == (

@@ -28,14 +28,37 @@ def half(model: Any) -> None:
 
 def domain(model: Any) -> None:
     model.opset_import.add(domain="evil", version=1)
+    model.graph.node[0].domain = "evil"
 
 
 def custom(model: Any) -> None:
     model.graph.node[0].domain = "com.microsoft"
 
 
-def function(model: Any) -> None:
-    model.functions.add(name="f")
+def functions(model: Any, calls: dict[str, tuple[str, str]], opset: int = 17) -> None:
+    """Add functions of two operators each, and put the first in place of the pooling."""
+    model.opset_import.add(domain="own", version=1)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("own", 1)]
+    for name, (first, second) in calls.items():
+        nodes = [
+            helper.make_node(op, [a], [b], domain="own" if op in calls else "")
+            for op, a, b in ((first, "a", "b"), (second, "b", "c"))
+        ]
+        model.functions.append(helper.make_function("own", name, ["a"], ["c"], nodes, opsets))
+    model.graph.node[0].domain, model.graph.node[0].op_type = "own", next(iter(calls))
+
+
+def circle(model: Any) -> None:
+    functions(model, {"F": ("Relu", "G"), "G": ("F", "Relu")})
+
+
+def doubling(model: Any) -> None:
+    calls = {f"F{n}": (f"F{n + 1}", f"F{n + 1}") for n in range(40)}
+    functions(model, calls | {"F40": ("Relu", "Relu")})
+
+
+def other_opset(model: Any) -> None:
+    functions(model, {"F": ("Relu", "GlobalAveragePool")}, 18)
 
 
 def old(model: Any) -> None:
@@ -79,7 +102,8 @@ FAULTS: list[tuple[Callable[[Any], None], str]] = [
     (half, "tensor w is FLOAT16; only FLOAT and whole numbers are counted"),
     (domain, 'operators of the domain "evil"; only ONNX\'s are allowed'),
     (custom, 'operator GlobalAveragePool pool: it is of the domain "com.microsoft"'),
-    (function, "it holds functions; only a plain graph of dense tensors is allowed"),
+    (circle, "its function F calls itself"),
+    (other_opset, "its function F is of another opset than its graph"),
     (opsets, "opset 17 and 13; one of 13 to 23 is known"),
     (old, "opset 9; one of 13 to 23 is known"),
     (two_inputs, "it has not one input of float32 images"),
@@ -98,6 +122,23 @@ def test_refused(build: Build, change: Callable[[Any], None], words: str) -> Non
     with pytest.raises(ModelError) as caught:
         open_model(path)
     assert caught.value.problem == f"{path}: {words}"
+
+
+def test_functions_are_put_in_place_of_their_calls(build: Build) -> None:
+    calls = {"F": ("Relu", "G"), "G": ("GlobalAveragePool", "Relu")}
+    graph = open_model(build(lambda model: functions(model, calls))).graph
+    operators = ["Relu", "GlobalAveragePool", "Relu", "Flatten", "Gemm"]
+    assert [node.op for node in graph.nodes] == operators
+
+
+def test_functions_are_measured_before_they_are_written_out(build: Build) -> None:
+    with pytest.raises(ModelError, match="written out are 4,398,046,511,105 operators and up"):
+        open_model(build(doubling))
+
+
+def test_an_import_that_nothing_uses(build: Build) -> None:
+    change = lambda model: model.opset_import.add(domain="pkg.torch", version=1)  # noqa: E731
+    assert open_model(build(change)).graph.proto == open_model(build()).graph.proto
 
 
 def test_an_output_needs_no_shape(build: Build) -> None:

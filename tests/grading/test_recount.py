@@ -212,6 +212,34 @@ def test_elementwise_work_cannot_replace_convolutions(build: Build) -> None:
         count_file(path)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [node("Dropout", ["c"], ["x", "mask"])],
+        [node("MaxPool", ["c"], ["x", "places"], kernel_shape=[1, 1])],
+        [node("GroupNormalization", ["c", "v", "v"], ["x"], num_groups=8)],
+        [node("InstanceNormalization", ["c", "v", "v"], ["x"])],
+        [node("LayerNormalization", ["c", "s"], ["x", "mean", "inverse"])],
+    ],
+    ids=lambda parts: parts[0].op_type,
+)
+def test_what_is_graded(build: Build, parts: list[Any]) -> None:
+    """Normalization of an image by itself, and operators with outputs that nothing reads."""
+
+    def change(model: Any) -> None:
+        model.opset_import[0].version = 21
+
+    first = node("Conv", ["images", "k"], ["c"], pads=[1, 1, 1, 1])
+    stored = {"k": np.ones((24, 3, 3, 3)), "v": np.ones(24), "s": np.ones(8)}
+    head = {"w": np.ones((3, 24)), "b": np.ones(3)}
+    path = build(change, before=[first, *parts], weights=stored | head)
+    area, pooled = 24 * 64, "MaxPool" in parts[0].op_type
+    normed = 3 * area if "Normalization" in parts[0].op_type else 0
+    found = count_file(path)
+    assert found.macs == 27 * area + pooled * area + area + 24 * 3 + 3
+    assert found.unpriced == normed
+
+
 def test_shapes_written_in_the_file_are_not_believed(build: Build) -> None:
     def lie(model: Any) -> None:
         model.graph.value_info.append(helper.make_tensor_value_info("pooled", 1, ["n", 3, 1, 1]))
@@ -251,6 +279,24 @@ def test_work_in_a_branch_is_not_counted_as_none(tmp_path: Path) -> None:
     path = plain_file(tmp_path / "m.onnx", [node], IMAGE, w=KERNELS, k=np.array(True))
     with pytest.raises(ModelError, match=r"If fork: .*Conv"):
         count_file(path)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        helper.make_node("ConvTranspose", ["x", "w"], ["r"], name="up"),
+        helper.make_node("Einsum", ["x", "w"], ["r"], name="up", equation="nchw,ndhw->ncd"),
+    ],
+    ids=lambda node: node.op_type,
+)
+def test_work_that_the_rule_has_no_line_for_is_not_counted_as_none(
+    node: Any, tmp_path: Path
+) -> None:
+    path = plain_file(tmp_path / "m.onnx", [conv(), node], IMAGE, w=KERNELS)
+    with pytest.raises(ModelError) as caught:
+        count_file(path)
+    words = "it multiplies, and the contest's rule has no line for it"
+    assert caught.value.problem == f"{path}: operator {node.op_type} up: {words}"
 
 
 @pytest.mark.parametrize("kind", ["ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"])

@@ -20,6 +20,7 @@ from weighin.text_table import CLASSES, read_table
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 SLACK = 2  # pixels that a box may reach out of its picture
+BARE = "an image without annotations"
 FORM = "give a JSON file with the lists images, annotations and categories"
 
 
@@ -114,12 +115,14 @@ def read_coco(
     corners = _Corners()
     labels = read_mapping(mapping, names) if mapping else names
     crops: dict[str, list[Crop]] = defaultdict(list)
+    bare = {name: None for name, *_ in images.values()}
     boxed = any(isinstance(item, dict) and _has_box(item) for item in lists["annotations"])
     for number, item in enumerate(lists["annotations"]):
         if not isinstance(item, dict):
             coco.skip("an annotation that is no object", f"annotation number {number}")
             continue
         name, size, own_group = images.get(_key(item.get("image_id")), ("", (0, 0), ""))
+        bare.pop(name, None)
         label = labels.get(_key(item.get("category_id")), "")
         box, fault = box_of(item, boxed)
         if not name:
@@ -132,6 +135,8 @@ def read_coco(
             coco.skip(fault, f"annotation {own}")
         elif box or not any(c.box is None and c.label == label for c in crops[name]):
             crops[name].append(Crop(own, label, box, size, own_group or (name if box else "")))
+    for name in bare:
+        coco.skip(BARE, name)
     coco.crops = {name: crops[name] for name in sorted(crops) if crops[name]}
     corners.check(path)
     boxes = [crop.box for found in crops.values() for crop in found if crop.box]
@@ -244,12 +249,21 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "name a COCO file") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}", FORM) from None
+        lines = str(error).startswith("Extra data: line 2")
+        fix = f"call it {path.stem}.jsonl if each line is an object of its own" if lines else FORM
+        raise DataError(f"{path} is not JSON: {error}", fix) from None
 
 
 def _lists(path: Path, facts: Any) -> dict[str, list[Any]]:
     if not isinstance(facts, dict):
         raise DataError(f"{path} is not a COCO file: it holds no object", FORM)
+    parts = [value for value in facts.values() if isinstance(value, dict)]
+    via = "_via_img_metadata" in facts or any("regions" in part for part in parts)
+    if via and "images" not in facts:
+        raise DataError(f"{path} is a project of VIA", "export its annotations from VIA as COCO")
+    if {"shapes", "imagePath"} <= facts.keys():
+        fix = "make one COCO file of all of them, as labelme2coco does"
+        raise DataError(f"{path} is what LabelMe says of one image", fix)
     for name in ("images", "annotations", "categories"):
         if not isinstance(facts.get(name), list):
             raise DataError(f"{path} is not a COCO file: it has no list `{name}`", FORM)

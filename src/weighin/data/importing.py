@@ -52,6 +52,7 @@ from weighin.file_names import (
 from weighin.files import NEW, recover_folder, replace_folder
 from weighin.label_csv import Columns, Row, read_labels
 from weighin.parallel import cores
+from weighin.text_table import JSON_LINES
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,13 @@ def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str
     if source.is_dir():
         kind = "shards" if shards_of(source) else "folder"
         (_shards if kind == "shards" else _tree)(source, index, options)
-    elif suffix in (".csv", ".tsv", ".txt"):
+    elif suffix in (".csv", ".tsv", ".txt", *JSON_LINES):
         _table(source, into, index, options)
         kind = "csv"
     elif suffix in (".json", ".xml"):
         kind = _annotations(source, into, index, options)
     else:
-        raise DataError(f"{source} is no folder, .csv, .json or .xml", "name one of these")
+        raise DataError(f"{source} is no folder, .csv, .json, .jsonl or .xml", "name one of these")
     if options.validation is not None:
         _validation(options.validation, index, options.classes or "outer")
     index.check_classes()

@@ -24,13 +24,20 @@ FILLERS = {
     *("photo", "photos", "picture", "pictures", "folder", "dir", "cls"),
 }
 NO_IMAGE = re.compile(
-    r"\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|html?|pdf|docx?|xlsx?|py|ipynb|sh|m|mat|npy|npz"
+    r"\.(txt|md|rst|csv|tsv|json|jsonl|ndjson|xml|ya?ml|html?|pdf|docx?|xlsx?|py|ipynb|sh|m|mat|npy|npz"
     r"|pkl|h5|zip|tar|gz|7z|rar|url|log|ini|cfg|names|cache|mp4|mov|avi)$",
     re.I,
 )
 
+TABLE = re.compile(r"\.(csv|tsv|json|jsonl|ndjson|xml)$", re.I)
 
-TABLE = re.compile(r"\.(csv|tsv|json|xml)$", re.I)
+
+# what file managers, drives and browsers call a copy of a folder, in the form of classes
+_COPY = r"(?:copy|kopie|copie|copia|cópia|kopia|kopi|kopya|копия|복사본|副本|コピー)"
+COPIES = re.compile(
+    rf"(?P<own>.+?)(?: ?\(\d+\)| (?:[-–—] ?)?\(?(?:another |\d+\w\w )?{_COPY}\)?(?: \(?\d+\)?)?)"
+    rf"|{_COPY}(?: of| von| de|) (?P<of>.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,21 @@ def read_layout(
         raise _no_classes(source, labels, layout)
     if level is None:
         _refuse_split_classes(labels, source)
+        _refuse_copies(labels, source)
     return layout
+
+
+def _refuse_copies(labels: Sequence[str], source: object) -> None:
+    """Refuse a folder that is called as the copy of another: Cat - Copy, Cat (1)."""
+    folders = {class_form(label): label for label in labels}
+    for form, copy in folders.items():
+        found = COPIES.fullmatch(form)
+        if found and (own := folders.get(found["own"] or found["of"])):
+            raise DataError(
+                f'{source}: its folder "{copy}" is called as a copy of "{own}" is',
+                f'move its images into "{own}", or remove it; or run again with --classes outer, '
+                "if they are two classes",
+            )
 
 
 def _refuse_split_classes(labels: Sequence[str], source: object) -> None:

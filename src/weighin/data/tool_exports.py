@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from weighin.data.coco import Box, Coco, Crop, read_mapping
+from weighin.data.coco import BARE, Box, Coco, Crop, read_mapping
 from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES
 from weighin.images import Size
@@ -52,6 +52,8 @@ def read_label_studio(
                 f"{path}: the fields {', '.join(listed)} may each hold the classes ({entry})",
                 f"name the one that does: --class-column {listed[0]}",
             )
+        if not results:
+            coco.skip(BARE, entry)
         for result in results:
             _add(coco, image, entry, _label_studio(result))
     if not named:
@@ -71,6 +73,9 @@ def read_cvat(path: Path, mapping: Path | None = None) -> Coco:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, LookupError) as error:
         raise DataError(f"{path} is not XML: {error}", fix) from None
+    if root.tag == "annotation" and root.find("object") is not None:
+        other = "make one COCO file of all of them, as voc2coco does"
+        raise DataError(f"{path} is what Pascal VOC says of one image", other)
     images = root.findall("image")
     if not images and root.find("track") is not None:
         raise DataError(f"{path} holds the tracks of a video", fix)
@@ -80,6 +85,8 @@ def read_cvat(path: Path, mapping: Path | None = None) -> Coco:
     for image in images:
         name, size = image.get("name", ""), (_side(image, "height"), _side(image, "width"))
         coco.splits[name] = image.get("subset", "").replace("default", "")
+        if not len(image):
+            coco.skip(BARE, name)
         for number, shape in enumerate(image):
             _add(coco, name, f"{shape.tag} {number} of {name}", _cvat(shape, size))
     return _mapped(coco, mapping)

@@ -36,6 +36,8 @@ FOLDED = {
     *("Neg", "Floor", "Ceil", "Sqrt", "Min", "Max", "Range", "Equal", "Where", "ReduceProd"),
     "ReduceSum",
 }
+# what has outputs that may be left out: the mask of a Dropout, the places of a MaxPool, ...
+OPTIONAL = {"Dropout", "MaxPool", "LayerNormalization"}
 QUANTIZATION = {"QuantizeLinear", "DequantizeLinear"}
 EIGHT_BITS = (TensorProto.UINT8, TensorProto.INT8)
 # checked even in a batch of 1: chance, or products that the rule does not see
@@ -119,6 +121,8 @@ def static_graph(proto: Any, batch: int, strict: bool = True) -> StaticGraph:
             side.dim_value = side.dim_value or batch
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
+    if strict:
+        _drop_unread(graph)
     _fold(model)
     weights = _stored_weights(model)
     shapes = _complete(model, weights, strict)
@@ -130,6 +134,15 @@ def static_graph(proto: Any, batch: int, strict: bool = True) -> StaticGraph:
     known |= {t.name: Tensor(tuple(t.dims), array(t)) for t in graph.initializer} | weights
     nodes = (node for node in graph.node if node.output[0] not in weights)
     return StaticGraph(model, batch, tuple(_node(n, known, batch, strict) for n in nodes), shapes)
+
+
+def _drop_unread(graph: Any) -> None:
+    """Leave out optional outputs that nothing reads."""
+    read = {name for node in graph.node for name in node.input if name}
+    read |= {value.name for value in graph.output}
+    for node in graph.node:
+        while node.op_type in OPTIONAL and node.output[1:] and node.output[-1] not in read:
+            del node.output[-1]
 
 
 def _stored_weights(model: Any) -> dict[str, Tensor]:
@@ -237,8 +250,8 @@ def _sizes(graph: Any, shapes: dict[str, Shape]) -> Known:
         if node.op_type == "Shape" and node.input[0] in shapes:
             limits = {entry.name: entry.i for entry in node.attribute}
             sides = shapes[node.input[0]][limits.get("start", 0) : limits.get("end")]
-            values, name = np.array(sides, np.int64), node.output[0]
-            found[name] = numpy_helper.from_array(values, name)
+            name = node.output[0]
+            found[name] = numpy_helper.from_array(np.array(sides, np.int64), name)
     return found
 
 
@@ -314,6 +327,9 @@ def _inferred(model: Any) -> dict[str, Value]:
     graph = skeleton.graph
     graph.name = "skeleton"
     graph.node.extend(model.graph.node)
+    for node in graph.node:
+        if node.op_type == "GroupNormalization":  # onnx infers none: it is that of its input
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1]))
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     for tensor in model.graph.initializer:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
@@ -29,6 +30,9 @@ MAX_NODES = 10_000
 MAX_SIDE = 1024  # pixels
 MAX_BATCH = 1024  # images, of a file that fixes it
 OPSETS = range(13, 24)
+Key = tuple[str, str, str]  # of a function: domain, name and overload
+Extent = tuple[int, int, int]  # operators, bytes, and places that take something over from a call
+ENDLESS: Extent = (-1, -1, -1)  # of a function that is being measured
 TENSOR_TYPES = {
     *(TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL),
     *(TensorProto.INT8, TensorProto.UINT8),  # of quantized graphs
@@ -128,6 +132,12 @@ def parse(data: bytes) -> Any:
         raise refuse("not an ONNX file, or one without a graph")
     if len(proto.graph.node) > MAX_NODES:
         raise refuse(f"{len(proto.graph.node):,} operators, over {MAX_NODES:,}")
+    if len(proto.functions):
+        proto = _inlined(proto)
+    used = {"", "ai.onnx", *(node.domain for node in _inside(proto.graph.node))}
+    imports = [entry for entry in proto.opset_import if entry.domain in used]
+    del proto.opset_import[:]
+    proto.opset_import.extend(imports)
     for node in proto.graph.node:
         words = (node.name, node.op_type, node.domain, *node.input, *node.output)
         if not all(isinstance(word, str) for word in words):
@@ -136,6 +146,59 @@ def parse(data: bytes) -> Any:
         if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
             raise refuse(f"tensor {printable(str(tensor.name)[:80])} is kept in another file")
     return proto
+
+
+def _inlined(proto: Any) -> Any:
+    """Return a model whose functions, as PyTorch writes modules, stand in place of their calls.
+
+    What they come to is measured before they are written out, for functions that call each other
+    double at every step.
+
+    Raises:
+        ModelError: a function calls itself, or the graph is too large.
+    """
+    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    nodes, size, _ = _extent(proto.graph.node, functions, {})
+    if nodes > MAX_NODES or size > MAX_BYTES:
+        raise refuse(
+            f"its functions written out are {nodes:,} operators and up to {size:,} bytes, over "
+            f"{MAX_NODES:,} or {MAX_BYTES:,}"
+        )
+    found = onnx.inliner.inline_local_functions(proto)
+    for function in found.functions:  # with `convert_version` some would be left too
+        name = printable(function.name[:80])
+        raise refuse(f"its function {name} is of another opset than its graph")
+    return found
+
+
+def _inside(nodes: Any) -> Iterator[Any]:
+    """Yield operators, and those of the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for entry in node.attribute:
+            for graph in (entry.g, *entry.graphs):
+                yield from _inside(graph.node)
+
+
+def _extent(nodes: Any, functions: dict[Key, Any], known: dict[Key, Extent]) -> Extent:
+    """Return what operators come to at most when the calls in them are written out."""
+    many = size = places = 0
+    for node in _inside(nodes):
+        many, size = many + 1, size + node.ByteSize()
+        places += len(node.input) + len(node.output)
+        places += sum(bool(entry.ref_attr_name) for entry in node.attribute)
+        key = (node.domain, node.op_type, node.overload)
+        if key not in functions:
+            continue
+        if key not in known:
+            known[key] = ENDLESS  # until it is known: what it holds does not call it
+            known[key] = _extent(functions[key].node, functions, known)
+        if known[key] is ENDLESS:
+            raise refuse(f"its function {printable(node.op_type[:80])} calls itself")
+        inner, inner_size, inner_places = known[key]
+        many, size = many + inner, size + inner_size + inner_places * node.ByteSize()
+        places += inner_places
+    return many, size, places
 
 
 def check_valid(proto: Any) -> None:
@@ -186,7 +249,7 @@ def check_plain(proto: Any) -> None:
     if len(imports) != 1 or imports[0][1] not in OPSETS:
         versions = " and ".join(str(version) for _, version in imports)
         raise refuse(f"opset {versions}; one of {OPSETS.start} to {OPSETS.stop - 1} is known")
-    holders = (proto, "functions"), (proto, "training_info"), (proto.graph, "sparse_initializer")
+    holders = (proto, "training_info"), (proto.graph, "sparse_initializer")
     for holder, what in (*holders, (proto.graph, "quantization_annotation")):
         if len(getattr(holder, what)):
             raise refuse(f"it holds {what}; only a plain graph of dense tensors is allowed")

@@ -295,7 +295,8 @@ OPERATORS: dict[str, Operator] = dict(
         ),
         *_kinds("Add Sub Mul Div Max Min Sum Pow PRelu", _broadcast, unpriced=_elementwise),
         *_kinds("Softmax LogSoftmax", _along(99, "axis", [-1]), unpriced=_thrice),
-        *_kinds("LayerNormalization", _layer_norm, unpriced=_thrice),
+        *_kinds("LayerNormalization RMSNormalization", _layer_norm, unpriced=_thrice),
+        *_kinds("GroupNormalization InstanceNormalization", _one_activation, unpriced=_thrice),
         *_kinds("ReduceMean ReduceMax ReduceSum", _along(1, "axes"), unpriced=_input_elements),
         *_kinds("QuantizeLinear", _quantization, unpriced=lambda node: node.elements),
         *_kinds("DequantizeLinear", _quantization),  # its scale joins the next one's
@@ -317,7 +318,13 @@ INTEGER: dict[str, tuple[Work, tuple[int, ...]]] = {
     "MatMulInteger": (_matmul_macs, (0, 1)),
     "QLinearMatMul": (_matmul_macs, (0, 3)),
 }
+# Sums of products that the rule has no line for: refused by the count too, for 0 would be untrue.
+UNRULED = {
+    *("ConvTranspose", "DeformConv", "Einsum", "LSTM", "GRU", "RNN", "DFT", "STFT", "AffineGrid"),
+    *("Attention", "FlexAttention", "LinearAttention", "CausalConvWithState"),
+    *("LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor"),
+}
 MULTIPLIES = {
     *(name for name, kind in OPERATORS.items() if kind.macs is not _nothing),
-    *(*INTEGER, "ConvTranspose", "DeformConv", "Einsum", "LSTM", "GRU", "RNN", "Attention"),
+    *(*INTEGER, *UNRULED),
 }

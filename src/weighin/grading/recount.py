@@ -27,7 +27,7 @@ from weighin.errors import HiddenWorkError, ModelError, WeighinError
 from weighin.file_names import printable
 from weighin.grading.graph import StaticGraph, inputs_of, static_graph
 from weighin.grading.model import Model, check_valid, damage_told, open_model, parse, read
-from weighin.grading.operators import INTEGER, MULTIPLIES, OPERATORS, Shape, refused
+from weighin.grading.operators import INTEGER, MULTIPLIES, OPERATORS, UNRULED, Shape, refused
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Cost
 
@@ -132,8 +132,8 @@ def count_file(path: Path) -> Count:
     and outputs do not agree on the batch, the count is that of a whole run.
 
     Raises:
-        ModelError: a shape stays unknown, or a branch or a loop multiplies; or the file has a
-            contract and is not gradable.
+        ModelError: a shape stays unknown; an operator multiplies that the rule does not name, or a
+            branch or a loop does; or the file has a contract and is not gradable.
         HiddenWorkError: as `recount`.
     """
     path = Path(path)
@@ -142,6 +142,9 @@ def count_file(path: Path) -> Count:
         if not any(entry.key == "classes" for entry in proto.metadata_props):
             check_valid(proto)
             for node in proto.graph.node:
+                if node.op_type in UNRULED:
+                    problem = "it multiplies, and the contest's rule has no line for it"
+                    raise refused(node.op_type, node.name or node.output[0], problem)
                 if inner := sorted(_operators_inside(node) & MULTIPLIES):
                     problem = f"it decides while it runs how often {', '.join(inner)} is done"
                     raise refused(node.op_type, node.name or node.output[0], problem)
