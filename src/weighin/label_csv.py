@@ -181,11 +181,12 @@ def _bare(value: str) -> str:
 
 
 def _of_several(value: str, words: set[str]) -> bool:
-    """Return whether a value names several classes, each of which others have by itself."""
-    for parts in (re.split(r"[|,;+&]", value.strip("[]")), value.split()):
-        if len(own := {_bare(part) for part in parts}) > 1 and own <= words:
-            return True
-    return False
+    """Return whether a value names several classes, each of which others have by itself.
+
+    A space alone parts none: a hot dog is neither hot nor a dog.
+    """
+    own = {_bare(part) for part in re.split(r"[|,;+&]", value.strip("[]"))}
+    return len(own) > 1 and own <= words
 
 
 def _reason(name: str, label: str, ones: int, listed: bool) -> str:
