@@ -106,6 +106,14 @@ def test_the_ways_to_compress_are_those_that_were_measured():
     assert drawn(curves) == PICTURE.read_text(encoding="utf-8")
 
 
+def test_the_front_is_the_one_that_was_measured():
+    from bench.front import PICTURE, POINTS, Point, drawn, table
+
+    points = [Point(**row) for row in json.loads(POINTS.read_text(encoding="utf-8"))]
+    assert f"<!-- front -->\n{table(points)}<!-- end -->" in text("docs/waste7.md")
+    assert drawn(points) == PICTURE.read_text(encoding="utf-8")
+
+
 def test_the_networks_in_8_bits_are_those_that_were_measured():
     from bench.int8 import POINTS, Point, table
 
