@@ -1,6 +1,6 @@
 """How the ranks of a whole network are chosen: one function a rule, each named in params.yaml.
 
-`evbmf` finds the rank of a matrix in noise by empirical variational Bayes: no knob to turn.
+`by_evbmf` finds the rank of a matrix in noise by empirical variational Bayes: no knob to turn.
 Nakajima, Sugiyama, Babacan and Tomioka, "Global analytic solution of fully-observed variational
 Bayesian matrix factorization", JMLR 14 (2013), in the form of Nakajima, Tomioka, Sugiyama and
 Babacan, "Condition for perfect dimensionality recovery by variational Bayesian PCA", JMLR 16

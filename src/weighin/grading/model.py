@@ -134,7 +134,7 @@ def parse(data: bytes) -> Any:
         raise refuse(f"{len(proto.graph.node):,} operators, over {MAX_NODES:,}")
     if len(proto.functions):
         proto = _inlined(proto)
-    used = {"", "ai.onnx", *(node.domain for node in _inside(proto.graph.node))}
+    used = {"", "ai.onnx", *(node.domain for node in operators(proto.graph.node))}
     imports = [entry for entry in proto.opset_import if entry.domain in used]
     del proto.opset_import[:]
     proto.opset_import.extend(imports)
@@ -171,19 +171,23 @@ def _inlined(proto: Any) -> Any:
     return found
 
 
-def _inside(nodes: Any) -> Iterator[Any]:
-    """Yield operators, and those of the graphs that they hold."""
+def operators(nodes: Any) -> Iterator[Any]:
+    """Yield operators, and those of the graphs that they hold, at any depth."""
     for node in nodes:
         yield node
-        for entry in node.attribute:
-            for graph in (entry.g, *entry.graphs):
-                yield from _inside(graph.node)
+        for graph in graphs_of(node):
+            yield from operators(graph.node)
+
+
+def graphs_of(node: Any) -> list[Any]:
+    """Return the graphs that an operator holds: a branch's, a loop's."""
+    return [graph for entry in node.attribute for graph in (entry.g, *entry.graphs)]
 
 
 def _extent(nodes: Any, functions: dict[Key, Any], known: dict[Key, Extent]) -> Extent:
     """Return what operators come to at most when the calls in them are written out."""
     many = size = places = 0
-    for node in _inside(nodes):
+    for node in operators(nodes):
         many, size = many + 1, size + node.ByteSize()
         places += len(node.input) + len(node.output)
         places += sum(bool(entry.ref_attr_name) for entry in node.attribute)

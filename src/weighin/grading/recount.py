@@ -16,6 +16,7 @@ is part of the operator before it, DequantizeLinear of the one behind.
 import heapq
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,16 @@ from onnx import TensorProto
 from weighin.errors import HiddenWorkError, ModelError, WeighinError
 from weighin.file_names import printable
 from weighin.grading.graph import StaticGraph, inputs_of, static_graph
-from weighin.grading.model import Model, check_valid, damage_told, open_model, parse, read
+from weighin.grading.model import (
+    Model,
+    check_valid,
+    damage_told,
+    graphs_of,
+    open_model,
+    operators,
+    parse,
+    read,
+)
 from weighin.grading.operators import INTEGER, MULTIPLIES, OPERATORS, UNRULED, Shape, refused
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Cost
@@ -145,7 +155,8 @@ def count_file(path: Path) -> Count:
                 if node.op_type in UNRULED:
                     problem = "it multiplies, and the contest's rule has no line for it"
                     raise refused(node.op_type, node.name or node.output[0], problem)
-                if inner := sorted(_operators_inside(node) & MULTIPLIES):
+                held = chain.from_iterable(operators(g.node) for g in graphs_of(node))
+                if inner := sorted({part.op_type for part in held} & MULTIPLIES):
                     problem = f"it decides while it runs how often {', '.join(inner)} is done"
                     raise refused(node.op_type, node.name or node.output[0], problem)
             return count(_free_graph(proto))
@@ -153,13 +164,6 @@ def count_file(path: Path) -> Count:
     found = counted(model, path)  # first: what hides work may run for hours
     Runner(model).check(np.zeros((1, *model.size, 3), np.uint8))
     return found
-
-
-def _operators_inside(node: Any) -> set[str]:
-    """Return the operators of the graphs that a branch or a loop holds, at any depth."""
-    graphs = [graph for entry in node.attribute for graph in (entry.g, *entry.graphs)]
-    inside = [part for graph in graphs for part in graph.node]
-    return {part.op_type for part in inside}.union(*map(_operators_inside, inside))
 
 
 def _free_graph(proto: Any) -> StaticGraph:
