@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES
@@ -121,7 +122,18 @@ def split_of(value: str, column: str = "") -> str:
     return kinds[0] if kinds else ""
 
 
-def _labels(table: Table, columns: Columns) -> Labels:
+class _Roles(NamedTuple):
+    """Which columns, by place, say what."""
+
+    names: int
+    label: int | None
+    hot: list[int]  # columns of 0 and 1, one a class
+    group: int | None
+    split: int | None
+    sure: list[int]  # Open Images' Confidence: 0 is "it is not there"
+
+
+def _roles(table: Table, columns: Columns) -> _Roles:
     if "region_shape_attributes" in map(column_key, table.header):
         raise DataError(f"{table.path} is a table of VIA, of regions", "export it from VIA as COCO")
     marks = _marks(table, ())
@@ -135,7 +147,13 @@ def _labels(table: Table, columns: Columns) -> Labels:
     if label is None and not hot:
         label = _only_one_left(table, {names, group, split})
     sure = [at for at, title in enumerate(table.header) if column_key(title) == "confidence"]
-    sure = [at for at in sure if {*table.values(at)} <= BITS]  # Open Images: 0 is "it is not there"
+    sure = [at for at in sure if {*table.values(at)} <= BITS]
+    return _Roles(names, label, hot, group, split, sure)
+
+
+def _labels(table: Table, columns: Columns) -> Labels:
+    roles = _roles(table, columns)
+    names, label, hot, group, split, sure = roles
     words = {_bare(row[label]) for row in table.rows} if label is not None else set()
     left_out: Counter[str] = Counter()
     no_splits: Counter[str] = Counter()
@@ -161,18 +179,20 @@ def _labels(table: Table, columns: Columns) -> Labels:
         if split is not None and row[split] and not own_split:
             no_splits[row[split]] += 1
         rows[name, value] = Row(name, value, own_group, own_split)
+    _check_boxes(table, names)
+    return Labels(table.path, list(rows.values()), left_out, _notes(table, roles), no_splits)
+
+
+def _notes(table: Table, roles: _Roles) -> tuple[str, ...]:
+    """Return what a reader should know of how a table was read."""
+    names, label, hot, group, split, _ = roles
     said = {"file names": names, "classes": label, "groups": group, "splits": split}
     told = [f'{what} from "{table.header[at]}"' for what, at in said.items() if at is not None]
     told += [f"classes from {len(hot)} columns of 0 and 1"] if hot else []
-    _check_boxes(table, names)
-    usual = [
-        column_key(table.header[names]),
-        column_key(table.header[label]) if label is not None else "",
-    ]
+    used = [column_key(table.header[at]) for at in (names, label) if at is not None]
     flagged = split is not None and column_key(table.header[split]) in FLAGS
-    expected = usual == ["filename", "class"] and not flagged
-    notes = table.notes + (() if expected else (", ".join(told),))
-    return Labels(table.path, list(rows.values()), left_out, notes, no_splits)
+    expected = used == ["filename", "class"] and not flagged
+    return table.notes + (() if expected else (", ".join(told),))
 
 
 def _bare(value: str) -> str:
