@@ -22,6 +22,7 @@ built is in its DVC cache.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -90,9 +91,10 @@ def figures(quick: bool = False, folder: Path | None = None) -> Figures:
 
 
 def cloned(folder: Path) -> Path:
-    """Return a clone of the last commit with the waste7 parameters and photographs."""
+    """Return a clone of the last commit with the waste7 network and photographs."""
     if not folder.exists():
         run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+        shutil.copyfile(RECORD / "network.yaml", folder / "network.yaml")
         source = (WASTE7 / name for name in ("train.csv", "public", "public_truth.csv"))
         train, test, truth = map(str, source)
         weighin = (sys.executable, "-m", "weighin", "import", train)
