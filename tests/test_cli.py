@@ -1,6 +1,7 @@
 """The command line: help that teaches, errors that fix, exit codes, nothing printed twice."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,8 +21,11 @@ ROOT = Path(__file__).parents[1]
 WEIGHIN = [sys.executable, "-c", "from weighin.cli import main; main()"]
 
 
-def weighin(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*WEIGHIN, *arguments], cwd=folder, capture_output=True, text=True)
+def weighin(folder: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    env = {**os.environ, **more}
+    return subprocess.run(
+        [*WEIGHIN, *arguments], cwd=folder, capture_output=True, text=True, env=env
+    )
 
 
 @pytest.fixture
@@ -230,6 +234,12 @@ def test_reset_takes_back_what_an_experiment_changed_and_keeps_it(project):
     (kept,) = (project / ".weighin/reset").iterdir()
     assert kept.read_bytes() == mine
     assert str(kept.relative_to(project)) in done.stdout
+    # a repository of another user is not taken for one without a commit
+    done = weighin(project, "reset", GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+    assert done.stderr == (
+        "error: Git does not read this folder, which belongs to another user\n"
+        f"  to fix: git config --global --add safe.directory {project}\n"
+    )
 
 
 def test_count_of_an_onnx_file(tmp_path, model):

@@ -254,6 +254,7 @@ def test_no_labels_are_refused_where_some_are_needed(tmp_path: Path) -> None:
         (b"a,b\n1,2\n", "it has a, b", "--filename-column, --class-column"),
         (b"filename\na.jpg\n", "it has filename", "--class-column"),
         (b"filename,class,Class\na.jpg,x,z\n", 'two columns "class"', "--class-column"),
+        (b"file;class;file\na.jpg;x;b.jpg\n", 'two columns "file"', "--filename-column"),
         (b"filename,A,B\na.jpg,x,y\nb.jpg,z,x\n", "it has filename, A, B", "--class-column"),
         (b"filename,class\na,b.jpg,x\nc.jpg,y\n", "line 2: 3 values for 2 columns", "quotes"),
         (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 3: unexpected end", "quote"),

@@ -1,6 +1,7 @@
 """Which machines compute the promised bytes, and what is said of the others."""
 
 import importlib.metadata
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,9 @@ def test_the_doctor_looks_at_everything_and_says_what_to_do(
     )
     assert found["processor"].level == found["python"].level == "ok"
     assert "git init" in found["git"].fix
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert doctor._git(tmp_path).fix == f"git config --global --add safe.directory {tmp_path}"
     assert "requirements.lock" in found["libraries"].text
     lacking = doctor._room("disk", 1e9, doctor.LEAST_DISK, "free some space")
     assert str(lacking) == "note  disk       1.0 GB free, under 2 GB; free some space"

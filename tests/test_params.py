@@ -191,7 +191,8 @@ def test_epochs_of_train():
         read(Params, values, "params.yaml")
     assert str(caught.value) == (
         'params.yaml: train.epochs is "banana"; it must be a whole number 0 to 100000 (epochs)\n'
-        "  to fix: edit params.yaml, or pass -S name=value to `dvc exp run`"
+        "  to fix: edit params.yaml, or pass -S name=value to `dvc exp run`; `weighin reset` "
+        "brings the committed one back"
     )
 
 

@@ -185,5 +185,6 @@ def test_a_stage_file_stops_at_a_wrong_value_before_any_work(project):
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
         'error: params.yaml: seed is "banana"; it must be a whole number 0 to 2147483647\n'
-        "  to fix: edit params.yaml, or pass -S name=value to `dvc exp run`\n"
+        "  to fix: edit params.yaml, or pass -S name=value to `dvc exp run`; `weighin reset` "
+        "brings the committed one back\n"
     )

@@ -10,12 +10,14 @@ from typing import Literal
 
 from weighin.determinism import PINS
 from weighin.machine import (
+    NOT_YOURS,
     allows_unportable,
     instruction_sets,
     library_differences,
     output,
     processor,
     unportable,
+    untrusted,
 )
 from weighin.parallel import cores
 
@@ -132,6 +134,8 @@ def _git(project: Path) -> Finding:
     identity = [_said(project, "git", "config", f"user.{part}") for part in ("name", "email")]
     named = all(f"GIT_{role}_NAME" in os.environ for role in ("AUTHOR", "COMMITTER"))
     if not _said(project, "git", "rev-parse", "--git-dir"):
+        if trust := untrusted(project):
+            return Finding("note", "git", NOT_YOURS, trust)
         return Finding("note", "git", "this folder is no repository", "git init && dvc init")
     if not (all(identity) or named):
         fix = "git config user.name NAME; git config user.email ADDRESS"

@@ -180,6 +180,8 @@ def _labels(table: Table, columns: Columns) -> Labels:
             no_splits[row[split]] += 1
         rows[name, value] = Row(name, value, own_group, own_split)
     _check_boxes(table, names)
+    if no_splits and not any(row.split for row in rows.values()):
+        roles = roles._replace(split=None)  # a column of other words
     return Labels(table.path, list(rows.values()), left_out, _notes(table, roles), no_splits)
 
 
@@ -293,6 +295,9 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     titles = {column_key(table.header[at]): at for at in reversed(files or columns)}
     guess = next((titles[wanted] for wanted in FILENAMES if wanted in titles), None)
     if guess is not None:
+        same = _namesakes([column_key(title) for title in table.header], guess)
+        if any(table.values(guess) != table.values(at) for at in same):
+            raise _unclear(table, f'has two columns "{table.header[guess]}"')
         return guess
     if len(files) == 1 or (files and not table.rows):
         return files[0]

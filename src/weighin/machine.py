@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -20,6 +21,7 @@ from weighin.errors import MachineError
 
 NEEDED = ("avx2", "fma")
 ALLOW = "WEIGHIN_ALLOW_UNPORTABLE"
+NOT_YOURS = "Git does not read this folder, which belongs to another user"
 LOCKED = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -87,6 +89,18 @@ def output(*command: str, folder: Path | None = None, seconds: float | None = No
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def untrusted(folder: Path) -> str | None:
+    """Return the command that lets Git read a folder of another user; None where it reads it."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse"], cwd=folder, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    trust = f"git config --global --add safe.directory {shlex.quote(str(folder.absolute()))}"
+    return trust if "dubious ownership" in done.stderr else None
 
 
 class Library(NamedTuple):

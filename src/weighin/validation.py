@@ -67,6 +67,8 @@ def read(section: type[T], values: Any, source: str, renamed: Renamed | None = N
         )
         problem = "\n".join(f"{source}: {fault}" for fault in told)
         fix = f"edit {source}, or pass -S name=value to `dvc exp run`"
+        if source == "params.yaml":  # where a refused value of -S stays
+            fix += "; `weighin reset` brings the committed one back"
         raise ParamsError(problem, fix) from None
 
 

@@ -75,7 +75,7 @@ def source(path: Path) -> dict[str, str | None]:
 
 def test_a_bundle_names_its_source_without_a_password(project: Path) -> None:
     out = project / "team.zip"
-    assert submit(project, out) == (sorted([*NEEDED, "source.json"]), True)
+    assert submit(project, out) == (sorted([*NEEDED, "source.json"]), "")
     found = source(out)
     assert found["repository"] == "https://example.org/team.git"
     assert len(found["commit"] or "") == 40
@@ -84,8 +84,12 @@ def test_a_bundle_names_its_source_without_a_password(project: Path) -> None:
     submit(project, out)  # its own bundle is replaced
     assert out.read_bytes() == first
     (project / "dvc.yaml").write_text(DVC + "# edited\n")
-    assert submit(project, out)[1] is False
+    missing = "not committed: dvc.yaml; git commit -a, push it, submit again"
+    assert submit(project, out)[1] == missing
     assert source(out)["commit"] is None
+    run(project, "git", "checkout", "--quiet", "dvc.yaml")
+    run(project, "git", "remote", "remove", "origin")
+    assert submit(project, out)[1].startswith("Git has no remote: git remote add origin URL")
 
 
 @pytest.mark.parametrize(

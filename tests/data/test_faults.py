@@ -441,6 +441,14 @@ def test_small_classes(source: Path, params: Prepare) -> None:
     assert report["splits"]["validation"]["c"] >= 1
 
 
+def test_a_class_that_is_another_one_too(source: Path, params: Prepare) -> None:
+    for number in range(5):
+        name = f"train/a/{number:03}.jpg"
+        write(source / f"train/c/{number}.jpg", (source / name).read_bytes())
+    why = "none of its 5 files can be used: 5 contradiction, such as c/0.jpg and a/000.jpg"
+    assert f"small-class: c ({why})" in fails(source, params)
+
+
 def test_a_class_of_which_nothing_is_left(source: Path, params: Prepare) -> None:
     for number in range(6):
         write(source / f"train/c/{number}.jpg", b"" if number else b"x")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from click.testing import CliRunner
 from photos import encoded, photo, tree, write
 
 from weighin.cli import commands
-from weighin.data.import_index import ImportIndex
+from weighin.data.import_index import ImportIndex, told_copies
 from weighin.data.importing import Options, import_data
+from weighin.data.packing import pack_data
 from weighin.data.versioning import write_mark
 from weighin.errors import DataError, OutputError
 from weighin.files import read_json, sha256_tree, write_csv
@@ -307,6 +309,28 @@ def test_a_test_folder_and_its_truth(tmp_path: Path) -> None:
     report = import_data(other, tmp_path / "data", Options(test=tmp_path / "public"))
     assert report["test"] == {"images": 3}
     assert not (tmp_path / "data/test_truth.csv").exists()
+
+
+def test_test_images_that_are_trained_on_are_told(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"A": 2, "B": 2}) / "train"
+    shutil.copytree(source, tmp_path / "public")
+    write(tmp_path / "public/A/own.jpg", b"x")
+    data = tmp_path / "data"
+    line = (
+        "data/test: 4 images are also in data/train, byte for byte, such as A/000.jpg and "
+        "A/000.jpg; figures on them say nothing of unseen images"
+    )
+    report = import_data(source, data, Options(test=tmp_path / "public"))
+    assert line in report["notes"]
+
+    # of images in shards too, and when it is the training images that are other ones
+    pack_data(data, 1000, 1)
+    assert told_copies(data) == [line]
+    other = tree(tmp_path / "other", {"A": 2, "B": 1}, start=9) / "train"
+    kept = import_data(other, data)["notes"]
+    assert kept == ["5 test images are kept; --test names others"]
+    report = import_data(source, data)
+    assert report["notes"] == [*kept, line]
 
 
 def test_the_test_of_the_drawn_set_goes_with_it(tmp_path: Path) -> None:

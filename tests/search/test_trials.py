@@ -49,6 +49,14 @@ def test_a_file_that_exists_is_left_alone(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "study.log").read_text() == "mine"
 
 
+def test_where_nothing_can_be_written_or_read(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write /proc/study"):
+        write_journal(folder, Path("/proc/study.log"))
+    with pytest.raises(DataError) as caught:
+        explain(tmp_path / "train")
+    assert caught.value.fix == "name the folder of a study: work/search or work/tune"
+
+
 NONE = {"f1": None, "score": None, "params": {}, "parameters": 5}
 EXPLAINED = [
     {

@@ -19,9 +19,9 @@ def submit(out: Path) -> None:
     """
     from weighin.contest.bundle import submit
 
-    names, can_be_rebuilt = submit(Path(), out)
-    if not can_be_rebuilt:
-        click.echo("it cannot be rebuilt by others: commit everything, push it, submit again")
+    names, missing = submit(Path(), out)
+    if missing:
+        click.echo(f"it cannot be rebuilt by others: {missing}")
     click.echo(f"{out}: {', '.join(names)}; next: weighin preflight {out}")
 
 

@@ -42,16 +42,13 @@ def check() -> None:
 
 
 def _check_test() -> None:
-    """Say which test images are images of the training folder, once these are packed."""
-    from weighin.report.inputs import test_copies
+    """Say which test images are images of the training folder."""
+    from weighin.data.import_index import told_copies
+    from weighin.errors import DataError
 
-    packed = Path("work/prepare")
-    copies = test_copies(packed, Path("data/test")) if (packed / "images.csv").is_file() else ()
-    for test, image in copies[:1]:
-        click.echo(
-            f"data/test: {len(copies):,} images are also in data/train, byte for byte, such as "
-            f"{test} and {image}; figures on them say nothing of unseen images"
-        )
+    with contextlib.suppress(DataError, OSError):  # it is the stages that need images
+        for line in told_copies(Path("data")):
+            click.echo(line)
 
 
 def _checked(file: "NamedFile", params: "Params") -> str:
@@ -124,9 +121,12 @@ def reset() -> None:
     """
     from weighin.errors import DataError
     from weighin.files import sha256, write_bytes
+    from weighin.machine import NOT_YOURS, untrusted
 
     done = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
     if done.returncode:
+        if trust := untrusted(Path()):
+            raise DataError(NOT_YOURS, trust)
         problem = f"the last commit has no {PARAMS}"
         raise DataError(problem, f"git add {PARAMS} && git commit; then a change can be taken back")
     now, committed = PARAMS.read_bytes() if PARAMS.is_file() else b"", done.stdout

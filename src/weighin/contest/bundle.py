@@ -28,7 +28,7 @@ from weighin.grading.limits import Limits
 from weighin.grading.recount import count_file
 from weighin.machine import output
 from weighin.params import load
-from weighin.report.signing import observe_build
+from weighin.report.signing import observe_build, uncommitted
 
 NEEDED = (MODEL, ANSWERS, "metrics.json", "provenance.json", "MODEL_CARD.md")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can hold
@@ -45,11 +45,11 @@ class Check:
     said: str
 
 
-def submit(project: Path, out: Path) -> tuple[list[str], bool]:
+def submit(project: Path, out: Path) -> tuple[list[str], str]:
     """Write the bundle of a project's submission to `out`.
 
     Returns:
-        The names in it, and whether it names a repository and a commit to rebuild it from.
+        The names in it, and what keeps others from rebuilding it; empty where nothing does.
 
     Raises:
         DataError: an output is missing or older than what it is made from, or the outputs do not
@@ -69,7 +69,19 @@ def submit(project: Path, out: Path) -> tuple[list[str], bool]:
     source = _source(project)
     files["source.json"] = canonical_json(source).encode()
     write_bytes(out, zipped(files))
-    return sorted(files), bool(source["repository"] and source["commit"])
+    return sorted(files), _missing(project, source)
+
+
+def _missing(project: Path, source: dict[str, str | None]) -> str:
+    """Return what a source lacks to be rebuilt from, and the command that brings it."""
+    changed = uncommitted(project)
+    if changed is None:
+        return "there is no commit: git add -A && git commit"
+    if changed:
+        return f"not committed: {', '.join(changed)}; git commit -a, push it, submit again"
+    if not source["repository"]:
+        return "Git has no remote: git remote add origin URL, push to it, submit again"
+    return ""
 
 
 def _is_bundle(path: Path) -> bool:

@@ -145,8 +145,10 @@ def _small_classes(names: list[str], verdict: Verdict, least: int) -> Iterator[F
         return
     gone = Counter(label for label in map(class_of, names) if label not in counts)
     for label, files in sorted(gone.items()):
-        dropped = (row for row in verdict.rows if row[2] == "dropped" and class_of(row[1]) == label)
-        why = ", ".join(f"{n:,} {f}" for f, n in sorted(Counter(r[0] for r in dropped).items()))
+        rows = [row for row in verdict.rows if row[2] == "dropped" and class_of(row[1]) == label]
+        why = ", ".join(f"{n:,} {f}" for f, n in sorted(Counter(row[0] for row in rows).items()))
+        both = (f", such as {row[1]} and {row[3]}" for row in rows if row[0] == "contradiction")
+        why += min(both, default="")
         yield "small-class", label, f"none of its {files:,} files can be used: {why}"
 
 

@@ -3,10 +3,11 @@
 The test's images have the classes that folders or a CSV of the truth give.
 """
 
+import itertools
 import os
 import re
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,8 +15,9 @@ from typing import Any
 
 from weighin.data.layout import Layout, read_test
 from weighin.data.listing import list_files
+from weighin.data.shards import open_images
 from weighin.errors import DataError
-from weighin.file_names import VALIDATION, class_form, fold, match
+from weighin.file_names import VALIDATION, class_form, fold, match, walk
 from weighin.files import write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels
@@ -250,6 +252,40 @@ def keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> int:
     if (into / "test_truth.csv").exists():
         copy(str(into / "test_truth.csv"), str(new / "test_truth.csv"))
     return sum(1 for path in (new / "test").rglob("*") if path.is_file())
+
+
+def copies_in_test(data: Path) -> list[tuple[str, str]]:
+    """Return (test image, training image) of the files of data/test that data/train has too.
+
+    Raises:
+        DataError: data/train holds no image, or a broken shard.
+    """
+    if not (data / "test").is_dir():
+        return []
+    train = open_images(data / "train")
+    by_size = defaultdict[int, list[str]](list)
+    for name in train.names:
+        place = train.place(name)
+        size = (train.root / place).stat().st_size if isinstance(place, str) else place.size
+        by_size[size].append(name)
+    found = []
+    for name in sorted(name for name, entry in walk(data / "test") if entry.is_file()):
+        path = data / "test" / name
+        if alike := by_size.get(path.stat().st_size):
+            content = path.read_bytes()
+            same = (other for other in alike if train.read(other) == content)
+            found += [(name, other) for other in itertools.islice(same, 1)]
+    return found
+
+
+def told_copies(data: Path) -> list[str]:
+    """Return a line that says which test images are images of the training folder, if any are."""
+    copies = copies_in_test(data)
+    return [
+        f"data/test: {len(copies):,} images are also in data/train, byte for byte, such as "
+        f"{test} and {image}; figures on them say nothing of unseen images"
+        for test, image in copies[:1]
+    ]
 
 
 def write_test(index: ImportIndex, truth: Path | None, new: Path) -> dict[str, Any]:

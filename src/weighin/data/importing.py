@@ -25,6 +25,7 @@ from weighin.data.import_index import (
     checked_class,
     choose_test,
     keep_test,
+    told_copies,
     write_test,
 )
 from weighin.data.layout import (
@@ -103,6 +104,7 @@ def import_data(
         elif into.is_dir() and not (into / DRAWN).exists():
             kept = keep_test(into, new, shutil.copyfile if beside else link)
             index.notes += [f"{kept:,} test images are kept; --test names others"] if kept else []
+        index.notes += told_copies(new)
         report = {"kind": kind, **index.report(), **test}
         write_mark(new, IMPORTED, report)
         if snapshot(into) != before:

@@ -88,7 +88,7 @@ def dvc(project: Path, *arguments: str) -> str:
     if done.returncode:
         words = " ".join(done.stderr.rpartition("ERROR: ")[2].split())
         fix = (
-            "run `git init` and `dvc init` in the project's folder first"
+            "change to the project's folder, or make this one a project: `git init && dvc init`"
             if "not inside of a DVC repository" in done.stderr
             else f"run `dvc {' '.join(arguments)} -v` to see all of it"
         )

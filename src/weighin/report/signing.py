@@ -81,9 +81,14 @@ def observe_build(project: Path) -> BuildMetadata:
 
     There is no commit where a tracked file differs from it: nobody could check it out again.
     """
-    changed = _git(project, "status", "--porcelain", "--untracked-files=no")
-    commit = _git(project, "rev-parse", "--verify", "HEAD") if changed == "" else None
+    commit = _git(project, "rev-parse", "--verify", "HEAD") if uncommitted(project) == [] else None
     return BuildMetadata(commit, os.environ.get(VARIABLE) or None)
+
+
+def uncommitted(project: Path) -> list[str] | None:
+    """Return the tracked files that differ from the last commit; None where there is none."""
+    changed = _git(project, "status", "--porcelain", "--untracked-files=no")
+    return None if changed is None else [line.split(maxsplit=1)[1] for line in changed.splitlines()]
 
 
 def metadata_of(statement: Json) -> BuildMetadata:

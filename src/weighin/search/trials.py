@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from weighin.errors import DataError, OutputError
-from weighin.files import read_json, write_json
+from weighin.files import read_json, write_bytes, write_json
 
+STUDIES = ("search", "tune")  # the stages that write a study
 STATES = ("complete", "pruned", "over-budget")
 ALWAYS = ("number", "state", "macs", "parameters", "params", "f1", "score")  # null if not measured
 AXES = {"macs": "MACs", "parameters": "parameters", "memory": "memory", "bytes": "bytes"}
@@ -165,7 +166,10 @@ def read_trials(folder: Path) -> StudyRecord:
         return parse_trials(read_json(path))
     except FileNotFoundError:
         problem = f"{path} does not exist"
-        raise DataError(problem, f"run `dvc repro {stage}` with {stage}.enabled: true") from None
+        fix = f"run `dvc repro {stage}` with {stage}.enabled: true"
+        if stage not in STUDIES:
+            fix = f"name the folder of a study: {' or '.join(f'work/{one}' for one in STUDIES)}"
+        raise DataError(problem, fix) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{path} is not what {stage} writes: {error}"
         raise DataError(problem, f"run `dvc repro --force {stage}`") from None
@@ -262,6 +266,7 @@ def write_journal(folder: Path, path: Path) -> None:
     trials = record.trials
     if path.exists():
         raise OutputError(f"{path} exists", "name a new file, or remove it first")
+    write_bytes(path, b"")  # whether it can be written is known before Optuna is read
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
     study = optuna.create_study(
