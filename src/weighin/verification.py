@@ -208,7 +208,9 @@ class _Comparison:
                     if stage.endswith(".dvc"):
                         inputs.append(f"{path} here is not the one that {stage} names")
                     elif path in outs:
-                        outputs.append(f"{path} was edited after {stage} made it")
+                        outputs.append(
+                            f"{path} was edited after {stage} made it, or is an experiment's"
+                        )
                     elif path in deps:
                         inputs.append(f"{path} here is not the one that {stage} made")
         return inputs, outputs
