@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CPU_SECONDS = 150.0
 MAX_MACS = 2_000_000
 EPOCHS = 8
+AUGMENT = 0.25  # of the recipe's, in a trial of ours
 CLASSES = 7
 Point = dict[str, float]  # macs, f1, score
 
@@ -149,6 +150,7 @@ def parameters(seed: int) -> "Params":
 
     params = load(ROOT / "results/waste7/params.yaml")
     search = replace(params.search, objective="front", epochs=EPOCHS, trials=100_000, cluster=None)
+    search = replace(search, augment=AUGMENT)
     contest = replace(params.contest, max_macs=MAX_MACS)
     return replace(params, seed=seed, search=search, contest=contest)
 

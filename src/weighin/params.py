@@ -266,6 +266,9 @@ class Search(Section):
         parameter("the cost that a front sets against F1"),
     ] = "macs"
     splits: Splits = 1
+    augment: Annotated[
+        float, parameter("of the recipe's augmentation, in a trial", "share", 0, 1)
+    ] = 1.0
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def planned(params: Params) -> Plan:
         knobs.sampler,
         knobs.objective,
         axis=knobs.axis,
+        augment=knobs.augment,
     )
 
 

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from weighin.params import Contest, Recipe
+from weighin.params import Augment, Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.study import Plan, Trial, proxy_score
@@ -13,6 +13,11 @@ from weighin.search.workers import Workers
 from weighin.training.device import device_facts
 from weighin.training.trainer import Job
 from weighin.training.weights import Weights
+
+WEAKER = (
+    *("translate", "rotate", "shear", "color", "cutout", "mixup", "cutmix"),
+    *("blur", "dark", "noise", "jpeg", "background"),
+)
 
 
 class TrialRunner:
@@ -65,7 +70,7 @@ class TrialRunner:
         proposal, split = trial.proposal, ("split", trial.split) if trial.split else ()
         job = Job(
             proposal.spec,
-            shortened(proposal.recipe, self.plan.shards),
+            shortened(proposal.recipe, self.plan.shards, self.plan.augment),
             self.plan.rungs[-1],
             self.packed,
             (self.plan.seed, self.plan.name, trial.number, *split),
@@ -98,10 +103,20 @@ class TrialRunner:
         self._progress.step(f"trial {trial.number}{where}: {facts}", epochs)
 
 
-def shortened(recipe: Recipe, shards: int) -> Recipe:
-    """Return the recipe with at most so many shards a batch, for a training of few epochs.
+def shortened(recipe: Recipe, shards: int, share: float = 1.0) -> Recipe:
+    """Return the recipe for a training of few epochs: fewer shards a batch, weaker augmentation.
 
     The learning rate goes with the square root of the batch (Krizhevsky, "One weird trick", 2014).
     """
     few = min(shards, recipe.shards)
-    return replace(recipe, shards=few, lr=recipe.lr * math.sqrt(few / recipe.shards))
+    lr = recipe.lr * math.sqrt(few / recipe.shards)
+    return replace(recipe, shards=few, lr=lr, augment=weaker(recipe.augment, share))
+
+
+def weaker(augment: Augment, share: float) -> Augment:
+    """Return changes of so large a share of the strength, or of the chance; mirroring stays."""
+    if share == 1:  # to the last bit
+        return augment
+    changes = {name: value * share for name, value in asdict(augment).items() if name in WEAKER}
+    crop = 1 - share * (1 - augment.crop)
+    return replace(augment, crop=crop, magnitude=round(augment.magnitude * share), **changes)

@@ -173,6 +173,7 @@ class Plan:
     objective: str
     baseline: int | None = None  # a trial that never stops early
     axis: str = "macs"  # of the front: a field of Cost
+    augment: float = 1.0  # share of a recipe's augmentation that a trial has
 
     def epochs(self) -> int:
         """Return how many epochs the whole study trains, if every generation is full."""
