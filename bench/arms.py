@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CPU_SECONDS = 150.0
 MAX_MACS = 2_000_000
 EPOCHS = 8
-AUGMENT = 0.25  # of the recipe's, in a trial of ours
+AUGMENT = 0.25  # of the recipe's, in a trial of our search
 CLASSES = 7
 Point = dict[str, float]  # macs, f1, score
 
@@ -57,13 +57,14 @@ class Meter:
 
 def ours(seed: str, pack: str) -> list[Point]:
     """Return what our search finds."""
-    return generations(parameters(int(seed)), Path(pack))
+    params = parameters(int(seed))
+    return generations(replace(params, search=replace(params.search, augment=AUGMENT)), Path(pack))
 
 
 def chance(seed: str, pack: str) -> list[Point]:
     """Return what random search finds: our search without its sampler and its halving."""
     params = parameters(int(seed))
-    search = replace(params.search, sampler="random", halving=1)
+    search = replace(params.search, sampler="random", halving=1, augment=AUGMENT)
     return generations(replace(params, search=search), Path(pack))
 
 
@@ -150,7 +151,6 @@ def parameters(seed: int) -> "Params":
 
     params = load(ROOT / "results/waste7/params.yaml")
     search = replace(params.search, objective="front", epochs=EPOCHS, trials=100_000, cluster=None)
-    search = replace(search, augment=AUGMENT)
     contest = replace(params.contest, max_macs=MAX_MACS)
     return replace(params, seed=seed, search=search, contest=contest)
 

@@ -87,7 +87,7 @@ def scores(seed: int, network: int, pack: Path) -> Scores:
 
     proposal = drawn(pack)[network]
     params = parameters(seed)
-    recipe = shortened(params.recipe, params.search.shards, params.search.augment)
+    recipe = shortened(params.recipe, params.search.shards)
     trial = Job(proposal.spec, recipe, EPOCHS, pack, (seed, "rungs", network), validations=0)
     whole = replace(trial, recipe=params.recipe, epochs=FINAL, address=(seed, "end", network))
     found, state = [], b""
