@@ -21,6 +21,7 @@ from weighin.contest.bounds import Ended
 from weighin.contest.bundle import zipped
 from weighin.contest.grading import Costs, Grader, Outcome, grade_submission
 from weighin.contest.leaderboard import Options, leaderboard, ranked
+from weighin.contest.pages import lines_of
 from weighin.contest.ranking import is_public
 from weighin.contest.submissions import Submission
 from weighin.errors import DataError, OutputError
@@ -329,3 +330,10 @@ def test_both_boards_and_the_shake_up() -> None:
     assert [line.public.rank for line in found.lines if line.public] == [2, 1]
     assert [line.private.rank for line in found.lines if line.private] == [1, 2]
     assert found.public_images + found.private_images == 200
+    # figures on a terminal are those of the part that it names
+    head, first, _ = lines_of(found)
+    assert head == f"ranked on the private part, {found.private_images} images"
+    private = found.lines[0].private
+    assert private
+    assert first.startswith(f"   1  honest: score {private.score:.4f} (")
+    assert lines_of(found.public)[0] == f"ranked on the public part, {found.public_images} images"

@@ -22,7 +22,7 @@ from weighin.files import write_csv, write_json, write_text
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
 from weighin.report import svg
-from weighin.report.formatting import STYLE, environment
+from weighin.report.formatting import STYLE, environment, several
 
 FOLDER = "submissions"
 COLUMNS = (
@@ -89,7 +89,9 @@ def _text(value: str) -> str:
 
 def lines_of(board: Board) -> list[str]:
     """Return the board as lines for a terminal."""
-    shown = list(board.notes)
+    part = "private" if board.private_images else "public"
+    images = board.private_images or board.public_images
+    shown = [*board.notes, f"ranked on the {part} part, {several(images, 'image')}"]
     for line in board.lines:
         one = line.deciding
         costs = line.outcome.costs
