@@ -3,11 +3,10 @@
 The test's images have the classes that folders or a CSV of the truth give.
 """
 
-import itertools
 import os
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from weighin.data.listing import list_files
 from weighin.data.shards import open_images
 from weighin.errors import DataError
 from weighin.file_names import VALIDATION, class_form, fold, match, walk
-from weighin.files import write_csv
+from weighin.files import sha256, sha256_file, write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels
 
@@ -263,19 +262,16 @@ def copies_in_test(data: Path) -> list[tuple[str, str]]:
     if not (data / "test").is_dir():
         return []
     train = open_images(data / "train")
-    by_size = defaultdict[int, list[str]](list)
-    for name in train.names:
+    tested = {name for name, entry in walk(data / "test") if entry.is_file()}
+    sizes = {(data / "test" / name).stat().st_size for name in tested}
+    known = dict[str, str]()
+    for name in train.names:  # of another size than any test image it is another
         place = train.place(name)
         size = (train.root / place).stat().st_size if isinstance(place, str) else place.size
-        by_size[size].append(name)
-    found = []
-    for name in sorted(name for name, entry in walk(data / "test") if entry.is_file()):
-        path = data / "test" / name
-        if alike := by_size.get(path.stat().st_size):
-            content = path.read_bytes()
-            same = (other for other in alike if train.read(other) == content)
-            found += [(name, other) for other in itertools.islice(same, 1)]
-    return found
+        if size in sizes:
+            known.setdefault(sha256(train.read(name)), name)
+    hashes = ((name, sha256_file(data / "test" / name)) for name in sorted(tested))
+    return [(name, known[digest]) for name, digest in hashes if digest in known]
 
 
 def told_copies(data: Path) -> list[str]:
