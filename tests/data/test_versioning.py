@@ -160,7 +160,8 @@ def test_without_a_repository(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "`dvc add data` failed: you are not inside of a DVC repository "
         "(checked up to mount point '/')\n"
-        "  to fix: run `git init` and `dvc init` in the project's folder first"
+        "  to fix: change to the project's folder, or make this one a project: "
+        "`git init && dvc init`"
     )
 
 
