@@ -12,8 +12,9 @@
                             counting MACs, sending and keeping what is found
 
 Every arm is one process that has CPU_SECONDS, on the photographs of WEIGHIN_DATA/waste7/train with
-the recipe of results/waste7/params.yaml; what is over the gate of MAX_MACS costs it no
-training. Only networks trained for all EPOCHS count, with their F1 on the validation split.
+the recipe of results/waste7/params.yaml; trials of our search and of random search have a quarter
+of its augmentation. What is over the gate of MAX_MACS costs it no training. Only networks trained
+for all EPOCHS count, with their F1 on the validation split.
 
 The hypervolume is the mean, over every number of MACs from 0 to the gate, of the best F1 that is
 had for it: reference point F1 0 at the gate, both axes linear as in the contest's score. The gate

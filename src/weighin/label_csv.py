@@ -277,13 +277,16 @@ def _named(
     free = [at for at in found if at not in set(taken)]
     if words:
         free.sort(key=lambda at: all(map(is_number, table.values(at))))
-    if free and any(table.values(free[0]) != table.values(at) for at in _namesakes(plain, free[0])):
-        raise _unclear(table, f'has two columns "{table.header[free[0]]}"')
-    return free[0] if free else None
+    return _alone(table, free[0]) if free else None
 
 
-def _namesakes(plain: Sequence[str], column: int) -> list[int]:
-    return [at for at, title in enumerate(plain) if title == plain[column]]
+def _alone(table: Table, column: int) -> int:
+    """Return a column that was guessed, unless it has a namesake of other values."""
+    name, values = column_key(table.header[column]), table.values(column)
+    for at, title in enumerate(table.header):
+        if column_key(title) == name and table.values(at) != values:
+            raise _unclear(table, f'has two columns "{table.header[column]}"')
+    return column
 
 
 def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> int:
@@ -295,10 +298,7 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     titles = {column_key(table.header[at]): at for at in reversed(files or columns)}
     guess = next((titles[wanted] for wanted in FILENAMES if wanted in titles), None)
     if guess is not None:
-        same = _namesakes([column_key(title) for title in table.header], guess)
-        if any(table.values(guess) != table.values(at) for at in same):
-            raise _unclear(table, f'has two columns "{table.header[guess]}"')
-        return guess
+        return _alone(table, guess)
     if len(files) == 1 or (files and not table.rows):
         return files[0]
     columns = [at for at in columns if column_key(table.header[at]) not in (*INDEX, *CLASSES)]

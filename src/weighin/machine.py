@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from weighin.errors import MachineError
+from weighin.errors import DataError, MachineError
 
 NEEDED = ("avx2", "fma")
 ALLOW = "WEIGHIN_ALLOW_UNPORTABLE"
@@ -94,13 +94,24 @@ def output(*command: str, folder: Path | None = None, seconds: float | None = No
 def untrusted(folder: Path) -> str | None:
     """Return the command that lets Git read a folder of another user; None where it reads it."""
     try:
+        english = {**os.environ, "LC_ALL": "C"}
         done = subprocess.run(
-            ["git", "rev-parse"], cwd=folder, capture_output=True, text=True, check=False
+            ["git", "rev-parse"], cwd=folder, capture_output=True, text=True, env=english
         )
     except OSError:
         return None
     trust = f"git config --global --add safe.directory {shlex.quote(str(folder.absolute()))}"
     return trust if "dubious ownership" in done.stderr else None
+
+
+def require_trusted(folder: Path) -> None:
+    """Stop where Git does not read a folder.
+
+    Raises:
+        DataError: it belongs to another user.
+    """
+    if trust := untrusted(folder):
+        raise DataError(NOT_YOURS, trust)
 
 
 class Library(NamedTuple):

@@ -33,12 +33,11 @@ from weighin.errors import DataError, MachineError, MismatchError, ParamsError
 from weighin.file_differences import first_difference
 from weighin.files import read_yaml
 from weighin.machine import (
-    NOT_YOURS,
     library_differences,
     locked_versions,
     processor,
+    require_trusted,
     unportable,
-    untrusted,
 )
 
 Lock = Mapping[str, Mapping[str, Any]]
@@ -305,8 +304,7 @@ def _committed_lock(project: Path) -> Lock:
     """Return the stages of the last commit's dvc.lock, in the order of its dvc.yaml."""
     done = [_try(project, "git", "show", f"HEAD:./{name}") for name in ("dvc.lock", "dvc.yaml")]
     if None in done:
-        if trust := untrusted(project):
-            raise DataError(NOT_YOURS, trust)
+        require_trusted(project)
         fix = "commit what `dvc repro` wrote: git add dvc.lock && git commit"
         raise DataError("the last commit has no dvc.lock", fix)
     with tempfile.TemporaryDirectory() as name:

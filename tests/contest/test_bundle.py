@@ -90,6 +90,9 @@ def test_a_bundle_names_its_source_without_a_password(project: Path) -> None:
     run(project, "git", "checkout", "--quiet", "dvc.yaml")
     run(project, "git", "remote", "remove", "origin")
     assert submit(project, out)[1].startswith("Git has no remote: git remote add origin URL")
+    shutil.rmtree(project / ".git")
+    run(project, "git", "init", "--quiet")
+    assert submit(project, out)[1].startswith("there is no commit: git add -A && git commit")
 
 
 @pytest.mark.parametrize(

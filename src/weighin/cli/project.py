@@ -121,12 +121,11 @@ def reset() -> None:
     """
     from weighin.errors import DataError
     from weighin.files import sha256, write_bytes
-    from weighin.machine import NOT_YOURS, untrusted
+    from weighin.machine import require_trusted
 
     done = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
     if done.returncode:
-        if trust := untrusted(Path()):
-            raise DataError(NOT_YOURS, trust)
+        require_trusted(Path())
         problem = f"the last commit has no {PARAMS}"
         raise DataError(problem, f"git add {PARAMS} && git commit; then a change can be taken back")
     now, committed = PARAMS.read_bytes() if PARAMS.is_file() else b"", done.stdout

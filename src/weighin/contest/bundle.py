@@ -74,12 +74,11 @@ def submit(project: Path, out: Path) -> tuple[list[str], str]:
 
 def _missing(project: Path, source: dict[str, str | None]) -> str:
     """Return what a source lacks to be rebuilt from, and the command that brings it."""
-    changed = uncommitted(project)
-    if changed is None:
-        return "there is no commit: git add -A && git commit"
-    if changed:
-        return f"not committed: {', '.join(changed)}; git commit -a, push it, submit again"
-    if not source["repository"]:
+    if source["commit"] is None:
+        if changed := uncommitted(project):
+            return f"not committed: {', '.join(changed)}; git commit -a, push it, submit again"
+        return "there is no commit: git add -A && git commit, push it, submit again"
+    if source["repository"] is None:
         return "Git has no remote: git remote add origin URL, push to it, submit again"
     return ""
 

@@ -89,8 +89,7 @@ def _text(value: str) -> str:
 
 def lines_of(board: Board) -> list[str]:
     """Return the board as lines for a terminal."""
-    part = "private" if board.private_images else "public"
-    images = board.private_images or board.public_images
+    part, images = board.deciding
     shown = [*board.notes, f"ranked on the {part} part, {several(images, 'image')}"]
     for line in board.lines:
         one = line.deciding

@@ -89,6 +89,13 @@ class Board:
     notes: tuple[str, ...] = ()  # how the truth was read, where it was not plain
 
     @property
+    def deciding(self) -> tuple[str, int]:
+        """Return the part that ranks, and how many images it has."""
+        if self.private_images:
+            return "private", self.private_images
+        return "public", self.public_images
+
+    @property
     def public(self) -> "Board":
         """Return what may be shown while a contest runs: nothing of the private part."""
         lines = sorted((replace(line, private=None) for line in self.lines), key=order)

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weighin.data.layout import Layout, read_test
-from weighin.data.listing import list_files
+from weighin.data.listing import copies, list_files
 from weighin.data.shards import open_images
 from weighin.errors import DataError
 from weighin.file_names import VALIDATION, class_form, fold, match, walk
-from weighin.files import sha256, sha256_file, write_csv
+from weighin.files import sha256, write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels
 
@@ -262,25 +262,23 @@ def copies_in_test(data: Path) -> list[tuple[str, str]]:
     if not (data / "test").is_dir():
         return []
     train = open_images(data / "train")
-    tested = {name for name, entry in walk(data / "test") if entry.is_file()}
-    sizes = {(data / "test" / name).stat().st_size for name in tested}
+    sizes = {entry.stat().st_size for _, entry in walk(data / "test") if entry.is_file()}
     known = dict[str, str]()
     for name in train.names:  # of another size than any test image it is another
         place = train.place(name)
         size = (train.root / place).stat().st_size if isinstance(place, str) else place.size
         if size in sizes:
             known.setdefault(sha256(train.read(name)), name)
-    hashes = ((name, sha256_file(data / "test" / name)) for name in sorted(tested))
-    return [(name, known[digest]) for name, digest in hashes if digest in known]
+    return copies(data / "test", known)
 
 
 def told_copies(data: Path) -> list[str]:
     """Return a line that says which test images are images of the training folder, if any are."""
-    copies = copies_in_test(data)
+    found = copies_in_test(data)
     return [
-        f"data/test: {len(copies):,} images are also in data/train, byte for byte, such as "
+        f"data/test: {len(found):,} images are also in data/train, byte for byte, such as "
         f"{test} and {image}; figures on them say nothing of unseen images"
-        for test, image in copies[:1]
+        for test, image in found[:1]
     ]
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from weighin.errors import DataError
 from weighin.file_names import escapes, fold, walk
+from weighin.files import sha256_file
 
 
 class Member(NamedTuple):
@@ -70,6 +71,13 @@ class Listing:
 def class_of(name: str) -> str:
     """Return the class that a name belongs to."""
     return name.split("/", 1)[0]
+
+
+def copies(folder: Path, known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (file, image) of the files below `folder` that are a known {SHA-256: image}."""
+    names = sorted(name for name, entry in walk(folder) if entry.is_file())
+    hashes = ((name, sha256_file(folder / name)) for name in names)
+    return [(name, known[digest]) for name, digest in hashes if digest in known]
 
 
 def list_images(root: Path) -> Listing:

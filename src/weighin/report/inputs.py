@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
+from weighin.data.listing import copies
 from weighin.data.pack import read_table
 from weighin.errors import DataError
-from weighin.file_names import walk
-from weighin.files import sha256_file
 from weighin.grading.labels import compared, read_truth
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import counted, file_cost
@@ -239,9 +238,7 @@ def test_copies(prepare: Path, test: Path) -> tuple[tuple[str, str], ...]:
     if not test.is_dir():
         return ()
     known = {row["sha256"]: row["name"] for row in read_table(prepare)}
-    names = sorted(name for name, entry in walk(test) if entry.is_file())
-    hashes = ((name, sha256_file(test / name)) for name in names)
-    return tuple((name, known[digest]) for name, digest in hashes if digest in known)
+    return tuple(copies(test, known))
 
 
 def _need(path: Path, stage: str) -> None:

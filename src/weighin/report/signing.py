@@ -86,7 +86,7 @@ def observe_build(project: Path) -> BuildMetadata:
 
 
 def uncommitted(project: Path) -> list[str] | None:
-    """Return the tracked files that differ from the last commit; None where there is none."""
+    """Return the tracked files that differ from the last commit; None where Git reads none."""
     changed = _git(project, "status", "--porcelain", "--untracked-files=no")
     return None if changed is None else [line.split(maxsplit=1)[1] for line in changed.splitlines()]
 

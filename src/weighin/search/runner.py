@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from weighin.params import Augment, Contest, Recipe
@@ -117,6 +117,6 @@ def weaker(augment: Augment, share: float) -> Augment:
     """Return changes of so large a share of the strength, or of the chance; mirroring stays."""
     if share == 1:  # to the last bit
         return augment
-    changes = {name: value * share for name, value in asdict(augment).items() if name in WEAKER}
+    changes = {name: getattr(augment, name) * share for name in WEAKER}
     crop = 1 - share * (1 - augment.crop)
     return replace(augment, crop=crop, magnitude=round(augment.magnitude * share), **changes)
