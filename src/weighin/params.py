@@ -356,6 +356,7 @@ class Finetune(Section):
         parameter("what stays as it is"),
     ]
     distillation: Annotated[float, parameter("to the network as it was trained", "weight", 0, 100)]
+    augment: Annotated[float, parameter("of the recipe's augmentation", "share", 0, 1)] = 1.0
 
 
 @dataclass(frozen=True)

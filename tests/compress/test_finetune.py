@@ -26,7 +26,9 @@ from weighin.grading.runtime import Runner
 from weighin.grading.score import Metrics, confusion_of_indices, score
 from weighin.images import normalize
 from weighin.network.factorized import Factorization
+from weighin.params import Recipe
 from weighin.report.inputs import HISTORY
+from weighin.training.augment import weaker
 from weighin.training.weights import Trained
 
 RANKS = {
@@ -46,12 +48,25 @@ def small(network: Trained) -> Trained:
 
 
 def run(
-    packed: Path, given: Trained, teacher: Trained, folder: Path, price: int = DEAR, **knobs
-) -> dict[str, bytes]:
+    packed: Path, given: Trained, teacher: Trained, folder: Path, price: int = DEAR,
+    recipe: Recipe = RECIPE, **knobs,
+) -> dict[str, bytes]:  # fmt: skip
     params = make_params(finetune=knobs, contest={"reference_macs": price})
     out, model, scratch = folder / "out", folder / "out/model.onnx", folder / "scratch"
-    finetune(CompressionContext(packed, teacher, RECIPE, params, scratch), given, out)
+    finetune(CompressionContext(packed, teacher, recipe, params, scratch), given, out)
     return {name: (out / name).read_bytes() for name in FILES} | {"model": model.read_bytes()}
+
+
+def test_a_share_of_the_augmentation_is_finetuned_with(packed, network, small, tmp_path):
+    whole = replace(RECIPE, augment=replace(RECIPE.augment, flip=0.5, crop=0.2, dark=0.8))
+    half = replace(whole, augment=weaker(whole.augment, 0.5))
+    arms = {"share": (whole, 0.5), "recipe": (half, 1.0), "whole": (whole, 1.0)}
+    found = {
+        name: run(packed, small, network, tmp_path / name, recipe=recipe, epochs=2, augment=share)
+        for name, (recipe, share) in arms.items()
+    }
+    assert found["share"] == found["recipe"]
+    assert found["share"]["weights.safetensors"] != found["whole"]["weights.safetensors"]
 
 
 def test_the_exported_file_is_what_the_files_say(packed, network, small, tmp_path):

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from small_job import AUGMENT, picture
 
 from weighin.determinism import generator
 from weighin.training import augment as a
-from weighin.training.augment import GREY, RANDAUGMENT, augment
+from weighin.training.augment import GREY, RANDAUGMENT, WEAKER, augment, weaker
 
 OFF = replace(AUGMENT, flip=0.0, translate=0.0, color=0.0)
 EVERY = replace(
@@ -33,6 +33,19 @@ ON = {
 
 def rng(*address: int | str) -> np.random.Generator:
     return generator("augment", *address)
+
+
+def test_a_share_of_the_changes() -> None:
+    most = dict.fromkeys(WEAKER, 0.4) | {"rotate": 20.0, "mixup": 2.0}
+    strong = replace(AUGMENT, flip=0.5, crop=0.2, magnitude=10, **most)
+    half = {name: value / 2 for name, value in most.items()}
+    assert weaker(strong, 1.0) == strong
+    assert weaker(strong, 0.5) == replace(strong, crop=0.6, magnitude=5, **half)
+    assert weaker(strong, 0.0) == replace(
+        strong, crop=1.0, magnitude=0, **dict.fromkeys(WEAKER, 0.0)
+    )
+    kept = {"flip", "flip_vertical", "randaugment", "crop", "magnitude"}
+    assert {*WEAKER} | kept == {field.name for field in fields(strong)}  # none is forgotten
 
 
 @pytest.mark.parametrize("name", ON)

@@ -23,6 +23,7 @@ from weighin.network.export import contest_cost
 from weighin.network.factorized import Factorization, ranks_from_dict
 from weighin.network.spec import read_spec
 from weighin.params import Params, Recipe, load_recipe
+from weighin.training.augment import weaker
 from weighin.training.train import train_job
 from weighin.training.trainer import Job, TrainingResult
 from weighin.training.weights import Trained, read_weights, write_weights
@@ -71,16 +72,17 @@ class CompressionContext:
         """Return a compressed network trained on, with the network as trained for a teacher.
 
         `lr` is the schedule's peak, `distillation` the weight of the teacher's labels, `changes`
-        are other fields of the Job. `name` is the random address, and that of the state in
-        `scratch`.
+        are other fields of the Job, and `augment`, the share of the recipe's augmentation. `name`
+        is the random address, and that of the state in `scratch`.
 
         Raises:
             WorkerError, OutputError: run again, it goes on from the last finished epoch.
         """
         workers, curve = changes.pop("workers", "auto"), changes.pop("curve", None)
+        augment = weaker(self.recipe.augment, changes.pop("augment", 1.0))
         job = Job(
             spec=network.spec,
-            recipe=replace(self.recipe, lr=lr, low_resolution=0.0),
+            recipe=replace(self.recipe, lr=lr, low_resolution=0.0, augment=augment),
             packed=self.packed,
             address=(self.params.seed, name),
             ranks=network.ranks,

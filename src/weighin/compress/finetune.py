@@ -94,6 +94,7 @@ def recovered(
         knobs.distillation,
         epochs=knobs.epochs,
         freeze=knobs.freeze,
+        augment=knobs.augment,
         all_data=train.all_data,
         workers=train.workers,
         curve=curve,

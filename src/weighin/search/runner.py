@@ -5,19 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from weighin.params import Augment, Contest, Recipe
+from weighin.params import Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.study import Plan, Trial, proxy_score
 from weighin.search.workers import Workers
+from weighin.training.augment import weaker
 from weighin.training.device import device_facts
 from weighin.training.trainer import Job
 from weighin.training.weights import Weights
-
-WEAKER = (
-    *("translate", "rotate", "shear", "color", "cutout", "mixup", "cutmix"),
-    *("blur", "dark", "noise", "jpeg", "background"),
-)
 
 
 class TrialRunner:
@@ -111,12 +107,3 @@ def shortened(recipe: Recipe, shards: int, share: float = 1.0) -> Recipe:
     few = min(shards, recipe.shards)
     lr = recipe.lr * math.sqrt(few / recipe.shards)
     return replace(recipe, shards=few, lr=lr, augment=weaker(recipe.augment, share))
-
-
-def weaker(augment: Augment, share: float) -> Augment:
-    """Return changes of so large a share of the strength, or of the chance; mirroring stays."""
-    if share == 1:  # to the last bit
-        return augment
-    changes = {name: getattr(augment, name) * share for name in WEAKER}
-    crop = 1 - share * (1 - augment.crop)
-    return replace(augment, crop=crop, magnitude=round(augment.magnitude * share), **changes)

@@ -6,6 +6,7 @@ function of its own where a GPU draws it too (device_augment.py).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,19 @@ Shape = tuple[int, int, int]  # B, H, W
 Box = tuple[float, float, float, float]
 GREY = 128
 SHARPEST = 0.3  # pixels: the least radius of a blur
+WEAKER = (
+    *("translate", "rotate", "shear", "color", "cutout", "mixup", "cutmix"),
+    *("blur", "dark", "noise", "jpeg", "background"),
+)
+
+
+def weaker(knobs: Augment, share: float) -> Augment:
+    """Return changes of so large a share of the strength, or of the chance; mirroring stays."""
+    if share == 1:  # to the last bit
+        return knobs
+    changes = {name: getattr(knobs, name) * share for name in WEAKER}
+    crop = 1 - share * (1 - knobs.crop)
+    return replace(knobs, crop=crop, magnitude=round(knobs.magnitude * share), **changes)
 
 
 def flip(batch: Pixels, rng: Generator, chance: float) -> Pixels:
