@@ -12,6 +12,7 @@ import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from weighin.data.versioning import dvc
 from weighin.errors import DataError, MismatchError, NetworkError
 from weighin.files import read_json, sha256, sha256_file
 from weighin.pretrained import Download, Wheel, bring, fetch, read_pickled
+from weighin.training.weights import write_weights
 
 STATE = {
     "conv.weight": torch.arange(6, dtype=torch.float32).reshape(3, 2).T,  # columns first in memory
@@ -272,6 +274,52 @@ def test_recorded_with_dvc_and_fetched_again(server: str, monkeypatch: pytest.Mo
     with pytest.raises(MismatchError, match=r"net\.safetensors came as"):
         fetch(Path())
     assert not paths[0].exists()
+
+
+def test_what_dvc_add_recorded_is_fetched_too() -> None:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    dvc(Path(), "init")
+    path, record = Path("weights/m.safetensors"), Path("weights/m.safetensors.dvc")
+    versions = []
+    for value in (0.0, 1.0):
+        write_weights(path, {"w": np.full(3, value, np.float32)})
+        dvc(Path(), "add", str(path))
+        versions.append((path.read_bytes(), record.read_bytes()))
+    assert fetch(Path()) == []
+    for data, told in versions:  # as after `git checkout` or `git pull`
+        record.write_bytes(told)
+        for before in (*(other for other, _ in versions if other != data), None):
+            path.unlink()
+            if before is not None:
+                path.write_bytes(before)
+            assert fetch(Path()) == [f"{path} was brought from DVC's cache or remote"]
+            assert path.read_bytes() == data
+    path.unlink()
+    path.write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"m\.safetensors is not what .*\.dvc records") as caught:
+        fetch(Path())
+    assert "dvc add weights/m.safetensors" in caught.value.fix and path.read_bytes() == b"mine"
+    path.unlink()
+    shutil.rmtree(".dvc/cache")
+    with pytest.raises(DataError, match="is neither here nor in DVC's cache") as caught:
+        fetch(Path())
+    assert "dvc push" in caught.value.fix
+
+
+def test_further_weights_come_in_once_git_has_the_record_of_the_first() -> None:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    dvc(Path(), "init")
+    for value, name in enumerate("ab"):
+        Path(f"{name}.pth").write_bytes(pth({"w": torch.full((3,), float(value))}))
+    invoke = partial(CliRunner().invoke, commands(), catch_exceptions=False)
+    for line in ("a.pth --name m", "b.pth --name n", "b.pth --name m --force"):
+        done = invoke(["weights", *line.split()])
+        assert "for Git: git add weights" in done.output
+        subprocess.run(["git", "add", "weights"], check=True)
+    subprocess.run(["git", "add", "--force", "weights/n.safetensors"], check=True)
+    with pytest.raises(DataError, match=r"Git keeps weights/n\.safetensors") as caught:
+        invoke(["weights", "a.pth", "--name", "n", "--force"])
+    assert "`git rm -r --cached weights/n.safetensors`" in caught.value.fix
 
 
 def test_where_dvc_cannot_record_nothing_is_written() -> None:

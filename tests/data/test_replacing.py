@@ -276,7 +276,8 @@ def drawn(folder: Path) -> None:
 
 
 def test_what_dvc_keeps_may_be_replaced(project: Path, second: Path) -> None:
-    assert held(project / "data") == Held(str(recorded(project)), True, True)
+    wanted = str(recorded(project))
+    assert held(project / "data") == Held(wanted, wanted, True, True)
     import_data(second, project / "data")
     assert classes(project / "data") == ["C", "D"]
     dvc(project, "checkout", "--force", "data.dvc")
@@ -340,7 +341,8 @@ def test_fetch_takes_what_is_recorded_where_another_version_lies(project: Path) 
     line = fetch(project, "none", drawn)
     assert not (project / "data/train/A/new.jpg").exists()
     assert str(now) in line
-    assert held(project / "data") == Held(str(recorded(project)), True, True)
+    wanted = str(recorded(project))
+    assert held(project / "data") == Held(wanted, wanted, True, True)
     git(project, "checkout", "--quiet", "HEAD", "data.dvc")
     fetch(project, "none", drawn)
     assert (project / "data/train/A/new.jpg").exists()

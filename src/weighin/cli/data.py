@@ -136,16 +136,12 @@ def weights(source: str, name: str | None, license: str | None, force: bool, rec
     weighin weights mobilenet_v3_small
     weighin weights mine.pth --license CC-BY-4.0
     """
-    from weighin.data import versioning
     from weighin.pretrained import FOLDER, bring
 
-    if record:
-        versioning.check_recordable(Path(), f"{FOLDER}/")
-    facts = bring(source, name, license, force)
+    facts = bring(source, name, license, force, record)
     click.echo(f"{facts['path']}: {facts['parameters']:,} numbers, license {facts['license']}")
     if record:
-        told = versioning.record(Path(), str(facts["path"]))
-        click.echo(f"recorded in {told}; for Git: git add {FOLDER}")
+        click.echo(f"recorded in {facts['path']}.dvc; for Git: git add {FOLDER}")
 
 
 @cli.command()
@@ -159,7 +155,7 @@ def fetch() -> None:
     from weighin.data.versioning import fetch
 
     click.echo(fetch(Path(), DEFAULT_MD5, lambda folder: draw_demo(folder, workers=cores())))
-    if next(Path("weights").glob("*.json"), None):
+    if Path("weights").is_dir():
         from weighin import pretrained
 
         for line in pretrained.fetch(Path()):

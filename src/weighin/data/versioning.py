@@ -120,10 +120,10 @@ def recorded(project: Path, data: str = "data") -> str | None:
 
 
 def check_recordable(project: Path, data: str = "data") -> None:
-    """Check that `record` will work, before anything is written.
+    """Check that `record` of a folder or file will work, before anything is written.
 
     Raises:
-        DataError: the folder is no DVC project, or Git keeps what lies in `data`.
+        DataError: the folder is no DVC project, or Git keeps what `data` is, or what lies in it.
     """
     dvc(project, "root")
     tracked = subprocess.run(
@@ -138,33 +138,36 @@ def check_recordable(project: Path, data: str = "data") -> None:
 
 @dataclass(frozen=True)
 class Held:
-    """A folder that DVC records, as it is now."""
+    """A folder or file that DVC records, as it is now."""
 
-    now: str  # DVC's hash of it; empty if it is not there
+    recorded: str  # DVC's hash of what the .dvc file tells
+    now: str  # that of what is there; empty if nothing is
     kept: bool  # DVC's cache holds all of that
     recorded_kept: bool  # and all of what the .dvc file records
 
 
 def held(folder: Path) -> Held | None:
-    """Return what DVC knows of a folder; None if it is in no DVC project or has no .dvc file."""
+    """Return what DVC knows of a folder or file; None without a DVC project or a .dvc file."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc_data.hashfile import load
 
     def holds(cache: Any, found: Any) -> bool:
-        tree: Any = load(cache, found) if cache.exists(found.value) else None
-        return tree is not None and all(cache.exists(file.value) for _, _, file in tree)
+        if not found.isdir or not cache.exists(found.value):
+            return bool(cache.exists(found.value))
+        tree: Any = load(cache, found)
+        return all(cache.exists(file.value) for _, _, file in tree)
 
     path = folder.absolute()
     with warnings.catch_warnings(), contextlib.suppress(DvcException, OSError):
         warnings.simplefilter("ignore")  # DVC's own deprecations
         with Repo(str(path.parent)) as repo:
             (out,) = repo.find_outs_by_path(str(path))
-            wanted = holds(out.cache, out.hash_info)
+            recorded, wanted = str(out.hash_info.value), holds(out.cache, out.hash_info)
             if not path.exists():
-                return Held("", False, wanted)
+                return Held(recorded, "", False, wanted)
             now = out.get_hash()
-            return Held(str(now.value), holds(out.cache, now), wanted)
+            return Held(recorded, str(now.value), holds(out.cache, now), wanted)
     return None
 
 
