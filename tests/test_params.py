@@ -271,3 +271,17 @@ def test_a_precision_of_gpus_needs_one(tmp_path: Path):
     ]
     path.write_text(path.read_text().replace("device: cpu", "device: cuda"))
     assert load(path).recipe.precision == "bf16"
+
+
+def test_what_neither_searches_nor_names_a_network_is_refused(tmp_path: Path):
+    path = changed(tmp_path, "  enabled: true     # false takes", "  enabled: false")
+    assert faults(path) == [
+        "search: enabled is false and network is null; name a rows file: network: small"
+    ]
+
+
+def test_what_neither_trains_nor_takes_weights_is_refused(tmp_path: Path):
+    path = changed(tmp_path, "  epochs: 160", "  epochs: 0")
+    assert faults(path) == [
+        "train: epochs is 0 and weights is null; set epochs, or name a safetensors file"
+    ]

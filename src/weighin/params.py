@@ -271,6 +271,17 @@ class Search(Section):
     ] = 1.0
 
 
+def check_network(search: Search) -> Search:
+    """Return `search`.
+
+    Raises:
+        ValueError: it neither searches nor names a network.
+    """
+    if not search.enabled and search.network is None:
+        raise ValueError("enabled is false and network is null; name a rows file: network: small")
+    return search
+
+
 @dataclass(frozen=True)
 class Tune(Section):
     """The search for a recipe."""
@@ -309,6 +320,17 @@ class Train(Section):
     weights: Annotated[
         str | None, parameter("a safetensors file of the same rows to start from; null: none")
     ] = None
+
+
+def check_training(train: Train) -> Train:
+    """Return `train`.
+
+    Raises:
+        ValueError: it neither trains nor takes weights.
+    """
+    if not train.epochs and train.weights is None:
+        raise ValueError("epochs is 0 and weights is null; set epochs, or name a safetensors file")
+    return train
 
 
 @dataclass(frozen=True)
@@ -403,9 +425,9 @@ class Params(Section):
     contest: Contest
     prepare: Prepare
     recipe: Annotated[Recipe, AfterValidator(check_precision)]
-    search: Search
+    search: Annotated[Search, AfterValidator(check_network)]
     tune: Tune
-    train: Train
+    train: Annotated[Train, AfterValidator(check_training)]
     decompose: Decompose
     finetune: Finetune
     quantize: Quantize

@@ -290,11 +290,3 @@ class TestSwitchedOff:
         assert caught.value.problem == (
             f"brought.yaml has {macs:,} MACs, contest.max_macs is {macs - 1:,}"
         )
-
-    def test_no_network_is_named(self, packed: Path, off: Params, tmp_path: Path) -> None:
-        with pytest.raises(ParamsError) as caught:
-            search(packed, tmp_path, with_search(off, network=None), tmp_path)
-        assert str(caught.value) == (
-            "search.enabled is false and search.network is null\n"
-            "  to fix: name a rows file, such as network: small"
-        )

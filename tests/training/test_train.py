@@ -166,11 +166,6 @@ def test_initial_weights_that_cannot_be_read(packed: Path, tmp_path: Path) -> No
         assert str(tmp_path) in caught.value.problem and "train.weights" in caught.value.fix
 
 
-def test_no_epochs_and_no_weights_is_an_error(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"train\.epochs is 0"):
-        train(packed, make_job(packed).spec, RECIPE, params(epochs=0), tmp_path, tmp_path)
-
-
 def test_weights_that_are_not_there_or_not_weights(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with pytest.raises(NetworkError, match="does not exist"):

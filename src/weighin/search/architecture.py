@@ -133,10 +133,7 @@ def _need_some(trials: list[Trial], params: Params) -> None:
 
 def _brought(packed: Path, params: Params) -> NetworkSpec:
     """Return the network that `search.network` names, once it keeps the rules."""
-    name = params.search.network
-    if name is None:
-        problem = "search.enabled is false and search.network is null"
-        raise ParamsError(problem, "name a rows file, such as network: small")
+    name = str(params.search.network)
     classes = read_json(packed / "classes.json")
     spec, cost = check_network(name, packed_sizes(packed), classes, params)
     say(f"{name} as it is: {cost.macs:,} MACs")

@@ -41,7 +41,7 @@ def train(
     0 too, it is taken as it is.
 
     Raises:
-        ParamsError: there is nothing to train or to take; or as `train_job`.
+        ParamsError, MachineError: as `train_job`.
         NetworkError: the initial weights do not fit the network.
         WorkerError, OutputError: as `train_job`; run again, it goes on.
     """
@@ -51,9 +51,6 @@ def train(
     if knobs.weights:
         classes = len(read_json(packed / "classes.json"))
         job = replace(job, start=initial_weights(Path(knobs.weights), spec, classes, *address))
-    elif not knobs.epochs:
-        problem = "train.epochs is 0, and there are no train.weights to take as they are"
-        raise ParamsError(problem, "raise train.epochs, or set train.weights to a safetensors file")
     curve = out / "history.json"
     result = train_job("train", job, knobs.workers, scratch, curve)
     if is_first():
