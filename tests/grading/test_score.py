@@ -1,6 +1,7 @@
 """The contests' formulas against published rows and worked examples."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,20 @@ def test_faults_of_a_score_of_ones_own(tmp_path, text, said):
     assert caught.value.problem.startswith(str(tmp_path / "s.py"))
     assert said in caught.value.problem
     assert f"edit {tmp_path / 's.py'}" in caught.value.fix
+
+
+def test_a_score_of_ones_own_imports_no_file_of_ones_own(tmp_path, monkeypatch):
+    helper = tmp_path / "helper_of_a_score.py"
+    helper.write_text("FACTOR = 100\n")
+    text = f"import sys; sys.path.append({str(tmp_path)!r})\nimport fractions\n"
+    text += "from helper_of_a_score import FACTOR\ndef score(c, m): return FACTOR * m.f1\n"
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for module in ("fractions", "helper_of_a_score"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ParamsError) as caught:
+        score(own(tmp_path / "s.py", text), MADE)
+    assert caught.value.problem.startswith(f"{tmp_path / 's.py'} imports {helper}")
+    assert caught.value.fix == f"write what it needs of {helper} into {tmp_path / 's.py'}"
 
 
 def test_grading_runs_a_score_of_ones_own_only_when_told(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ The contests' formulas have names; each gives one number, lower is better.
         "Parameters in millions, and the error rate."  # what the report says of it
         return {"size": metrics.parameters / 1e6, "error": 1 - metrics.accuracy}
 
+The file holds all that it needs: beside installed packages it imports nothing and reads no file.
 `contest` holds the values of that section of params.yaml, `metrics` is a `Metrics`; what is
 returned are the named terms that add up to the score, or the score itself. Lower is better.
 
@@ -22,6 +23,7 @@ Above `max_memory`, `max_bytes` or `max_params` a model is out of every contest 
 
 import importlib.util
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -298,15 +300,26 @@ def own_formula(path: str) -> Callable[[Contest, Metrics], Any]:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ParamsError(f"contest.score is {path}, which is no Python file", fix)
-    module = importlib.util.module_from_spec(spec)
+    module, before = importlib.util.module_from_spec(spec), set(sys.modules)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ParamsError(f"{path} fails: {type(error).__name__}: {error}", fix) from error
+    for other in filter(None, map(_own_file, sys.modules.keys() - before)):
+        problem = f"{path} imports {other}, of which no stage knows when it changes"
+        raise ParamsError(problem, f"write what it needs of {other} into {path}")
     formula: Callable[[Contest, Metrics], Any] | None = getattr(module, "score", None)
     if not callable(formula):
         raise ParamsError(f"{path} has no function `score`", fix)
     return formula
+
+
+def _own_file(name: str) -> str | None:
+    """Return the file of a loaded module that is neither installed nor this package's."""
+    file = getattr(sys.modules[name], "__file__", None)
+    installed = (sys.prefix, sys.base_prefix, site.getusersitepackages())
+    known = (*installed, str(Path(__file__).parents[1]))
+    return file if file and Path(file).is_absolute() and not file.startswith(known) else None
 
 
 def _own_parts(contest: Contest, metrics: Metrics) -> dict[str, float]:
