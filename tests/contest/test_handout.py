@@ -146,10 +146,12 @@ def test_preflight_names_the_folder_that_it_is_in(
 ) -> None:
     (tmp_path / "team/inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "team/inner")
+    inside = {"inner": "nothing", "team": "inner"}
     for path, name in ((".", "inner"), ("..", "team"), ("../../team/", "team")):
         found = CliRunner().invoke(commands(), ["preflight", path])
         assert found.exit_code == 8
-        assert f"the grader takes the model: {name} holds no model.onnx; to fix: " in found.stdout
+        told = f"{name} holds no model.onnx; it holds {inside[name]}; to fix: "
+        assert f"the grader takes the model: {told}" in found.stdout
 
 
 def test_preflight_says_what_to_fix(tmp_path: Path) -> None:

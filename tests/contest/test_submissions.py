@@ -52,6 +52,22 @@ def test_a_path_that_leads_elsewhere_is_no_model(tmp_path: Path, name: str) -> N
     assert sorted(each.name for each in tmp_path.iterdir()) == ["slip.zip"]
 
 
+def test_what_lies_in_place_of_a_model_is_told(tmp_path: Path) -> None:
+    others = [(f"{letter}.txt", b"") for letter in "abc"]
+    path = archive(tmp_path / "net.zip", *others, ("a/b/model.onnx", b"x"))
+    with pytest.raises(ModelError) as caught:
+        read_model(path)
+    told = "net.zip holds no model.onnx; it holds a/b/model.onnx, a.txt, b.txt, ..."
+    assert caught.value.problem == told
+    for name in ("MODEL.ONNX", "net.onnx"):
+        (tmp_path / name / "team").mkdir(parents=True)
+        (tmp_path / name / name).write_bytes(b"x")
+        with pytest.raises(ModelError, match=f"no model.onnx; it holds {name}, team\n"):
+            read_model(tmp_path / name)
+    with pytest.raises(ModelError, match=r"no model\.onnx; it holds nothing\n"):
+        read_model(archive(tmp_path / "empty.zip"))
+
+
 def test_links_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "link.onnx").symlink_to(tmp_path / "secret")

@@ -27,6 +27,7 @@ MAX_BYTES = {  # what a submission may hold, and how large each file may be
     "source.json": 100_000,
 }
 MAX_READ = 2**20  # bytes that are read of a ZIP file at once; so many has its table of contents
+LONGEST = 100  # characters of an entry's name that are told
 FIX = "hand in an .onnx file, a folder or a ZIP file with a model.onnx in it (`weighin submit`)"
 
 
@@ -114,8 +115,20 @@ def read_model(path: Path) -> bytes:
     """
     data = read_file(path, MODEL)
     if data is None:
-        raise ModelError(f"{path.name} holds no {MODEL}", FIX)
+        raise ModelError(f"{path.name} holds no {MODEL}{_instead(path)}", FIX)
     return data
+
+
+def _instead(path: Path) -> str:
+    """Return what a submission holds in place of a model, its ONNX files first."""
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir())
+    else:
+        with _opened(path) as file, zipfile.ZipFile(file) as bundle:
+            names = sorted(name for name in bundle.namelist() if not name.endswith("/"))
+    names.sort(key=lambda name: not name.lower().endswith(".onnx"))
+    told = ", ".join(printable(name[:LONGEST]) for name in names[:3]) or "nothing"
+    return f"; it holds {told}" + ", ..." * (len(names) > 3)
 
 
 def _of_zip(path: Path, name: str) -> bytes | None:

@@ -23,6 +23,7 @@ Above `max_memory`, `max_bytes` or `max_params` a model is out of every contest 
 
 import importlib.util
 import math
+import site
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
