@@ -337,6 +337,8 @@ def test_a_transposed_first_factor(tmp_path: Path) -> None:
         {"x": (TensorProto.FLOAT, [4, 3, 8, 8])},  # of one of its four images
         IMAGE | {"w": (TensorProto.FLOAT, [8, 3, 3, 3])},  # weights are no images
         {"x": (TensorProto.FLOAT, ["n", 3, 8, 8]), "w": (TensorProto.FLOAT, [8, 3, 3, 3])},
+        {"x": (TensorProto.FLOAT, [-1, 3, 8, 8])},
+        {"x": (TensorProto.FLOAT, [0, 3, 8, 8])},
     ],
 )
 def test_the_batch_is_what_all_inputs_and_outputs_have(
@@ -355,7 +357,13 @@ def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sides", "shown"), [(["n", 3, "h", "w"], "? x 3 x ? x ?"), ([1, 3, 8, "w"], "1 x 3 x 8 x ?")]
+    ("sides", "shown"),
+    [
+        (["n", 3, "h", "w"], "? x 3 x ? x ?"),
+        ([1, 3, 8, "w"], "1 x 3 x 8 x ?"),
+        ([-1, 3, -1, -1], "? x 3 x ? x ?"),
+        ([1, 3, 0, 0], "1 x 3 x ? x ?"),
+    ],
 )
 def test_free_sides_are_named(sides: list[Any], shown: str, tmp_path: Path) -> None:
     path = plain_file(tmp_path / "m.onnx", [conv()], {"x": (TensorProto.FLOAT, sides)}, w=KERNELS)

@@ -118,7 +118,7 @@ def static_graph(proto: Any, batch: int, strict: bool = True) -> StaticGraph:
     _keep(graph.input, inputs_of(graph))  # so that no stored tensor can be overridden
     for value in graph.input:
         for side in value.type.tensor_type.shape.dim[:1]:
-            side.dim_value = side.dim_value or batch
+            side.dim_value = side.dim_value if side.dim_value > 0 else batch
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     if strict:

@@ -179,12 +179,15 @@ def _free_graph(proto: Any) -> StaticGraph:
 
 
 def _check_sides(graph: Any) -> None:
-    """Refuse inputs of which another side than the batch is free: their work is no number."""
+    """Refuse inputs of which another side than the batch is free: their work is no number.
+
+    A free side has a name, or nothing; some exporters write -1 or 0.
+    """
     for value in inputs_of(graph):
-        sides = value.type.tensor_type.shape.dim
-        if all(side.HasField("dim_value") for side in sides[1:]):
+        sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
+        if all(side > 0 for side in sides[1:]):
             continue
-        shown = (str(side.dim_value) if side.HasField("dim_value") else "?" for side in sides)
+        shown = (str(side) if side > 0 else "?" for side in sides)
         name = printable(value.name[:80])
         raise ModelError(
             f"its input {name} is {' x '.join(shown)}: its work depends on sides that are free",
