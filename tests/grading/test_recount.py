@@ -348,6 +348,18 @@ def test_the_batch_is_what_all_inputs_and_outputs_have(
     assert count_file(plain_file(tmp_path / "m.onnx", [conv()], inputs, **stored)).macs == CONV
 
 
+@pytest.mark.parametrize("version", [3, 4])
+def test_stored_tensors_that_are_inputs_too(version: int, tmp_path: Path) -> None:
+    """Version 3 of the format asks for them; version 4 lets them be."""
+    inputs = IMAGE | {"w": (TensorProto.FLOAT, [8, 3, 3, 3])}
+    path = plain_file(tmp_path / "m.onnx", [conv()], inputs, w=KERNELS)
+    model = onnx.load(path)
+    model.ir_version, model.opset_import[0].version = version, 9
+    onnx.save(model, path)
+    found = count_file(path)
+    assert (found.macs, found.parameters) == (CONV, KERNELS.size)
+
+
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
 def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(kind)

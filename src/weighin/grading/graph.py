@@ -116,6 +116,7 @@ def static_graph(proto: Any, batch: int, strict: bool = True) -> StaticGraph:
     graph = model.graph
     del graph.value_info[:]  # claims
     _keep(graph.input, inputs_of(graph))  # so that no stored tensor can be overridden
+    model.ir_version = max(model.ir_version, 4)  # until then a stored tensor had to be an input too
     for value in graph.input:
         for side in value.type.tensor_type.shape.dim[:1]:
             side.dim_value = side.dim_value if side.dim_value > 0 else batch
