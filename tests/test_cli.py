@@ -249,6 +249,7 @@ def test_count_of_an_onnx_file(tmp_path, model):
         "           0  Flatten            flatten",
         "          12  Gemm               head",
         "204 MACs, 12 parameters",
+        "the work of one image",
     ]
 
 

@@ -23,7 +23,10 @@ ERRORS = {kind.exit_code: kind for kind in KINDS}
 
 @dataclass(frozen=True)
 class Count:
-    """MACs of one image by the contest's rule, and parameters."""
+    """MACs by the contest's rule, and parameters.
+
+    They are of one image, but for an ONNX file of which `weighin count` says something else.
+    """
 
     macs: int
     parameters: int

@@ -331,21 +331,49 @@ def test_a_transposed_first_factor(tmp_path: Path) -> None:
     assert count_file(path).macs == 64 * 10
 
 
+KERNEL_INPUT = (TensorProto.FLOAT, [8, 3, 3, 3])
+
+
 @pytest.mark.parametrize(
-    "inputs",
+    ("batch", "others", "of"),
     [
-        {"x": (TensorProto.FLOAT, [4, 3, 8, 8])},  # of one of its four images
-        IMAGE | {"w": (TensorProto.FLOAT, [8, 3, 3, 3])},  # weights are no images
-        {"x": (TensorProto.FLOAT, ["n", 3, 8, 8]), "w": (TensorProto.FLOAT, [8, 3, 3, 3])},
-        {"x": (TensorProto.FLOAT, [-1, 3, 8, 8])},
-        {"x": (TensorProto.FLOAT, [0, 3, 8, 8])},
+        (1, {}, "one image"),
+        ("n", {}, "one image"),
+        (-1, {}, "one image"),
+        (0, {}, "one image"),
+        (4, {}, "one of 4 images"),
+        ("n", {"m": (TensorProto.FLOAT, [])}, "one image"),
+        (4, {"m": (TensorProto.FLOAT, [1, 8, 8, 8])}, "one of 4 images"),
+        (4, {"m": (TensorProto.FLOAT, [1])}, "one of 4 images"),
+        (1, {"w": KERNEL_INPUT}, "the whole run"),  # weights are no images
+        ("n", {"w": KERNEL_INPUT}, "a run with a batch of 1"),
     ],
 )
-def test_the_batch_is_what_all_inputs_and_outputs_have(
-    inputs: dict[str, Any], tmp_path: Path
+def test_the_batch_is_what_images_and_outputs_have(
+    batch: Any, others: dict[str, Any], of: str, tmp_path: Path
 ) -> None:
-    stored = {} if "w" in inputs else {"w": KERNELS}
-    assert count_file(plain_file(tmp_path / "m.onnx", [conv()], inputs, **stored)).macs == CONV
+    nodes = [conv(), *([helper.make_node("Mul", ["c", "m"], ["r"])] if "m" in others else [])]
+    inputs = {"x": (TensorProto.FLOAT, [batch, 3, 8, 8])} | others
+    stored = {} if "w" in others else {"w": KERNELS}
+    found = count_file(plain_file(tmp_path / "m.onnx", nodes, inputs, **stored))
+    assert (found.macs, found.of) == (CONV, of)
+
+
+def test_what_has_no_batch_of_images_is_counted_whole(tmp_path: Path) -> None:
+    """Sixteen words; an image without a batch; eight frames of which one mean is left."""
+    product = helper.make_node("MatMul", ["x", "w"], ["r"])
+    added = helper.make_node("Unsqueeze", ["y", "first"], ["x"])
+    taken = helper.make_node("Squeeze", ["c", "first"], ["r"])
+    mean = helper.make_node("ReduceMean", ["c"], ["r"], axes=[0])
+    cases: list[tuple[list[Any], dict[str, Any], dict[str, Any], int]] = [
+        ([product], {"x": [16, 1, 64]}, {"w": np.ones((64, 64), np.float32)}, 16 * 64 * 64),
+        ([added, conv(), taken], {"y": [3, 8, 8]}, {"w": KERNELS, "first": np.array([0])}, CONV),
+        ([conv(), mean], {"x": [8, 3, 8, 8]}, {"w": KERNELS}, 8 * CONV),
+    ]
+    for nodes, sides, stored, macs in cases:
+        inputs = {name: (TensorProto.FLOAT, shape) for name, shape in sides.items()}
+        found = count_file(plain_file(tmp_path / "m.onnx", nodes, inputs, **stored))
+        assert (found.macs, found.of) == (macs, "the whole run")
 
 
 @pytest.mark.parametrize("version", [3, 4])

@@ -139,12 +139,13 @@ def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> No
 
         found = count_file(network)
         if as_json:
-            facts = {"macs": found.macs, "parameters": found.parameters, "unknown": found.unknown}
+            facts = {name: getattr(found, name) for name in ("macs", "parameters", "unknown", "of")}
             click.echo(json.dumps(facts))
             return
         for layer in found.layers if layers else ():
             click.echo(f"{layer.macs:>12,}  {layer.op:<18} {layer.name}")
         click.echo(f"{found.macs:,} MACs, {found.parameters:,} parameters")
+        click.echo(f"the work of {found.of}")
         if found.unknown:
             click.echo(f"the rule gives 0 MACs to: {', '.join(found.unknown)}")
         return
