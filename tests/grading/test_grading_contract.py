@@ -104,6 +104,33 @@ def test_what_cannot_be_graded_is_not_wrapped(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.parametrize(
+    ("given", "problem", "to_255"),
+    [
+        (
+            {"mean": "123.675,116.28,103.53"},
+            "mean is 123.675, 116.28, 103.53, not within 0 to 1",
+            True,
+        ),
+        ({"std": "58.395,57.12,57.375"}, "std is 58.395, 57.12, 57.375, not within 0 to 2", True),
+        ({"mean": "0.5,0.5,-0.1"}, "mean is 0.5, 0.5, -0.1, not within 0 to 1", True),
+        ({"scale": 255.0, "mean": "0,0,256"}, "mean is 0, 0, 256, not within 0 to 255", False),
+        ({"scale": 256.0}, "scale is 256; it must be 1 or 255", False),
+    ],
+)
+def test_a_mean_of_another_scale_is_refused(
+    build: Build, tmp_path: Path, given: dict[str, Any], problem: str, to_255: bool
+) -> None:
+    """With (pixel / 255 - 123.675) / 58.395 every picture is about -2.1, and has one label."""
+    given = {"classes": "a,b,c", **given}
+    with pytest.raises(ModelError) as caught:
+        wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, given)
+    assert caught.value.problem == f"the options: {problem}"
+    assert ("--scale 255" in caught.value.fix) == to_255
+    whole = {"scale": 255.0, "mean": "123.675,116.28,103.53", "std": "58.395,57.12,256"}
+    wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, {"classes": "a,b,c", **whole})
+
+
 def test_classes_of_a_file_of_lines(build: Build, tmp_path: Path) -> None:
     lines = tmp_path / "classes.txt"
     lines.write_text("cat\r\ndog, wild\nelk\n", newline="")
