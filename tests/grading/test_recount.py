@@ -388,6 +388,38 @@ def test_stored_tensors_that_are_inputs_too(version: int, tmp_path: Path) -> Non
     assert (found.macs, found.parameters) == (CONV, KERNELS.size)
 
 
+def outside(path: Path, sides: list[int]) -> None:
+    """Write weights of these sides into another file, as PyTorch does, and delete that."""
+    weights = np.ones(sides, np.float32)
+    model = onnx.load(plain_file(path, [conv()], IMAGE, w=weights))
+    kept = {"save_as_external_data": True, "location": "m.data", "size_threshold": 0}
+    onnx.save(model, path, **kept)
+    (path.parent / "m.data").unlink()
+
+
+def test_weights_in_another_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    outside(path, [8, 3, 3, 3])
+    found = count_file(path)
+    assert (found.macs, found.parameters, found.of) == (CONV, 216, "one image")
+
+
+def test_what_a_shape_may_depend_on_is_not_taken_for_zeros(tmp_path: Path) -> None:
+    """Of 27 numbers; and of more than a model may have."""
+    path = tmp_path / "m.onnx"
+    outside(path, [1, 3, 3, 3])
+    with pytest.raises(ModelError) as caught:
+        count_file(path)
+    assert caught.value.problem == f"{path}: tensor w is kept in another file"
+    assert "external_data=False" in caught.value.fix
+    outside(path, [8, 3, 3, 3])
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].dims[0] = 2**40
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="tensor w is kept in another file"):
+        count_file(path)
+
+
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
 def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(kind)

@@ -9,13 +9,15 @@ a claim, which recount.py compares with what the graph does.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from weighin.errors import HiddenWorkError, ModelError
 from weighin.file_names import printable
@@ -30,6 +32,11 @@ MAX_NODES = 10_000
 MAX_SIDE = 1024  # pixels
 MAX_BATCH = 1024  # images, of a file that fixes it
 OPSETS = range(13, 24)
+MOST_SIDES = 32  # numbers: what shapes are computed from has a number or two for each side
+INTO_ONE = (
+    "export it into one file: torch.onnx.export(..., external_data=False), or dynamo=False; or "
+    "make one of both: python -c \"import onnx; onnx.save(onnx.load('FILE'), 'ONE')\""
+)
 Key = tuple[str, str, str]  # of a function: domain, name and overload
 Extent = tuple[int, int, int]  # operators, bytes, and places that take something over from a call
 ENDLESS: Extent = (-1, -1, -1)  # of a function that is being measured
@@ -117,8 +124,10 @@ def read(path: Path) -> bytes:
         ) from None
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes, values: bool = True) -> Any:
     """Return the onnx.ModelProto in `data`, all in one file.
+
+    Without `values` weights may be in another file, which is not read: they are zeros.
 
     Raises:
         ModelError: names the first thing in it that is not.
@@ -142,10 +151,26 @@ def parse(data: bytes) -> Any:
         words = (node.name, node.op_type, node.domain, *node.input, *node.output)
         if not all(isinstance(word, str) for word in words):
             raise refuse("the name of an operator or of a tensor is not valid text")
+    room = 0 if values else MAX_BYTES
     for tensor in stored_tensors(proto.graph):
         if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
-            raise refuse(f"tensor {printable(str(tensor.name)[:80])} is kept in another file")
+            room -= _emptied(tensor, room)
     return proto
+
+
+def _emptied(tensor: Any, room: int) -> int:
+    """Put zeros in place of a tensor of another file, and return their bytes, four a number.
+
+    Raises:
+        ModelError: there is less room, or the tensor is so small that a shape may depend on it.
+    """
+    many: int = prod(tensor.dims)
+    if not MOST_SIDES < many <= room // 4:
+        name = printable(str(tensor.name)[:80])
+        raise ModelError(f"tensor {name} is kept in another file", INTO_ONE)
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    tensor.CopyFrom(numpy_helper.from_array(np.zeros(tensor.dims, dtype), tensor.name))
+    return 4 * many
 
 
 def _inlined(proto: Any) -> Any:

@@ -139,7 +139,8 @@ def count_file(path: Path) -> Count:
 
     A file with a contract is checked as for grading, and its shapes are compared with those of a
     run. Of any other the graph and its shapes are all that is needed: it may have other inputs, a
-    fixed batch, and operators that the rule gives 0 (`Count.unknown` names them).
+    fixed batch, weights in another file, and operators that the rule gives 0 (`Count.unknown`
+    names them).
 
     Raises:
         ModelError: a shape stays unknown; an operator multiplies that the rule does not name, or a
@@ -148,7 +149,7 @@ def count_file(path: Path) -> Count:
     """
     path = Path(path)
     with damage_told(path):
-        proto = parse(read(path))
+        proto = parse(read(path), values=False)
         if not any(entry.key == "classes" for entry in proto.metadata_props):
             check_valid(proto)
             for node in proto.graph.node:
