@@ -420,6 +420,18 @@ def test_what_a_shape_may_depend_on_is_not_taken_for_zeros(tmp_path: Path) -> No
         count_file(path)
 
 
+def test_large_weights_that_an_operator_holds_or_turns(tmp_path: Path) -> None:
+    """Nothing is made of them: the count needs the shape alone."""
+    large = np.ones((4200, 1000), np.float32)
+    held = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(large))
+    turned = helper.make_node("Transpose", ["k"], ["t"], perm=[1, 0])
+    product = helper.make_node("MatMul", ["x", "t"], ["r"])
+    inputs = {"x": (TensorProto.FLOAT, [1, 1000])}
+    path = plain_file(tmp_path / "m.onnx", [held, turned, product], inputs)
+    found = count_file(path)
+    assert (found.macs, found.parameters, found.unknown) == (4_200_000, 4_200_000, ())
+
+
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
 def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(kind)

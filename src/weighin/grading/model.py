@@ -24,7 +24,7 @@ from weighin.file_names import printable
 from weighin.files import sha256
 from weighin.grading.contract import MAX_TEXT, Contract, from_metadata
 from weighin.grading.graph import StaticGraph, array, independent_graph, inputs_of, refuse
-from weighin.grading.operators import FIX, refused
+from weighin.grading.operators import FIX, called, refused
 from weighin.grading.runtime import one_line
 
 MAX_BYTES = 256 * 2**20
@@ -290,12 +290,12 @@ def check_plain(proto: Any) -> None:
 
 def _check_operator(node: Any) -> None:
     if node.domain not in ("", "ai.onnx"):
-        raise refused(node.op_type, node.name, f'it is of the domain "{printable(node.domain)}"')
+        raise refused(node.op_type, called(node), f'it is of the domain "{printable(node.domain)}"')
     if any(entry.HasField("g") or len(entry.graphs) for entry in node.attribute):
-        raise refused(node.op_type, node.name, "it holds a graph of its own")
+        raise refused(node.op_type, called(node), "it holds a graph of its own")
     given = {entry.name: entry for entry in node.attribute}
     if given.keys() >= {"auto_pad", "pads"} and given["auto_pad"].s not in (b"", b"NOTSET"):
-        raise refused(node.op_type, node.name, "it gives pads and auto_pad")
+        raise refused(node.op_type, called(node), "it gives pads and auto_pad")
 
 
 def _check_tensor(tensor: Any) -> None:

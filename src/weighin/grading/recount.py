@@ -37,7 +37,15 @@ from weighin.grading.model import (
     parse,
     read,
 )
-from weighin.grading.operators import INTEGER, MULTIPLIES, OPERATORS, UNRULED, Shape, refused
+from weighin.grading.operators import (
+    INTEGER,
+    MULTIPLIES,
+    OPERATORS,
+    UNRULED,
+    Shape,
+    called,
+    refused,
+)
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Cost
 
@@ -155,11 +163,11 @@ def count_file(path: Path) -> Count:
             for node in proto.graph.node:
                 if node.op_type in UNRULED:
                     problem = "it multiplies, and the contest's rule has no line for it"
-                    raise refused(node.op_type, node.name or node.output[0], problem)
+                    raise refused(node.op_type, called(node), problem)
                 held = chain.from_iterable(operators(g.node) for g in graphs_of(node))
                 if inner := sorted({part.op_type for part in held} & MULTIPLIES):
                     problem = f"it decides while it runs how often {', '.join(inner)} is done"
-                    raise refused(node.op_type, node.name or node.output[0], problem)
+                    raise refused(node.op_type, called(node), problem)
             graph, what = _free_graph(proto)
             return replace(count(graph), of=what)
     model = open_model(path)
