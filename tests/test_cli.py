@@ -105,6 +105,18 @@ def test_predict_and_score(tmp_path, model, photos):
     )
 
 
+def test_score_says_which_classes_of_a_submission_cost_it(tmp_path, model):
+    (tmp_path / "labels.csv").write_text("filename,class\n1.png,a\n2.png,Weird\n")
+    (tmp_path / "truth.csv").write_text("filename,class\n1.png,a\n2.png,b\n")
+    done = weighin(tmp_path, "score", "labels.csv", "truth.csv", "model.onnx")
+    note, figures = done.stdout.splitlines()
+    assert note == (
+        "1 images of labels.csv have a class that the model does not know (Weird): "
+        "they count as errors"
+    )
+    assert figures.startswith("macro F1 0.3333, 204 MACs")
+
+
 def test_predict_of_one_image_and_probabilities(tmp_path, model, photos):
     done = weighin(tmp_path, "predict", "model.onnx", "photos/2.png")
     assert (done.returncode, done.stdout) == (0, "filename,class\n2.png,b\n")

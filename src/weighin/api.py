@@ -34,7 +34,7 @@ class Count:
 
 @dataclass(frozen=True)
 class SubmissionScore:
-    """A submission's figures; `notes` say how its names were matched with the truth's."""
+    """A submission's figures; `notes` say how its names and classes were read, and the truth's."""
 
     score: float
     f1: float
@@ -97,7 +97,7 @@ def score(
     from weighin.grading.score import score as contest_score
 
     graded = open_model(Path(model))
-    labels = read_submission(Path(submission), graded.classes)
+    labels, notes = read_submission(Path(submission), graded.classes)
     fix = f"label the folder that {truth} is about with `weighin predict`"
     answers = read_truth(Path(truth), labels, graded.classes, str(submission), fix)
     table = compared(labels, answers)
@@ -110,7 +110,7 @@ def score(
         table.accuracy,
         work.macs,
         work.parameters,
-        tuple(answers.notes),
+        notes + answers.notes,
     )
 
 
