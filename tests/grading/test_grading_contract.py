@@ -132,10 +132,14 @@ def test_a_mean_of_another_scale_is_refused(
 
 
 def test_classes_of_a_file_of_lines(build: Build, tmp_path: Path) -> None:
+    """With the mark that Windows puts first, and its line ends; a contract may have it too."""
     lines = tmp_path / "classes.txt"
-    lines.write_text("cat\r\ndog, wild\nelk\n", newline="")
+    lines.write_text("\ufeffcat\r\ndog, wild\nelk\n", encoding="utf-8", newline="")
     wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, {"classes": str(lines)})
     assert open_model(tmp_path / "out.onnx").classes == ("cat", "dog, wild", "elk")
+    beside = tmp_path / "contract.json"
+    beside.write_text("\ufeff" + json.dumps(ENTRY), encoding="utf-8")
+    assert from_file(beside).classes == ("cat", "dog", "elk")
 
 
 def test_counting_needs_neither_metadata_nor_known_operators(build: Build, tmp_path: Path) -> None:

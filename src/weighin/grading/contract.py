@@ -120,7 +120,7 @@ def read_values(path: Path) -> Any:
         ModelError: it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows writes a mark
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}", "name a JSON file") from None
     except (ValueError, RecursionError):

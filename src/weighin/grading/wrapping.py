@@ -50,7 +50,7 @@ def _value(name: str, value: Any) -> Any:
     if name == "classes" and Path(value).is_file():
         return (
             Path(value)
-            .read_text(encoding="utf-8", errors="surrogateescape")
+            .read_text(encoding="utf-8-sig", errors="surrogateescape")
             .strip("\r\n")
             .splitlines()
         )
