@@ -79,8 +79,8 @@ def test_a_model_from_elsewhere_is_counted_and_graded(
     first = predict(open_model(path, from_file(beside)), pictures)
     assert first.labels == ("cat", "dog", "elk") * 2
     target = tmp_path / "wrapped.onnx"
-    count = wrapped(path, target, None, {"classes": "cat,dog,elk", "mean": "0,0,0"})
-    assert count.macs == 204
+    count, kept = wrapped(path, target, None, {"classes": "cat,dog,elk", "mean": "0,0,0"})
+    assert (count.macs, kept) == (204, None)
     model = open_model(target)
     assert (model.contract.mean, model.fallback) == ((0.0, 0.0, 0.0), "cat")
     assert predict(model, pictures).labels == first.labels
@@ -140,6 +140,28 @@ def test_classes_of_a_file_of_lines(build: Build, tmp_path: Path) -> None:
     beside = tmp_path / "contract.json"
     beside.write_text("\ufeff" + json.dumps(ENTRY), encoding="utf-8")
     assert from_file(beside).classes == ("cat", "dog", "elk")
+
+
+def test_a_file_that_is_there_is_kept_aside(build: Build, tmp_path: Path) -> None:
+    path, given = build(metadata=BARE), {"classes": "a,b,c"}
+    before = path.read_bytes()
+    kept = tmp_path / "model.before-1.onnx"
+    assert wrapped(path, path, None, given)[1] == kept
+    assert (kept.read_bytes(), open_model(path).classes) == (before, ("a", "b", "c"))
+    assert wrapped(path, path, None, given)[1] is None  # the same bytes
+    with pytest.raises(ModelError):
+        wrapped(path, path, None, {"classes": "a,b"})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [kept.name, path.name]
+    out = tmp_path / "out.onnx"
+    out.write_text("mine")
+    said = subprocess.run(
+        [sys.executable, "-m", "weighin", "wrap", kept, out, "--classes", "a,b,c"],
+        capture_output=True,
+        text=True,
+    )
+    aside = tmp_path / "out.before-1.onnx"
+    assert said.stderr == f"{out} was there and says something else; it is kept as {aside}\n"
+    assert aside.read_text() == "mine"
 
 
 def test_counting_needs_neither_metadata_nor_known_operators(build: Build, tmp_path: Path) -> None:
