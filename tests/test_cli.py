@@ -307,6 +307,18 @@ def test_count_of_rows(tmp_path):
     assert "with 5 outputs" in weighin(tmp_path, "count", "seed", "--classes", "5").stderr
 
 
+def test_count_of_rows_that_make_no_network_names_their_file(tmp_path):
+    rows = "[1, Conv, [16, 3, 0]]", "[1, Nothing, []]"
+    text = "input: [32, 32]\nwidth: 1.0\nrows:\n" + "".join(f"- {row}\n" for row in rows)
+    (tmp_path / "net.yaml").write_text(text)
+    done = weighin(tmp_path, "count", "net.yaml")
+    first, second, fix = done.stderr.splitlines()
+    assert done.returncode == 6
+    assert first.startswith("error: net.yaml: row 1 (Conv): s is 0")
+    assert second.strip().startswith("net.yaml: row 2: ")
+    assert fix.startswith("  to fix: edit these rows")
+
+
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml", "nowhere.onnx"])
 def test_count_of_nothing(tmp_path, name):
     done = weighin(tmp_path, "count", name)

@@ -67,9 +67,11 @@ def count(
         found = json.loads(_output("weighin", "count", network, "--json"))
         return Count(found["macs"], found["parameters"])
     from weighin.network.cost import cost
-    from weighin.network.spec import read_spec
+    from weighin.network.spec import read_spec, rows_of
 
-    priced = cost(read_spec(Path(network)), classes)
+    spec = read_spec(Path(network))
+    with rows_of(network):
+        priced = cost(spec, classes)
     return Count(priced.macs, priced.parameters)
 
 

@@ -21,7 +21,7 @@ from weighin.network.blocks import BLOCKS
 from weighin.network.build import arguments, build, signature, structure
 from weighin.network.factorized import Factorization
 from weighin.network.macs import check_macs, count_macs, count_parameters, layer_macs
-from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
+from weighin.network.spec import NetworkSpec, Row, read_spec, rows_of, shipped
 
 EXAMPLE_INPUT = (16, 32, 32)  # channels, rows, columns
 EXAMPLE_ARGUMENTS = {"c": 24, "k": 3, "kernels": (3, 5), "t": 2, "se": 1, "hs": 1, "s": 2}
@@ -144,8 +144,9 @@ def cost_table(path: Path, classes: int, layers: bool) -> list[str]:
         HiddenWorkError: as `check_macs`.
     """
     spec = read_spec(shipped(str(path)) if shipped(str(path)).exists() else path)
-    module = build(spec, classes)
-    by_ptflops = check_macs(module, spec.input)
+    with rows_of(path):
+        module = build(spec, classes)
+        by_ptflops = check_macs(module, spec.input)
     listed = layer_macs(module, spec.input) if layers else []
     lines = [f"{found.macs:>12,}  {found.kind:<18} {found.path}" for found in listed]
     return [

@@ -11,7 +11,8 @@ the blocks and their arguments are checked by `build.check`, which knows the blo
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,16 @@ def read_spec(path: Path) -> NetworkSpec:
         NetworkError: the file is missing, is not YAML or is not of the form above.
     """
     return NetworkSpec.from_dict(read_yaml(path, NetworkError), str(path))
+
+
+@contextmanager
+def rows_of(path: Path | str) -> Iterator[None]:
+    """Name the rows file in every error about the network that its rows make."""
+    try:
+        yield
+    except NetworkError as error:
+        problem = "\n".join(f"{path}: {line}" for line in error.problem.splitlines())
+        raise type(error)(problem, error.fix) from None
 
 
 def shipped(name: str) -> Path:
