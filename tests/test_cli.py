@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,18 @@ def test_count_of_rows(tmp_path):
         Image.new("RGB", (9, 9)).save(tmp_path / "data/train" / name / "1.png")
     assert weighin(tmp_path, "count", "seed").stderr == "with 2 outputs (data/train)\n"
     assert "with 5 outputs" in weighin(tmp_path, "count", "seed", "--classes", "5").stderr
+
+
+def test_count_of_weights_says_how_to_export_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02")
+    (tmp_path / "m.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    for name in ("m.pt", "m.tflite"):
+        done = weighin(tmp_path, "count", name)
+        problem, fix = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (6, "")
+        assert problem == f"error: {name} is neither a rows file nor a .onnx file"
+        assert "torch.onnx.export(" in fix and "tf2onnx.convert --tflite" in fix
 
 
 def test_count_of_rows_that_make_no_network_names_their_file(tmp_path):

@@ -67,9 +67,9 @@ def count(
         found = json.loads(_output("weighin", "count", network, "--json"))
         return Count(found["macs"], found["parameters"])
     from weighin.network.cost import cost
-    from weighin.network.spec import read_spec, rows_of
+    from weighin.network.spec import read_rows, rows_of
 
-    spec = read_spec(Path(network))
+    spec = read_rows(Path(network))
     with rows_of(network):
         priced = cost(spec, classes)
     return Count(priced.macs, priced.parameters)
