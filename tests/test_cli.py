@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,18 @@ def test_predict_and_score(tmp_path, model, photos):
         done.stdout
         == f"macro F1 0.7778, 204 MACs, score {204 / 13_865_375 + 1 - 7 / 9 / 0.83656:.4f}\n"
     )
+
+
+def test_score_says_which_classes_of_a_submission_cost_it(tmp_path, model):
+    (tmp_path / "labels.csv").write_text("filename,class\n1.png,a\n2.png,Weird\n")
+    (tmp_path / "truth.csv").write_text("filename,class\n1.png,a\n2.png,b\n")
+    done = weighin(tmp_path, "score", "labels.csv", "truth.csv", "model.onnx")
+    note, figures = done.stdout.splitlines()
+    assert note == (
+        "1 images of labels.csv have a class that the model does not know (Weird): "
+        "they count as errors"
+    )
+    assert figures.startswith("macro F1 0.3333, 204 MACs")
 
 
 def test_predict_of_one_image_and_probabilities(tmp_path, model, photos):
@@ -249,6 +262,7 @@ def test_count_of_an_onnx_file(tmp_path, model):
         "           0  Flatten            flatten",
         "          12  Gemm               head",
         "204 MACs, 12 parameters",
+        "the work of one image",
     ]
 
 
@@ -292,6 +306,30 @@ def test_count_of_rows(tmp_path):
         Image.new("RGB", (9, 9)).save(tmp_path / "data/train" / name / "1.png")
     assert weighin(tmp_path, "count", "seed").stderr == "with 2 outputs (data/train)\n"
     assert "with 5 outputs" in weighin(tmp_path, "count", "seed", "--classes", "5").stderr
+
+
+def test_count_of_weights_says_how_to_export_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02")
+    (tmp_path / "m.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    for name in ("m.pt", "m.tflite"):
+        done = weighin(tmp_path, "count", name)
+        problem, fix = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (6, "")
+        assert problem == f"error: {name} is neither a rows file nor a .onnx file"
+        assert "torch.onnx.export(" in fix and "tf2onnx.convert --tflite" in fix
+
+
+def test_count_of_rows_that_make_no_network_names_their_file(tmp_path):
+    rows = "[1, Conv, [16, 3, 0]]", "[1, Nothing, []]"
+    text = "input: [32, 32]\nwidth: 1.0\nrows:\n" + "".join(f"- {row}\n" for row in rows)
+    (tmp_path / "net.yaml").write_text(text)
+    done = weighin(tmp_path, "count", "net.yaml")
+    first, second, fix = done.stderr.splitlines()
+    assert done.returncode == 6
+    assert first.startswith("error: net.yaml: row 1 (Conv): s is 0")
+    assert second.strip().startswith("net.yaml: row 2: ")
+    assert fix.startswith("  to fix: edit these rows")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml", "nowhere.onnx"])

@@ -23,7 +23,10 @@ ERRORS = {kind.exit_code: kind for kind in KINDS}
 
 @dataclass(frozen=True)
 class Count:
-    """MACs of one image by the contest's rule, and parameters."""
+    """MACs by the contest's rule, and parameters.
+
+    They are of one image, but for an ONNX file of which `weighin count` says something else.
+    """
 
     macs: int
     parameters: int
@@ -31,7 +34,7 @@ class Count:
 
 @dataclass(frozen=True)
 class SubmissionScore:
-    """A submission's figures; `notes` say how its names were matched with the truth's."""
+    """A submission's figures; `notes` say how its names and classes were read, and the truth's."""
 
     score: float
     f1: float
@@ -64,9 +67,11 @@ def count(
         found = json.loads(_output("weighin", "count", network, "--json"))
         return Count(found["macs"], found["parameters"])
     from weighin.network.cost import cost
-    from weighin.network.spec import read_spec
+    from weighin.network.spec import read_rows, rows_of
 
-    priced = cost(read_spec(Path(network)), classes)
+    spec = read_rows(Path(network))
+    with rows_of(network):
+        priced = cost(spec, classes)
     return Count(priced.macs, priced.parameters)
 
 
@@ -94,7 +99,7 @@ def score(
     from weighin.grading.score import score as contest_score
 
     graded = open_model(Path(model))
-    labels = read_submission(Path(submission), graded.classes)
+    labels, notes = read_submission(Path(submission), graded.classes)
     fix = f"label the folder that {truth} is about with `weighin predict`"
     answers = read_truth(Path(truth), labels, graded.classes, str(submission), fix)
     table = compared(labels, answers)
@@ -107,7 +112,7 @@ def score(
         table.accuracy,
         work.macs,
         work.parameters,
-        tuple(answers.notes),
+        notes + answers.notes,
     )
 
 

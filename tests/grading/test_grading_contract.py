@@ -79,8 +79,8 @@ def test_a_model_from_elsewhere_is_counted_and_graded(
     first = predict(open_model(path, from_file(beside)), pictures)
     assert first.labels == ("cat", "dog", "elk") * 2
     target = tmp_path / "wrapped.onnx"
-    count = wrapped(path, target, None, {"classes": "cat,dog,elk", "mean": "0,0,0"})
-    assert count.macs == 204
+    count, kept = wrapped(path, target, None, {"classes": "cat,dog,elk", "mean": "0,0,0"})
+    assert (count.macs, kept) == (204, None)
     model = open_model(target)
     assert (model.contract.mean, model.fallback) == ((0.0, 0.0, 0.0), "cat")
     assert predict(model, pictures).labels == first.labels
@@ -104,11 +104,64 @@ def test_what_cannot_be_graded_is_not_wrapped(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.parametrize(
+    ("given", "problem", "to_255"),
+    [
+        (
+            {"mean": "123.675,116.28,103.53"},
+            "mean is 123.675, 116.28, 103.53, not within 0 to 1",
+            True,
+        ),
+        ({"std": "58.395,57.12,57.375"}, "std is 58.395, 57.12, 57.375, not within 0 to 2", True),
+        ({"mean": "0.5,0.5,-0.1"}, "mean is 0.5, 0.5, -0.1, not within 0 to 1", True),
+        ({"scale": 255.0, "mean": "0,0,256"}, "mean is 0, 0, 256, not within 0 to 255", False),
+        ({"scale": 256.0}, "scale is 256; it must be 1 or 255", False),
+    ],
+)
+def test_a_mean_of_another_scale_is_refused(
+    build: Build, tmp_path: Path, given: dict[str, Any], problem: str, to_255: bool
+) -> None:
+    """With (pixel / 255 - 123.675) / 58.395 every picture is about -2.1, and has one label."""
+    given = {"classes": "a,b,c", **given}
+    with pytest.raises(ModelError) as caught:
+        wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, given)
+    assert caught.value.problem == f"the options: {problem}"
+    assert ("--scale 255" in caught.value.fix) == to_255
+    whole = {"scale": 255.0, "mean": "123.675,116.28,103.53", "std": "58.395,57.12,256"}
+    wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, {"classes": "a,b,c", **whole})
+
+
 def test_classes_of_a_file_of_lines(build: Build, tmp_path: Path) -> None:
+    """With the mark that Windows puts first, and its line ends; a contract may have it too."""
     lines = tmp_path / "classes.txt"
-    lines.write_text("cat\r\ndog, wild\nelk\n", newline="")
+    lines.write_text("\ufeffcat\r\ndog, wild\nelk\n", encoding="utf-8", newline="")
     wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, {"classes": str(lines)})
     assert open_model(tmp_path / "out.onnx").classes == ("cat", "dog, wild", "elk")
+    beside = tmp_path / "contract.json"
+    beside.write_text("\ufeff" + json.dumps(ENTRY), encoding="utf-8")
+    assert from_file(beside).classes == ("cat", "dog", "elk")
+
+
+def test_a_file_that_is_there_is_kept_aside(build: Build, tmp_path: Path) -> None:
+    path, given = build(metadata=BARE), {"classes": "a,b,c"}
+    before = path.read_bytes()
+    kept = tmp_path / "model.before-1.onnx"
+    assert wrapped(path, path, None, given)[1] == kept
+    assert (kept.read_bytes(), open_model(path).classes) == (before, ("a", "b", "c"))
+    assert wrapped(path, path, None, given)[1] is None  # the same bytes
+    with pytest.raises(ModelError):
+        wrapped(path, path, None, {"classes": "a,b"})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [kept.name, path.name]
+    out = tmp_path / "out.onnx"
+    out.write_text("mine")
+    said = subprocess.run(
+        [sys.executable, "-m", "weighin", "wrap", kept, out, "--classes", "a,b,c"],
+        capture_output=True,
+        text=True,
+    )
+    aside = tmp_path / "out.before-1.onnx"
+    assert said.stderr == f"{out} was there and says something else; it is kept as {aside}\n"
+    assert aside.read_text() == "mine"
 
 
 def test_counting_needs_neither_metadata_nor_known_operators(build: Build, tmp_path: Path) -> None:
@@ -119,4 +172,8 @@ def test_counting_needs_neither_metadata_nor_known_operators(build: Build, tmp_p
     said = subprocess.run(
         [sys.executable, "-m", "weighin", "count", capitals], capture_output=True, text=True
     ).stdout
-    assert said.splitlines() == ["204 MACs, 12 parameters", "the rule gives 0 MACs to: Sin"]
+    assert said.splitlines() == [
+        "204 MACs, 12 parameters",
+        "the work of one image",
+        "the rule gives 0 MACs to: Sin",
+    ]

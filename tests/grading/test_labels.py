@@ -129,7 +129,20 @@ def test_errors(tmp_path: Path, rows: str, problem: str, fix: str) -> None:
 
 def test_a_submission_is_read_in_the_models_words(tmp_path: Path) -> None:
     path = write(tmp_path, "Id,Label\na.jpg,glass\nb.jpg,METAL\n")
-    assert read_submission(path, CLASSES) == {"a.jpg": "Glass", "b.jpg": "Metal"}
+    assert read_submission(path, CLASSES) == (
+        {"a.jpg": "Glass", "b.jpg": "Metal"},
+        (f'{path} writes classes in another way: read "METAL" as "Metal", "glass" as "Glass"',),
+    )
+
+
+def test_a_class_of_a_submission_that_the_model_does_not_know_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, "filename,class\na.jpg,Glass\nb.jpg,Weird\nc.jpg,Meatl\n")
+    labels, notes = read_submission(path, CLASSES)
+    assert list(labels.values()) == ["Glass", "Weird", "Meatl"]
+    assert notes == (
+        f"2 images of {path} have a class that the model does not know "
+        "(Meatl; did you mean Metal?, Weird): they count as errors",
+    )
 
 
 def test_class_numbers_as_a_spreadsheet_writes_them(tmp_path: Path) -> None:
@@ -150,4 +163,4 @@ def test_what_is_not_seen_of_a_class_and_a_file_name(tmp_path: Path, spelled: st
     truth = read_truth(path, NAMES[:2], CLASSES, "", "")
     assert truth.labels == {"a.jpg": "Glass", "b.jpg": "Metal"}
     assert "read" in truth.notes[0] and "2 by percent-encoding, blanks or what" in truth.notes[1]
-    assert read_submission(path, CLASSES)["a\u200b.jpg"] == "Glass"
+    assert read_submission(path, CLASSES)[0]["a\u200b.jpg"] == "Glass"

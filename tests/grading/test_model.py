@@ -124,6 +124,12 @@ def test_refused(build: Build, change: Callable[[Any], None], words: str) -> Non
     assert caught.value.problem == f"{path}: {words}"
 
 
+def test_weights_in_another_file_are_put_into_one(build: Build) -> None:
+    with pytest.raises(ModelError) as caught:
+        open_model(build(outside))
+    assert "external_data=False), or dynamo=False" in caught.value.fix
+
+
 def test_functions_are_put_in_place_of_their_calls(build: Build) -> None:
     calls = {"F": ("Relu", "G"), "G": ("GlobalAveragePool", "Relu")}
     graph = open_model(build(lambda model: functions(model, calls))).graph

@@ -331,19 +331,105 @@ def test_a_transposed_first_factor(tmp_path: Path) -> None:
     assert count_file(path).macs == 64 * 10
 
 
+KERNEL_INPUT = (TensorProto.FLOAT, [8, 3, 3, 3])
+
+
 @pytest.mark.parametrize(
-    "inputs",
+    ("batch", "others", "of"),
     [
-        {"x": (TensorProto.FLOAT, [4, 3, 8, 8])},  # of one of its four images
-        IMAGE | {"w": (TensorProto.FLOAT, [8, 3, 3, 3])},  # weights are no images
-        {"x": (TensorProto.FLOAT, ["n", 3, 8, 8]), "w": (TensorProto.FLOAT, [8, 3, 3, 3])},
+        (1, {}, "one image"),
+        ("n", {}, "one image"),
+        (-1, {}, "one image"),
+        (0, {}, "one image"),
+        (4, {}, "one of 4 images"),
+        ("n", {"m": (TensorProto.FLOAT, [])}, "one image"),
+        (4, {"m": (TensorProto.FLOAT, [1, 8, 8, 8])}, "one of 4 images"),
+        (4, {"m": (TensorProto.FLOAT, [1])}, "one of 4 images"),
+        (1, {"w": KERNEL_INPUT}, "the whole run"),  # weights are no images
+        ("n", {"w": KERNEL_INPUT}, "a run with a batch of 1"),
     ],
 )
-def test_the_batch_is_what_all_inputs_and_outputs_have(
-    inputs: dict[str, Any], tmp_path: Path
+def test_the_batch_is_what_images_and_outputs_have(
+    batch: Any, others: dict[str, Any], of: str, tmp_path: Path
 ) -> None:
-    stored = {} if "w" in inputs else {"w": KERNELS}
-    assert count_file(plain_file(tmp_path / "m.onnx", [conv()], inputs, **stored)).macs == CONV
+    nodes = [conv(), *([helper.make_node("Mul", ["c", "m"], ["r"])] if "m" in others else [])]
+    inputs = {"x": (TensorProto.FLOAT, [batch, 3, 8, 8])} | others
+    stored = {} if "w" in others else {"w": KERNELS}
+    found = count_file(plain_file(tmp_path / "m.onnx", nodes, inputs, **stored))
+    assert (found.macs, found.of) == (CONV, of)
+
+
+def test_what_has_no_batch_of_images_is_counted_whole(tmp_path: Path) -> None:
+    """Sixteen words; an image without a batch; eight frames of which one mean is left."""
+    product = helper.make_node("MatMul", ["x", "w"], ["r"])
+    added = helper.make_node("Unsqueeze", ["y", "first"], ["x"])
+    taken = helper.make_node("Squeeze", ["c", "first"], ["r"])
+    mean = helper.make_node("ReduceMean", ["c"], ["r"], axes=[0])
+    cases: list[tuple[list[Any], dict[str, Any], dict[str, Any], int]] = [
+        ([product], {"x": [16, 1, 64]}, {"w": np.ones((64, 64), np.float32)}, 16 * 64 * 64),
+        ([added, conv(), taken], {"y": [3, 8, 8]}, {"w": KERNELS, "first": np.array([0])}, CONV),
+        ([conv(), mean], {"x": [8, 3, 8, 8]}, {"w": KERNELS}, 8 * CONV),
+    ]
+    for nodes, sides, stored, macs in cases:
+        inputs = {name: (TensorProto.FLOAT, shape) for name, shape in sides.items()}
+        found = count_file(plain_file(tmp_path / "m.onnx", nodes, inputs, **stored))
+        assert (found.macs, found.of) == (macs, "the whole run")
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_stored_tensors_that_are_inputs_too(version: int, tmp_path: Path) -> None:
+    """Version 3 of the format asks for them; version 4 lets them be."""
+    inputs = IMAGE | {"w": (TensorProto.FLOAT, [8, 3, 3, 3])}
+    path = plain_file(tmp_path / "m.onnx", [conv()], inputs, w=KERNELS)
+    model = onnx.load(path)
+    model.ir_version, model.opset_import[0].version = version, 9
+    onnx.save(model, path)
+    found = count_file(path)
+    assert (found.macs, found.parameters) == (CONV, KERNELS.size)
+
+
+def outside(path: Path, sides: list[int]) -> None:
+    """Write weights of these sides into another file, as PyTorch does, and delete that."""
+    weights = np.ones(sides, np.float32)
+    model = onnx.load(plain_file(path, [conv()], IMAGE, w=weights))
+    kept = {"save_as_external_data": True, "location": "m.data", "size_threshold": 0}
+    onnx.save(model, path, **kept)
+    (path.parent / "m.data").unlink()
+
+
+def test_weights_in_another_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    outside(path, [8, 3, 3, 3])
+    found = count_file(path)
+    assert (found.macs, found.parameters, found.of) == (CONV, 216, "one image")
+
+
+def test_what_a_shape_may_depend_on_is_not_taken_for_zeros(tmp_path: Path) -> None:
+    """Of 27 numbers; and of more than a model may have."""
+    path = tmp_path / "m.onnx"
+    outside(path, [1, 3, 3, 3])
+    with pytest.raises(ModelError) as caught:
+        count_file(path)
+    assert caught.value.problem == f"{path}: tensor w is kept in another file"
+    assert "external_data=False" in caught.value.fix
+    outside(path, [8, 3, 3, 3])
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].dims[0] = 2**40
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="tensor w is kept in another file"):
+        count_file(path)
+
+
+def test_large_weights_that_an_operator_holds_or_turns(tmp_path: Path) -> None:
+    """Nothing is made of them: the count needs the shape alone."""
+    large = np.ones((4200, 1000), np.float32)
+    held = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(large))
+    turned = helper.make_node("Transpose", ["k"], ["t"], perm=[1, 0])
+    product = helper.make_node("MatMul", ["x", "t"], ["r"])
+    inputs = {"x": (TensorProto.FLOAT, [1, 1000])}
+    path = plain_file(tmp_path / "m.onnx", [held, turned, product], inputs)
+    found = count_file(path)
+    assert (found.macs, found.parameters, found.unknown) == (4_200_000, 4_200_000, ())
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
@@ -355,7 +441,13 @@ def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sides", "shown"), [(["n", 3, "h", "w"], "? x 3 x ? x ?"), ([1, 3, 8, "w"], "1 x 3 x 8 x ?")]
+    ("sides", "shown"),
+    [
+        (["n", 3, "h", "w"], "? x 3 x ? x ?"),
+        ([1, 3, 8, "w"], "1 x 3 x 8 x ?"),
+        ([-1, 3, -1, -1], "? x 3 x ? x ?"),
+        ([1, 3, 0, 0], "1 x 3 x ? x ?"),
+    ],
 )
 def test_free_sides_are_named(sides: list[Any], shown: str, tmp_path: Path) -> None:
     path = plain_file(tmp_path / "m.onnx", [conv()], {"x": (TensorProto.FLOAT, sides)}, w=KERNELS)

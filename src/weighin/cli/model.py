@@ -62,11 +62,15 @@ def predict(
         return
     kept = keep_aside(out, text.encode())
     write_text(out, text)
-    if kept:
-        click.echo(f"{out} was there and says something else; it is kept as {kept}", err=True)
+    _tell_kept(out, kept)
     click.echo(f"{len(found.names):,} labels in {out}; unreadable: {len(found.unreadable):,}")
     if found.faults_summary:
         click.echo(f"{found.faults_summary}; these get the fallback class", err=True)
+
+
+def _tell_kept(out: Path, kept: Path | None) -> None:
+    if kept:
+        click.echo(f"{out} was there and says something else; it is kept as {kept}", err=True)
 
 
 @cli.command()
@@ -85,6 +89,9 @@ def predict(
 def wrap(model: Path, out: Path | None, contract: Path | None, **given: Any) -> None:
     """Write into an ONNX file from elsewhere what it means, so that it can be graded.
 
+    The result goes into OUT, MODEL.wrapped.onnx by default. Another file that is there, MODEL
+    itself included, is kept beside it, as OUT.before-1.
+
     \b
     weighin wrap resnet.onnx entry.onnx --classes cat,dog \\
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
@@ -93,7 +100,8 @@ def wrap(model: Path, out: Path | None, contract: Path | None, **given: Any) -> 
 
     target = out or model.with_suffix(".wrapped.onnx")
     values = {name: value for name, value in given.items() if value is not None}
-    found = wrapped(model, target, contract, values)
+    found, kept = wrapped(model, target, contract, values)
+    _tell_kept(target, kept)
     click.echo(f"{target}: {found.macs:,} MACs, {found.parameters:,} parameters, gradable")
 
 
@@ -139,12 +147,13 @@ def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> No
 
         found = count_file(network)
         if as_json:
-            facts = {"macs": found.macs, "parameters": found.parameters, "unknown": found.unknown}
+            facts = {name: getattr(found, name) for name in ("macs", "parameters", "unknown", "of")}
             click.echo(json.dumps(facts))
             return
         for layer in found.layers if layers else ():
             click.echo(f"{layer.macs:>12,}  {layer.op:<18} {layer.name}")
         click.echo(f"{found.macs:,} MACs, {found.parameters:,} parameters")
+        click.echo(f"the work of {found.of}")
         if found.unknown:
             click.echo(f"the rule gives 0 MACs to: {', '.join(found.unknown)}")
         return

@@ -22,6 +22,7 @@ from weighin.validation import Section, parameter, read
 MAX_CLASSES = 100_000
 MAX_NAME = 200  # characters of a class name
 MAX_TEXT = 2**24  # characters of all metadata
+WHITE = (1, 255)
 JOINERS = "\u200c\u200d"  # characters of format that names of some languages need
 AS_THEY_ARE = ("fallback", "layout", "channels")  # in metadata; the other fields are JSON
 Three = tuple[float, float, float]
@@ -119,7 +120,7 @@ def read_values(path: Path) -> Any:
         ModelError: it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows writes a mark
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}", "name a JSON file") from None
     except (ValueError, RecursionError):
@@ -142,9 +143,27 @@ def from_values(values: Any, source: str) -> Contract:
                 f"{source}: the class name {shown} is no printable text of at most {MAX_NAME}", FIX
             )
     try:
-        return read(Contract, values, source)
+        found = read(Contract, values, source)
     except ParamsError as error:
         raise ModelError(printable(error.problem.splitlines()[0][:300]), FIX) from None
+    _check_range(found, source)
+    return found
+
+
+def _check_range(contract: Contract, source: str) -> None:
+    """Refuse a mean and std of another scale: all pictures would be one to the model."""
+    scale = contract.scale
+    if scale not in WHITE:
+        problem = f"{source}: scale is {scale:g}; it must be 1 or 255"
+        raise ModelError(problem, "give what white is before mean and std; x / 256 is a std of 256")
+    for name, highest in (("mean", scale), ("std", 2 * scale)):
+        values = getattr(contract, name)
+        if not all(0 <= value <= highest for value in values):
+            shown = ", ".join(f"{value:g}" for value in values)
+            fix = f"give mean and std as they are where white is {scale:g}"
+            if scale == 1:
+                fix += ', or say that it is 255: --scale 255 (in a contract, "scale": 255)'
+            raise ModelError(f"{source}: {name} is {shown}, not within 0 to {highest:g}", fix)
 
 
 def _unprintable(character: str) -> bool:

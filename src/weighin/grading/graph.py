@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from weighin.errors import ModelError
 from weighin.file_names import printable
-from weighin.grading.operators import FIX, OPERATORS, Node, Shape, Tensor, refused
+from weighin.grading.operators import FIX, OPERATORS, Node, Shape, Tensor, called, refused
 from weighin.grading.runtime import one_line, run, session
 
 BATCH = 32  # images at once
@@ -116,14 +116,15 @@ def static_graph(proto: Any, batch: int, strict: bool = True) -> StaticGraph:
     graph = model.graph
     del graph.value_info[:]  # claims
     _keep(graph.input, inputs_of(graph))  # so that no stored tensor can be overridden
+    model.ir_version = max(model.ir_version, 4)  # until then a stored tensor had to be an input too
     for value in graph.input:
         for side in value.type.tensor_type.shape.dim[:1]:
-            side.dim_value = side.dim_value or batch
+            side.dim_value = side.dim_value if side.dim_value > 0 else batch
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     if strict:
         _drop_unread(graph)
-    _fold(model)
+    _fold(model, strict)
     weights = _stored_weights(model)
     shapes = _complete(model, weights, strict)
     for value in graph.output:
@@ -179,7 +180,7 @@ def array(tensor: Any) -> Any:
 
 
 def _node(proto: Any, known: dict[str, Tensor], batch: int, strict: bool) -> Node:
-    name = proto.name or proto.output[0]
+    name = called(proto)
     if strict and proto.op_type not in OPERATORS:
         raise refused(proto.op_type, name, "its work cannot be counted")
     for source in proto.input:
@@ -212,9 +213,23 @@ def _check_batches(one: StaticGraph, other: StaticGraph) -> None:
             raise refuse(f"{printable(tensor.name[:80])} depends on the size of the batch")
 
 
-def _fold(model: Any) -> None:
+def _store_constants(graph: Any) -> None:
+    """Store the tensors of Constant operators as those are that need no operator."""
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Constant" and [entry.name for entry in node.attribute] == ["value"]:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+        else:
+            kept.append(node)
+    _keep(graph.node, kept)
+
+
+def _fold(model: Any, strict: bool) -> None:
     """Replace what depends on stored numbers and known shapes alone by its value."""
     graph = model.graph
+    _store_constants(graph)
     known: Known = {tensor.name: tensor for tensor in graph.initializer}
     for _ in range(MAX_ROUNDS):
         if not any(node.op_type == "Shape" or _is_stored(node, known) for node in graph.node):
@@ -223,7 +238,7 @@ def _fold(model: Any) -> None:
         shapes |= {name: tuple(tensor.dims) for name, tensor in known.items()}
         found = _sizes(graph, shapes)
         known |= found
-        if ready := _ready(graph, shapes, known):
+        if ready := _ready(graph, shapes, known, strict):
             found |= _evaluated(model, ready, known)
         if not found:
             break
@@ -255,14 +270,25 @@ def _sizes(graph: Any, shapes: dict[str, Shape]) -> Known:
     return found
 
 
-def _ready(graph: Any, shapes: dict[str, Shape], known: Known) -> list[Any]:
-    """Return the operators whose value can be computed, each after those that it needs."""
+def _ready(graph: Any, shapes: dict[str, Shape], known: Known, strict: bool) -> list[Any]:
+    """Return the operators whose value can be computed, each after those that it needs.
+
+    Raises:
+        ModelError: `strict`, and the value of one is large: a small file must not make it.
+    """
     nodes, names = [], set(known)
     for node in graph.node:
         if not _is_stored(node, names):
             continue
-        if prod(shapes.get(node.output[0], (0,))) > MAX_FOLDED:
-            raise refused(node.op_type, node.name, "it makes a stored tensor of absurd size")
+        size = prod(shapes.get(node.output[0], (0,)))
+        if size > MAX_FOLDED:
+            if strict:
+                problem = f"it makes {size:,} numbers of stored ones, over {MAX_FOLDED:,}"
+                fix = (
+                    "store them in the file: torch.onnx.export does, with do_constant_folding=True"
+                )
+                raise refused(node.op_type, called(node), problem, fix)
+            continue  # no shape depends on so many, and the shape of them is known
         if node.output[0] not in shapes or not _divides(node, known):
             continue  # its inputs are not known yet
         nodes.append(node)
@@ -278,7 +304,7 @@ def _divides(node: Any, known: Known) -> bool:
         return False
     divisor = array(known[node.input[1]])
     if divisor.dtype.kind != "f" and np.isin(divisor, (0, -1)).any():
-        raise refused(node.op_type, node.name, "it divides whole numbers by 0 or -1")
+        raise refused(node.op_type, called(node), "it divides whole numbers by 0 or -1")
     return True
 
 

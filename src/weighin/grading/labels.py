@@ -6,6 +6,7 @@ F1 is computed where the truth and the labels speak of the same files and classe
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from weighin.errors import DataError
@@ -25,16 +26,16 @@ class Truth:
     notes: tuple[str, ...]  # how the table was read, where it was not plain
 
 
-def read_submission(path: Path, classes: Collection[str]) -> dict[str, str]:
-    """Return {file name: class} of a table of labels, with the classes as the model names them.
+def read_submission(path: Path, classes: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return {file name: class} of a table of labels, in the model's words, and notes on others.
 
     Raises:
         DataError: it cannot be read, or none of its classes is one of the model's.
     """
     table = read_labels(path)
     labels = table.by_name()
-    words, _ = _same_classes(table, classes)
-    return {name: words[label] for name, label in labels.items()}
+    words, notes = _same_classes(table, classes)
+    return {name: words[label] for name, label in labels.items()}, notes
 
 
 def read_truth(
@@ -100,9 +101,15 @@ def _same_classes(
     if unknown:
         notes += (
             f"{sum(unknown.values()):,} images of {table.path} have a class that the model does "
-            f"not know ({_listed(unknown)}): they count as errors",
+            f"not know ({_listed([_with_nearest(name, classes) for name in unknown])}): they "
+            "count as errors",
         )
     return words, notes
+
+
+def _with_nearest(name: str, classes: Collection[str]) -> str:
+    near = get_close_matches(name, classes, n=1, cutoff=0.7)
+    return f"{name}; did you mean {near[0]}?" if near else name
 
 
 def _listed(names: Collection[str]) -> str:

@@ -9,20 +9,22 @@ a claim, which recount.py compares with what the graph does.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from weighin.errors import HiddenWorkError, ModelError
 from weighin.file_names import printable
 from weighin.files import sha256
 from weighin.grading.contract import MAX_TEXT, Contract, from_metadata
 from weighin.grading.graph import StaticGraph, array, independent_graph, inputs_of, refuse
-from weighin.grading.operators import FIX, refused
+from weighin.grading.operators import FIX, called, refused
 from weighin.grading.runtime import one_line
 
 MAX_BYTES = 256 * 2**20
@@ -30,6 +32,11 @@ MAX_NODES = 10_000
 MAX_SIDE = 1024  # pixels
 MAX_BATCH = 1024  # images, of a file that fixes it
 OPSETS = range(13, 24)
+MOST_SIDES = 32  # numbers: what shapes are computed from has a number or two for each side
+INTO_ONE = (
+    "export it into one file: torch.onnx.export(..., external_data=False), or dynamo=False; or "
+    "make one of both: python -c \"import onnx; onnx.save(onnx.load('FILE'), 'ONE')\""
+)
 Key = tuple[str, str, str]  # of a function: domain, name and overload
 Extent = tuple[int, int, int]  # operators, bytes, and places that take something over from a call
 ENDLESS: Extent = (-1, -1, -1)  # of a function that is being measured
@@ -117,8 +124,10 @@ def read(path: Path) -> bytes:
         ) from None
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes, values: bool = True) -> Any:
     """Return the onnx.ModelProto in `data`, all in one file.
+
+    Without `values` weights may be in another file, which is not read: they are zeros.
 
     Raises:
         ModelError: names the first thing in it that is not.
@@ -142,10 +151,26 @@ def parse(data: bytes) -> Any:
         words = (node.name, node.op_type, node.domain, *node.input, *node.output)
         if not all(isinstance(word, str) for word in words):
             raise refuse("the name of an operator or of a tensor is not valid text")
+    room = 0 if values else MAX_BYTES
     for tensor in stored_tensors(proto.graph):
         if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
-            raise refuse(f"tensor {printable(str(tensor.name)[:80])} is kept in another file")
+            room -= _emptied(tensor, room)
     return proto
+
+
+def _emptied(tensor: Any, room: int) -> int:
+    """Put zeros in place of a tensor of another file, and return their bytes, four a number.
+
+    Raises:
+        ModelError: there is less room, or the tensor is so small that a shape may depend on it.
+    """
+    many: int = prod(tensor.dims)
+    if not MOST_SIDES < many <= room // 4:
+        name = printable(str(tensor.name)[:80])
+        raise ModelError(f"tensor {name} is kept in another file", INTO_ONE)
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    tensor.CopyFrom(numpy_helper.from_array(np.zeros(tensor.dims, dtype), tensor.name))
+    return 4 * many
 
 
 def _inlined(proto: Any) -> Any:
@@ -265,12 +290,12 @@ def check_plain(proto: Any) -> None:
 
 def _check_operator(node: Any) -> None:
     if node.domain not in ("", "ai.onnx"):
-        raise refused(node.op_type, node.name, f'it is of the domain "{printable(node.domain)}"')
+        raise refused(node.op_type, called(node), f'it is of the domain "{printable(node.domain)}"')
     if any(entry.HasField("g") or len(entry.graphs) for entry in node.attribute):
-        raise refused(node.op_type, node.name, "it holds a graph of its own")
+        raise refused(node.op_type, called(node), "it holds a graph of its own")
     given = {entry.name: entry for entry in node.attribute}
     if given.keys() >= {"auto_pad", "pads"} and given["auto_pad"].s not in (b"", b"NOTSET"):
-        raise refused(node.op_type, node.name, "it gives pads and auto_pad")
+        raise refused(node.op_type, called(node), "it gives pads and auto_pad")
 
 
 def _check_tensor(tensor: Any) -> None:

@@ -90,9 +90,14 @@ class Node:
         return found
 
 
-def refused(op: str, name: str, problem: str) -> ModelError:
+def called(proto: Any) -> str:
+    """Return what to call an onnx.NodeProto in a message: its name, or its first output's."""
+    return proto.name or next(filter(None, proto.output), "without a name")
+
+
+def refused(op: str, name: str, problem: str, fix: str = FIX) -> ModelError:
     """Return the error about an operator."""
-    return ModelError(f"operator {printable(op)} {printable(name[:80])}: {problem}", FIX)
+    return ModelError(f"operator {printable(op)} {printable(name[:80])}: {problem}", fix)
 
 
 # ---- what proves that images are not mixed; B is the batch -----------------------------------

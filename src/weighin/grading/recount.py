@@ -15,7 +15,7 @@ is part of the operator before it, DequantizeLinear of the one behind.
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -37,7 +37,15 @@ from weighin.grading.model import (
     parse,
     read,
 )
-from weighin.grading.operators import INTEGER, MULTIPLIES, OPERATORS, UNRULED, Shape, refused
+from weighin.grading.operators import (
+    INTEGER,
+    MULTIPLIES,
+    OPERATORS,
+    UNRULED,
+    Shape,
+    called,
+    refused,
+)
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Cost
 
@@ -72,7 +80,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Count:
-    """A model's work on one image, and its size."""
+    """A model's work on one image, or on what `of` says, and its size."""
 
     macs: int
     parameters: int
@@ -80,6 +88,7 @@ class Count:
     unpriced: int
     layers: tuple[Layer, ...]
     unknown: tuple[str, ...] = ()  # operators that are not listed in operators.py
+    of: str = "one image"
 
 
 def recount(model: Model) -> Count:
@@ -134,12 +143,12 @@ def count(graph: StaticGraph) -> Count:
 
 
 def count_file(path: Path) -> Count:
-    """Return what the graph in an ONNX file does on one image.
+    """Return what the graph in an ONNX file does on one image, or in a whole run (`Count.of`).
 
     A file with a contract is checked as for grading, and its shapes are compared with those of a
     run. Of any other the graph and its shapes are all that is needed: it may have other inputs, a
-    fixed batch, and operators that the rule gives 0 (`Count.unknown` names them). Where its inputs
-    and outputs do not agree on the batch, the count is that of a whole run.
+    fixed batch, weights in another file, and operators that the rule gives 0 (`Count.unknown`
+    names them).
 
     Raises:
         ModelError: a shape stays unknown; an operator multiplies that the rule does not name, or a
@@ -148,43 +157,58 @@ def count_file(path: Path) -> Count:
     """
     path = Path(path)
     with damage_told(path):
-        proto = parse(read(path))
+        proto = parse(read(path), values=False)
         if not any(entry.key == "classes" for entry in proto.metadata_props):
             check_valid(proto)
             for node in proto.graph.node:
                 if node.op_type in UNRULED:
                     problem = "it multiplies, and the contest's rule has no line for it"
-                    raise refused(node.op_type, node.name or node.output[0], problem)
+                    raise refused(node.op_type, called(node), problem)
                 held = chain.from_iterable(operators(g.node) for g in graphs_of(node))
                 if inner := sorted({part.op_type for part in held} & MULTIPLIES):
                     problem = f"it decides while it runs how often {', '.join(inner)} is done"
-                    raise refused(node.op_type, node.name or node.output[0], problem)
-            return count(_free_graph(proto))
+                    raise refused(node.op_type, called(node), problem)
+            graph, what = _free_graph(proto)
+            return replace(count(graph), of=what)
     model = open_model(path)
     found = counted(model, path)  # first: what hides work may run for hours
     Runner(model).check(np.zeros((1, *model.size, 3), np.uint8))
     return found
 
 
-def _free_graph(proto: Any) -> StaticGraph:
-    """Return the graph of any file for the batch that its inputs and outputs agree on, else 1."""
+def _free_graph(proto: Any) -> tuple[StaticGraph, str]:
+    """Return the graph of any file, and what its count is of.
+
+    Images are inputs of four sides. Work is that of one of them where they have one fixed batch
+    (some may have 1) and every output has it too; a free batch is 1.
+    """
     _check_sides(proto.graph)
-    first = [v.type.tensor_type.shape.dim[:1] for v in inputs_of(proto.graph)]
-    sides = {side.dim_value for sides in first for side in sides}
-    batch = (sides.pop() if len(sides) == 1 else 0) or 1
-    graph = static_graph(proto, batch, strict=False)
-    results = (graph.shapes.get(value.name, ()) for value in proto.graph.output)
-    agreed = batch == 1 or all(shape[:1] == (batch,) for shape in results)
-    return graph if agreed else static_graph(proto, 1, strict=False)
+    shapes = [
+        [max(0, side.dim_value) for side in value.type.tensor_type.shape.dim]
+        for value in inputs_of(proto.graph)
+    ]
+    batches = {sides[0] for sides in shapes if len(sides) == 4}
+    many = max(batches, default=0)
+    if many > 1 and batches <= {1, many}:
+        graph = static_graph(proto, many, strict=False)
+        results = (graph.shapes.get(value.name, ()) for value in proto.graph.output)
+        if all(shape[:1] == (many,) for shape in results):
+            return graph, f"one of {many:,} images"
+    free = any(sides[:1] == [0] for sides in shapes)
+    run = "a run with a batch of 1" if free else "the whole run"
+    return static_graph(proto, 1, strict=False), "one image" if batches and many < 2 else run
 
 
 def _check_sides(graph: Any) -> None:
-    """Refuse inputs of which another side than the batch is free: their work is no number."""
+    """Refuse inputs of which another side than the batch is free: their work is no number.
+
+    A free side has a name, or nothing; some exporters write -1 or 0.
+    """
     for value in inputs_of(graph):
-        sides = value.type.tensor_type.shape.dim
-        if all(side.HasField("dim_value") for side in sides[1:]):
+        sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
+        if all(side > 0 for side in sides[1:]):
             continue
-        shown = (str(side.dim_value) if side.HasField("dim_value") else "?" for side in sides)
+        shown = (str(side) if side > 0 else "?" for side in sides)
         name = printable(value.name[:80])
         raise ModelError(
             f"its input {name} is {' x '.join(shown)}: its work depends on sides that are free",

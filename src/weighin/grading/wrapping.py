@@ -4,18 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from weighin.errors import ModelError
-from weighin.files import replacing
+from weighin.files import keep_aside, replacing
 from weighin.grading.contract import from_values, read_values
 from weighin.grading.model import damage_told, open_model, parse, read
 from weighin.grading.recount import Count, counted
 
 
-def wrapped(path: Path, target: Path, contract: Path | None, given: dict[str, Any]) -> Count:
+def wrapped(
+    path: Path, target: Path, contract: Path | None, given: dict[str, Any]
+) -> tuple[Count, Path | None]:
     """Write the model in `path` with its contract to `target`, if it is gradable.
+
+    Returns the model's count, and the name under which another file of that name was kept.
 
     Args:
         path: An ONNX file.
-        target: The file to write; it may be `path`.
+        target: The file to write; it may be `path`, which is kept aside then.
         contract: A JSON file of the contract's fields.
         given: The same fields as the command line has them; they come before the file's.
 
@@ -38,19 +42,21 @@ def wrapped(path: Path, target: Path, contract: Path | None, given: dict[str, An
         del proto.metadata_props[:]
         for key in sorted(texts):
             proto.metadata_props.add(key=key, value=texts[key])
+    data = proto.SerializeToString(deterministic=True)
     with replacing(target) as draft:
-        draft.write_bytes(proto.SerializeToString(deterministic=True))
+        draft.write_bytes(data)
         try:
-            return counted(open_model(draft), path)
+            count = counted(open_model(draft), path)
         except ModelError as error:
             raise ModelError(f"{path}{error.problem.removeprefix(str(draft))}", error.fix) from None
+        return count, keep_aside(target, data) if target.is_file() else None
 
 
 def _value(name: str, value: Any) -> Any:
     if name == "classes" and Path(value).is_file():
         return (
             Path(value)
-            .read_text(encoding="utf-8", errors="surrogateescape")
+            .read_text(encoding="utf-8-sig", errors="surrogateescape")
             .strip("\r\n")
             .splitlines()
         )

@@ -21,7 +21,7 @@ from weighin.network.blocks import BLOCKS
 from weighin.network.build import arguments, build, signature, structure
 from weighin.network.factorized import Factorization
 from weighin.network.macs import check_macs, count_macs, count_parameters, layer_macs
-from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
+from weighin.network.spec import NetworkSpec, Row, read_rows, rows_of, shipped
 
 EXAMPLE_INPUT = (16, 32, 32)  # channels, rows, columns
 EXAMPLE_ARGUMENTS = {"c": 24, "k": 3, "kernels": (3, 5), "t": 2, "se": 1, "hs": 1, "s": 2}
@@ -143,9 +143,10 @@ def cost_table(path: Path, classes: int, layers: bool) -> list[str]:
         NetworkError: the rows do not make a network.
         HiddenWorkError: as `check_macs`.
     """
-    spec = read_spec(shipped(str(path)) if shipped(str(path)).exists() else path)
-    module = build(spec, classes)
-    by_ptflops = check_macs(module, spec.input)
+    spec = read_rows(shipped(str(path)) if shipped(str(path)).exists() else path)
+    with rows_of(path):
+        module = build(spec, classes)
+        by_ptflops = check_macs(module, spec.input)
     listed = layer_macs(module, spec.input) if layers else []
     lines = [f"{found.macs:>12,}  {found.kind:<18} {found.path}" for found in listed]
     return [

@@ -11,7 +11,8 @@ the blocks and their arguments are checked by `build.check`, which knows the blo
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ from weighin.images import Size
 
 KEYS = ("input", "width", "rows")
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+BEGINNING = 4096  # bytes, of which no text has one that is 0
+TO_ONNX = (
+    "export the network: torch.onnx.export(model.eval(), (torch.zeros(1, 3, H, W),), "
+    "'model.onnx', dynamo=False); of TensorFlow: python -m tf2onnx.convert --tflite FILE "
+    "--output model.onnx"
+)
 MAX_SIDE, MAX_WIDTH, MAX_REPEATS, MAX_ROWS = 4096, 64.0, 256, 1024
 
 
@@ -78,6 +85,29 @@ def read_spec(path: Path) -> NetworkSpec:
         NetworkError: the file is missing, is not YAML or is not of the form above.
     """
     return NetworkSpec.from_dict(read_yaml(path, NetworkError), str(path))
+
+
+@contextmanager
+def rows_of(path: Path | str) -> Iterator[None]:
+    """Name the rows file in every error about the network that its rows make."""
+    try:
+        yield
+    except NetworkError as error:
+        problem = "\n".join(f"{path}: {line}" for line in error.problem.splitlines())
+        raise type(error)(problem, error.fix) from None
+
+
+def read_rows(path: Path) -> NetworkSpec:
+    """Return the network in a rows file whose user may mean a trained network.
+
+    Raises:
+        NetworkError: as `read_spec`, or it is no text.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            if b"\0" in file.read(BEGINNING):
+                raise NetworkError(f"{path} is neither a rows file nor a .onnx file", TO_ONNX)
+    return read_spec(path)
 
 
 def shipped(name: str) -> Path:

@@ -15,7 +15,7 @@ from weighin.images import Size
 from weighin.network.build import build
 from weighin.network.export import contest_cost
 from weighin.network.macs import reject_hidden_work
-from weighin.network.spec import NetworkSpec, read_spec, shipped
+from weighin.network.spec import NetworkSpec, read_spec, rows_of, shipped
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import decide, study_record
@@ -154,10 +154,11 @@ def check_network(
         shown = ", ".join(str(list(size)) for size in sizes)
         problem = f"{name} takes {list(spec.input)} pixels; prepare.sizes has {shown}"
         raise ParamsError(problem, f"add {list(spec.input)} to prepare.sizes in params.yaml")
-    found = contest_cost(spec, classes, params.contest, params.quantize)
-    for limit, fault in over_limits(params.contest, found).items():
-        raise ParamsError(
-            f"{name} has {fault}", f"raise contest.{limit}, or name a smaller network"
-        )
-    reject_hidden_work(build(spec, len(classes)), spec.input)
+    with rows_of(name):
+        found = contest_cost(spec, classes, params.contest, params.quantize)
+        for limit, fault in over_limits(params.contest, found).items():
+            raise ParamsError(
+                f"{name} has {fault}", f"raise contest.{limit}, or name a smaller network"
+            )
+        reject_hidden_work(build(spec, len(classes)), spec.input)
     return spec, found
