@@ -115,6 +115,41 @@ def test_splits_within_some_classes() -> None:
     }
 
 
+@pytest.mark.parametrize("sides", [("train", "val"), ("train", "test"), ("train", "val", "test")])
+def test_splits_above_what_may_be_classes(sides: tuple[str, ...]) -> None:
+    names = [f"fold{n}/{side}/{c}/1.jpg" for n in (1, 2) for side in sides for c in ("cat", "dog")]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    assert caught.value.problem == (
+        "photos: its folders fold1, fold2 hold the folders cat, dog; either may be the classes"
+    )
+    assert "--classes outer (fold1, fold2) or --classes inner (cat, dog)" in caught.value.fix
+    words = {"train": "train", "val": "validation", "test": "test"}
+    for level, classes, groups in (
+        ("outer", {"fold1", "fold2"}, {"cat", "dog"}),
+        ("inner", {"cat", "dog"}, {"fold1", "fold2"}),
+    ):
+        files = read_layout(names, "photos", level).files
+        assert {(f.label, f.split) for f in files} == {
+            (c, words[s]) for c in classes for s in sides
+        }
+        assert {f.group for f in files if f.split != "test"} == groups
+        assert len({f.rest for f in files if f.split == "test"}) == 4 * ("test" in sides)
+
+
+def test_groups_below_splits_within_each_class() -> None:
+    names = [f"{c}/{side}/{c}{side}/1.jpg" for c in "ab" for side in ("train", "val")]
+    layout = read_layout(names, "s")
+    assert [(f.label, f.group) for f in layout.files] == [(n[0], n.split("/")[2]) for n in names]
+    assert layout.notes[1:] == [
+        "the folders atrain, aval, btrain, bval in a, b are taken as groups; --classes inner takes "
+        "them as the classes"
+    ]
+    unlabelled = ["x/train/a/1.jpg", "y/train/b/1.jpg", "x/test/2.jpg"]
+    files = read_layout(unlabelled, "s", "inner").files
+    assert [(f.split, f.label) for f in files] == [("train", "a"), ("train", "b"), ("test", "")]
+
+
 @pytest.mark.parametrize("name", ["train", "TEST", "val", "Training set"])
 @pytest.mark.parametrize("below", ["", "s1/"])
 def test_a_folder_that_is_called_as_a_split_among_classes(name: str, below: str) -> None:
