@@ -50,7 +50,7 @@ SPLIT_WORDS = {
 MASKS = {  # words of folders that hold the masks of a segmentation set
     *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots"),
     *("gt", "gts", "groundtruth", "ground", "truth", "segmentation", "segmentations"),
-    *("segmentationclass", "segmentationobject", "trimap", "trimaps"),
+    *("segmentationclass", "segmentationobject", "trimap", "trimaps", "superpixel", "superpixels"),
 }
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file
 LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names a file of its disk

@@ -1,5 +1,7 @@
 """Which level of a tree holds the classes, which folders are splits, what is no image."""
 
+from collections import Counter
+
 import pytest
 
 from weighin.data.layout import Layout, read_layout, read_test, split_word
@@ -244,12 +246,26 @@ def test_a_folder_of_folders_that_is_plainly_a_class() -> None:
         ("set/JPEGImages/{c}/{n}.jpg", "set/SegmentationClass/{c}/{n}.png"),
         ("{c}/x ({n}).png", "{c}/x ({n})_mask.png"),
         ("images/{c}/{n}.jpg", "labels/{c}/{n}_mask_1.png"),
+        ("{c}/images/{n}.png", "{c}/lung masks/{n}.png"),
+        ("train/{c}/images/{n}.png", "train/{c}/LungMask/{n}_mask.png"),
+        ("{c}/images/{n}.png", "{c}/mask_lung/{n}.png"),
+        ("face-mask set/{c}/images/{n}.png", "face-mask set/{c}/masks/{n}.png"),
+        ("with_mask {c}/x{n}.png", "with_mask {c}/x{n}_mask.png"),
+        ("{c}/x{n}.png", "{c}/x{n}_lungmask.png"),
+        ("{c}/x{n}.png", "{c}/x{n}_lung_mask.png"),
+        ("{c}/x{n}.png", "{c}/x{n} mask.png"),
+        ("{c}/x{n}.png", "{c}/x{n}.mask.png"),
+        ("{c}/x{n}.png", "{c}/mask_x{n}.png"),
+        ("{c}/x{n}.jpg", "{c}/x{n}_mask.jpg"),
+        ("{c}/ISIC_{n}.jpg", "{c}/ISIC_{n}_superpixels.png"),
+        ("{c}/{n}.jpg", "{c}_mask/{n}.png"),
+        ("{c}/s1/{n}.jpg", "Masks {c}/s1/{n}_mask.png"),
     ],
 )
 def test_masks_are_left_out(pair: tuple[str, str]) -> None:
     names = [each.format(c=c, n=n) for each in pair for c in "ab" for n in range(3)]
     layout = read_layout(names, "s")
-    assert {(f.name, f.label) for f in layout.files} == {
+    assert {(f.name, f.label[-1]) for f in layout.files} == {
         (pair[0].format(c=c, n=n), c) for c in "ab" for n in range(3)
     }
     assert {why for why, _ in layout.left_out} == {"a mask of another image"}
@@ -341,6 +357,32 @@ def test_a_class_may_be_called_mask() -> None:
     layout = read_layout([*names, "mask/x_mask.png"], "s")
     assert {f.label for f in layout.files} == {"mask", "no_mask", "bad_mask"}
     assert layout.left_out == []
+
+
+def test_masks_of_two_kinds_are_no_classes() -> None:
+    kinds = ("images", "infection masks", "lung masks")
+    names = [f"{c}/{kind}/{n}.png" for c in ("COVID", "Normal") for kind in kinds for n in range(3)]
+    layout = read_layout(names, "s")
+    assert Counter(f.label for f in layout.files) == {"COVID": 3, "Normal": 3}
+    assert layout.left_out == [
+        ("a mask of another image", name) for name in names if "masks" in name
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["face/1.jpg", "face/2.jpg", "face_mask/1.jpg", "face_mask/2.jpg"],
+        ["face/1.jpg", "face_mask/1.jpg", "face_mask/2.jpg", "tree/1.jpg"],
+        ["with_mask/1-with-mask.jpg", "without_mask/1.jpg"],
+        ["with_mask/with_mask_1.jpg", "without_mask/without_mask_1.jpg", "with_mask/1.jpg"],
+        ["images/with_mask/1.jpg", "images/without_mask/1.jpg", "images/none/1.jpg"],
+        ["train/mask/images/1.jpg", "train/face/images/1.jpg"],
+    ],
+)
+def test_a_class_that_is_called_as_masks_are(names: list[str]) -> None:
+    layout = read_layout(names, "s")
+    assert (len(layout.files), layout.left_out) == (len(names), [])
 
 
 def test_files_that_are_no_images_by_their_names() -> None:
