@@ -223,6 +223,8 @@ def selected(names: list[str], records: Records, verdict: Verdict, given: Given)
     index = {name: label for label, name in enumerate(classes)}
     labels = np.array([index[class_of(name)] for name in kept], np.int64)
     groups = [given.group(name) for name in kept]
+    if len({*groups}) == 1 and groups[0][1]:  # images/ in every class tells nothing apart
+        groups = [("", False)] * len(kept)
     splits = [given.splits.get(name, "") for name in kept]
     return Images(
         *(kept, places, records[places]),
