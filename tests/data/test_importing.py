@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -577,6 +578,36 @@ def test_an_ambiguous_name_is_refused(tmp_path: Path) -> None:
     assert '"1.jpg" may mean' in message
     assert "x/1.jpg" in message
     assert "y/1.jpg" in message
+
+
+@pytest.mark.parametrize("again", ["0.JPG", "images\\0.jpg", "./images/0.jpg", "0%2Ejpg"])
+def test_a_file_that_is_listed_again_in_another_spelling(tmp_path: Path, again: str) -> None:
+    """It is what the same spelling is: a contradiction, or a row too many."""
+    both = ["0.jpg", again]
+    for one, two in (both, both[::-1]):
+        text = f"filename,class\n{one},Cat\n{two},Dog\n1.jpg,Cat\n2.jpg,Dog\n{again},Cat\n"
+        source = table(tmp_path, text, files=("0.jpg", "1.jpg", "2.jpg"))
+        options = Options(tmp_path / "images")
+        report = import_data(source, tmp_path / "data", options)
+        assert (report["classes"], report["missing"]) == ({"Cat": 2, "Dog": 2}, [])
+        assert names(tmp_path / "data/train") == [
+            "Cat/0.jpg",
+            "Cat/1.jpg",
+            "Dog/0.jpg",
+            "Dog/2.jpg",
+        ]
+        write(tmp_path / "test/0.jpg", encoded(photo(7)))
+        name = again.replace("images", ".")
+        truth = write(tmp_path / "t.csv", f"filename,class\n0.jpg,Cat\n{name},Dog\n".encode())
+        tested = replace(options, test=tmp_path / "test", truth=truth)
+        message = fails(source, tmp_path / "other", tested)
+        assert 'lists 0.jpg twice, as "Cat"' in message
+        assert message.endswith(f"remove the wrong row from {truth}")
+    text = f"filename,class,split\n0.jpg,Cat,train\n{again},Cat,test\n1.jpg,Dog,train\n"
+    source = table(tmp_path, text, files=("0.jpg", "1.jpg"))
+    message = fails(source, tmp_path / "other", Options(tmp_path / "images"))
+    assert f'{source} lists one file twice, as "train" (0.jpg) and as "test" (' in message
+    assert message.endswith(f"remove the wrong row from {source}")
 
 
 def test_rows_left_out_are_counted(tmp_path: Path) -> None:

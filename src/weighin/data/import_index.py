@@ -333,8 +333,7 @@ def _truth(path: Path, names: list[str], index: ImportIndex) -> tuple[dict[str, 
         index.notes.append(f"truth: {matches.words()}{such}")
     for reason, many in table.left_out.items():
         index.skip(f"in the truth: {reason}", path.name, many)
-    found = {file: labels[name] for name, file in matches.found.items()}
-    return found, len(labels) - len(found)
+    return matches.of_files(labels, path), len(matches.missing)
 
 
 def _in_the_classes(known: dict[str, str], classes: set[str], index: ImportIndex) -> dict[str, str]:

@@ -273,10 +273,15 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     splits = {row.split for row in rows}
     _check_splits(f"the split column of {source}", labels.no_splits, splits, index)
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
+    files = {**matches.found, **matches.again}
+    listed = {(matches.found.get(row.filename), row.label): row for row in rows}
     for row in rows:
-        found = matches.found.get(row.filename)
+        found = files.get(row.filename)
         if found is None:
             index.missing.append(row.filename)
+        elif row.filename in matches.again and (first := listed.get((found, row.label))):
+            _check_again(source, first, row)
+            index.skip("in the table: listed twice", row.filename)
         elif row.split == TEST:
             index.test.append((folder / found, found, row.label))
         else:
@@ -287,6 +292,16 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
             f"none of the {len(rows):,} files that {source} names is in {folder}, such as "
             f"{next(iter(index.missing), '')}",
             "name the folder of the images with --images",
+        )
+
+
+def _check_again(source: Path, first: Row, again: Row) -> None:
+    """Refuse a file that is listed again, in another spelling and another split."""
+    if first.split != again.split:
+        one, two = (f'"{row.split or "no split"}" ({row.filename})' for row in (first, again))
+        raise DataError(
+            f"{source} lists one file twice, as {one} and as {two}",
+            f"remove the wrong row from {source}",
         )
 
 
@@ -342,12 +357,13 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
             fix += "; --class-column names the field of its classes"
         raise DataError(f"{source} annotates nothing that can be used; {coco.words()}", fix)
     folder, matches = _matched(source, list(coco.crops), into, index, options)
-    index.missing += [name for name in coco.crops if name not in matches.found]
-    files = {name: folder / found for name, found in matches.found.items()}
+    places = {**matches.found, **matches.again}
+    index.missing += [name for name in coco.crops if name not in places]
+    files = {name: folder / found for name, found in places.items()}
     turned = stored_pixels(coco, files, options.boxes, index)
     for name, path in files.items():
         for crop in coco.crops[name]:
-            found = matches.found[name]
+            found = places[name]
             if crop.split == TEST:
                 index.test.append((path, found, crop.label))
             elif crop.box is None:
