@@ -651,6 +651,19 @@ def test_a_truth_in_another_spelling(tmp_path: Path) -> None:
     assert any("test\\9 is not there" in note for note in report["notes"])
 
 
+def test_validation_images_that_are_trained_on_too(tmp_path: Path) -> None:
+    source = tree(tmp_path / "a", {"A": 3, "B": 3}) / "train"
+    other = tree(tmp_path / "b", {"A": 2, "B": 2}, 20) / "train"
+    assert import_data(source, tmp_path / "data", Options(validation=other))["notes"] == []
+    for name in ("A/000.jpg", "B/001.jpg"):
+        write(other / name, (source / name).read_bytes())
+    report = import_data(source, tmp_path / "data", Options(validation=other))
+    assert report["notes"] == [
+        "the validation split: 2 images are also trained on, byte for byte, such as A/A_000.jpg "
+        "and A/000.jpg; prepare.faults.duplicate decides what becomes of them"
+    ]
+
+
 def test_a_truth_needs_its_test(tmp_path: Path) -> None:
     source = tree(tmp_path, {"A": 1, "B": 1}) / "train"
     path = write(tmp_path / "t.csv", b"filename,class\n0.jpg,A\n")

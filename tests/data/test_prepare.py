@@ -606,6 +606,21 @@ def test_a_given_split_without_a_class_is_refused(
     assert "--split-column none" in caught.value.fix
 
 
+def test_a_given_split_of_copies_is_refused(tmp_path: Path, params: Prepare) -> None:
+    source = tree(tmp_path / "data", {"a": 8, "b": 8})
+    copies = [f"a/{number:03}_2.jpg" for number in range(3)]
+    for name in copies:
+        write(source / "train" / name, (source / "train" / name.replace("_2", "")).read_bytes())
+    with_split(source, {*copies, "b/000.jpg"})
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "work", params, 0, 1)
+    assert caught.value.problem == (
+        "none of the 3 images of class a that train.csv puts into the validation split can be "
+        "used: 3 duplicate, such as a/000_2.jpg (a/000.jpg)"
+    )
+    assert "import other images of a for validation" in caught.value.fix
+
+
 def test_near_duplicates_tie_groups_together(tmp_path: Path, params: Prepare) -> None:
     source = grouped(tmp_path / "data", column=False)
     again = encoded(photo(0).resize((80, 60)), quality=60)  # number 0 is of group g0

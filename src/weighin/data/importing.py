@@ -24,6 +24,7 @@ from weighin.data.import_index import (
     ImportIndex,
     checked_class,
     choose_test,
+    copies_in_validation,
     keep_test,
     told_copies,
     write_test,
@@ -104,7 +105,7 @@ def import_data(
         elif into.is_dir() and not (into / DRAWN).exists():
             kept = keep_test(into, new, shutil.copyfile if beside else link)
             index.notes += [f"{kept:,} test images are kept; --test names others"] if kept else []
-        index.notes += told_copies(new)
+        index.notes += [*copies_in_validation(index), *told_copies(new)]
         report = {"kind": kind, **index.report(), **test}
         write_mark(new, IMPORTED, report)
         if snapshot(into) != before:
