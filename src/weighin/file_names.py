@@ -42,11 +42,23 @@ STORED = re.compile(
     r"|/\.git/annex/objects/.+/[A-Z0-9]+-.+$"
 )
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval"), VALIDATION),
-    **dict.fromkeys(("evaluation", "valset", "devset", "validationset"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "tst", "testset", "holdout"), TEST),
+_SPLITS = {
+    **dict.fromkeys(("train", "training", "trn"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), VALIDATION),
+    **dict.fromkeys(("eval", "evaluation"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst"), TEST),
+}
+_HELD = ("", "set", "data", "dataset", "image", "images", "img", "imgs", "dir", "folder")
+SPLIT_WORDS = {  # traindata, and what other languages say
+    **{word + held: split for word, split in _SPLITS.items() for held in _HELD},
+    **dict.fromkeys(("entrenamiento", "treino", "treinamento", "addestramento"), TRAIN),
+    **dict.fromkeys(("entraînement", "entrainement", "apprentissage", "обучение"), TRAIN),
+    **dict.fromkeys(("训练", "训练集", "訓練", "訓練集", "학습", "훈련"), TRAIN),
+    **dict.fromkeys(("validación", "validacion", "validação", "validacao"), VALIDATION),
+    **dict.fromkeys(("validazione", "validierung", "валидация"), VALIDATION),
+    **dict.fromkeys(("验证", "验证集", "驗證", "驗證集", "検証", "검증"), VALIDATION),
+    **dict.fromkeys(("prueba", "pruebas", "teste", "prova", "тест", "holdout"), TEST),
+    **dict.fromkeys(("测试", "测试集", "測試", "測試集", "テスト", "테스트"), TEST),
 }
 MASKS = {  # words of folders that hold the masks of a segmentation set
     *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots"),

@@ -60,6 +60,11 @@ def test_a_picture_beside_the_folder_that_holds_the_rest() -> None:
         ("seg_train/seg_train", "seg_dev/seg_dev", "seg_test/seg_test"),
         ("asl_alphabet_train", "asl_alphabet_val", "asl_alphabet_test"),
         ("set/train2017", "set/val2017", "set/test2017"),
+        ("traindata", "valdata", "testdata"),
+        ("TrainImages", "ValidImages", "TestImages"),
+        ("entrenamiento", "validación", "prueba"),
+        ("entrenamiento", "validacion", "pruebas"),
+        ("训练集", "验证集", "测试集"),
     ],
 )
 def test_splits_in_any_spelling(train: str, validation: str, test: str) -> None:
@@ -289,6 +294,18 @@ def test_pictures_and_masks_alone_have_no_classes(folders: tuple[str, ...], told
         read_layout(names, "photos")
     problem = f"photos: its folders {told} hold images, not one folder a class"
     assert caught.value.problem == problem
+
+
+def test_a_validation_split_without_classes() -> None:
+    """As of Tiny ImageNet: its classes are in a text file."""
+    names = [f"train/n{c}/images/n{c}_{n}.JPEG" for c in range(3) for n in range(3)]
+    names += [*(f"val/images/{n}.JPEG" for n in range(3)), "val/val_annotations.txt"]
+    with pytest.raises(DataError) as caught:
+        read_layout([*names, "test/images/0.JPEG"], "photos")
+    assert caught.value.problem == (
+        "photos/val: its folders images hold images, not one folder a class"
+    )
+    assert "folders of their classes, or move photos/val away" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,22 @@ def _of_splits(
         inner = ["/".join(name.split("/")[skip + 1 :]) for name in below[top]]
         base, where = skip + 1 + _wrappers(inner), f"{source}/{top}"
         flat = {fold(n.split("/")[-2]) for other in below if other != top for n in below[other]}
+        known = len(layout.files)
         _of_classes(below[top], base, where, level, layout, splits[top], flat)
+        if level is None and splits[top] == VALIDATION:
+            _refuse_unlabelled(layout.files[:known], layout.files[known:], where)
+
+
+def _refuse_unlabelled(trained: Sequence[Placed], validated: Sequence[Placed], where: str) -> None:
+    """Refuse a validation split that holds images/ where training holds classes."""
+    classes, labels = ({placed.label for placed in files} for files in (trained, validated))
+    own = sorted(label for label in labels - classes if folder_kind(label) == "pictures")
+    if own and "" in map(folder_kind, classes):
+        raise DataError(
+            f"{where}: its folders {_listed(own)} hold images, not one folder a class",
+            f"sort them into the folders of their classes, or move {where} away: prepare then "
+            "chooses what validates",
+        )
 
 
 def _of_classes(

@@ -119,7 +119,7 @@ def _mapped(coco: Coco, mapping: Path | None) -> Coco:
     for name in sorted(crops):
         for crop in crops[name]:
             label = crop.label if words is None else words.get(crop.label, "")
-            entry = f"annotation {crop.annotation} of {name}"
+            entry = f'annotation {crop.annotation} of {name}, "{crop.label}"'
             own = (label, crop.box, crop.size) if label else "its category has no class"
             _add(coco, name, entry, own)
     return coco
