@@ -268,10 +268,16 @@ def test_one_file_is_not_found_under_two_names(tmp_path: Path, again: str) -> No
     write(tmp_path / "1.jpg")
     write(tmp_path / "x/2.jpg")
     matches = match_folder(["1.jpg", again, "x/2.jpg"], tmp_path)
-    assert (matches.found, matches.missing) == (
+    assert (matches.found, matches.again, matches.missing) == (
         {"1.jpg": "1.jpg", "x/2.jpg": "x/2.jpg"},
-        (again,),
+        {again: "1.jpg"},
+        (),
     )
+    loose = match(["1.jpg", "1.png", "01.jpg", "y/1.jpg"], ["1.jpg"])  # may be other files
+    assert (loose.again, loose.missing) == ({}, ("1.png", "01.jpg", "y/1.jpg"))
+    spelled = match(["X/1.JPG", "x\\1.jpg", "X/1.jpg"], ["x/1.jpg"])  # the nearest is taken
+    assert (spelled.found, spelled.missing) == ({"x\\1.jpg": "x/1.jpg"}, ())
+    assert spelled.again == {"X/1.JPG": "x/1.jpg", "X/1.jpg": "x/1.jpg"}
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:

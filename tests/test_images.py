@@ -281,6 +281,28 @@ def test_ten_to_fourteen_bits_in_sixteen(kind: str, bits: int) -> None:
     assert picture.notes == (("16-bit",) if bits == 16 else ("16-bit", "range-guessed"))
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("kind", ["png", "grey png", "tiff little", "tiff big", "tiff multiplied"])
+def test_ten_to_fourteen_bits_with_opacity(kind: str, full: bool, bits: int) -> None:
+    """They come out as they do without it, whatever of its 16 bits opacity fills."""
+    top = 2**bits - 1
+    ramp = np.linspace(0, top, 256).astype(np.uint16).reshape(8, 32)
+    colors = np.stack([ramp] * 3 if "grey" in kind else [ramp, ramp // 2, ramp[::-1]], 2)
+    opaque = np.full_like(ramp, 65535 if full or "multiplied" in kind else top)
+    if not full and "multiplied" not in kind:
+        opaque[0] = 0
+    values = np.dstack([colors[:, :, :1] if "grey" in kind else colors, opaque])
+    order = ">" if "big" in kind else "<"
+    extra = [(338, 3, 1, 1 if "multiplied" in kind else 2)]
+    data = png16(values) if "png" in kind else tiff16(values, order, extra=extra)
+    picture = decode(data)
+    wanted = (colors * (255 / top)).astype(np.uint8)
+    wanted[opaque == 0] = 255
+    assert np.array_equal(picture.pixels, wanted)
+    assert picture.notes == ("16-bit", "range-guessed")
+
+
 def test_a_range_that_the_file_names_is_not_guessed() -> None:
     ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64) // 2
     for tag in (281, 341):  # MaxSampleValue, SMaxSampleValue
@@ -327,7 +349,7 @@ def tiff16(
     depth = (258, 3, 1, bits) if count == 1 else (258, 3, count, 8 + len(body))
     tags = [
         *((256, 4, 1, width), (257, 4, 1, height), depth, (259, 3, 1, 1)),
-        *((262, 3, 1, 2 if count == 3 else 1), (273, 4, 1, 8), (277, 3, 1, count)),
+        *((262, 3, 1, 2 if count in (3, 4) else 1), (273, 4, 1, 8), (277, 3, 1, count)),
         *((278, 4, 1, height), (279, 4, 1, len(body)), *(extra or [])),
     ]
     depths = struct.pack(f"{order}{count}H", *[bits] * count) if count > 1 else b""
@@ -342,10 +364,11 @@ def tiff16(
 
 
 def png16(values: npt.NDArray[Any]) -> bytes:
-    """Return (H, W) or (H, W, 3) values as a PNG of 16 bits a sample."""
+    """Return (H, W) or (H, W, C) values as a PNG of 16 bits a sample."""
     height, width, *bands = values.shape
     rows = values.astype(">u2").reshape(height, -1)
-    head = struct.pack(">IIBBBBB", width, height, 16, 2 if bands else 0, 0, 0, 0)
+    kind = (0, 4, 2, 6)[sum(bands or [1]) - 1]
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         chunk(name, data) for name, data in ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))

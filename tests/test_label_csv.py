@@ -136,6 +136,7 @@ def test_what_was_guessed_is_said(tmp_path: Path) -> None:
         *(("train", "train"), ("Training", "train"), ("TRAIN1", "train"), ("tr", "train")),
         *(("val", "validation"), ("Validation", "validation"), ("dev", "validation")),
         *(("test", "test"), (" Testing", "test"), ("Public", ""), ("", ""), ("tree", "")),
+        *(("Entrenamiento", "train"), ("prueba", "test"), ("验证集", "validation")),
     ],
 )
 def test_the_names_of_splits(value: str, split: str) -> None:

@@ -10,15 +10,16 @@ in their coarsest form, and of the files that share most parts with the name the
     3. it needs the earlier of the forms in `FORMS` to be the same.
 
 A name that has two nearest files, and a file that is nearest to two names, are ambiguous: the name
-finds nothing, and the caller says so. What matched how is counted.
+finds nothing, and the caller says so. What matched how is counted. A name that spells another's
+whole path anew means that file once more.
 """
 
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -41,16 +42,28 @@ STORED = re.compile(
     r"|/\.git/annex/objects/.+/[A-Z0-9]+-.+$"
 )
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval"), VALIDATION),
-    **dict.fromkeys(("evaluation", "valset", "devset", "validationset"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "tst", "testset", "holdout"), TEST),
+_SPLITS = {
+    **dict.fromkeys(("train", "training", "trn"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), VALIDATION),
+    **dict.fromkeys(("eval", "evaluation"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst"), TEST),
+}
+_HELD = ("", "set", "data", "dataset", "image", "images", "img", "imgs", "dir", "folder")
+SPLIT_WORDS = {  # traindata, and what other languages say
+    **{word + held: split for word, split in _SPLITS.items() for held in _HELD},
+    **dict.fromkeys(("entrenamiento", "treino", "treinamento", "addestramento"), TRAIN),
+    **dict.fromkeys(("entraînement", "entrainement", "apprentissage", "обучение"), TRAIN),
+    **dict.fromkeys(("训练", "训练集", "訓練", "訓練集", "학습", "훈련"), TRAIN),
+    **dict.fromkeys(("validación", "validacion", "validação", "validacao"), VALIDATION),
+    **dict.fromkeys(("validazione", "validierung", "валидация"), VALIDATION),
+    **dict.fromkeys(("验证", "验证集", "驗證", "驗證集", "検証", "검증"), VALIDATION),
+    **dict.fromkeys(("prueba", "pruebas", "teste", "prova", "тест", "holdout"), TEST),
+    **dict.fromkeys(("测试", "测试集", "測試", "測試集", "テスト", "테스트"), TEST),
 }
 MASKS = {  # words of folders that hold the masks of a segmentation set
     *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots"),
     *("gt", "gts", "groundtruth", "ground", "truth", "segmentation", "segmentations"),
-    *("segmentationclass", "segmentationobject", "trimap", "trimaps"),
+    *("segmentationclass", "segmentationobject", "trimap", "trimaps", "superpixel", "superpixels"),
 }
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file
 LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names a file of its disk
@@ -66,6 +79,24 @@ class Matches:
     missing: tuple[str, ...]
     ambiguous: dict[str, tuple[str, ...]]  # name: the files, or the names, that it is mixed up with
     tolerances: Counter[str]  # why a name is not the file's own: how many names
+    again: dict[str, str] = field(default_factory=dict)  # another spelling of a found name: file
+
+    def of_files(self, labels: Mapping[str, str], table: Path | str) -> dict[str, str]:
+        """Return {file: label} of the names that mean a file.
+
+        Raises:
+            DataError: two names of one file have different labels in `table`.
+        """
+        found = {file: labels[name] for name, file in self.found.items()}
+        for name, file in self.again.items():
+            if labels[name] != found[file]:
+                first = next(other for other, its in self.found.items() if its == file)
+                raise DataError(
+                    f'{table} lists {file} twice, as "{found[file]}" ({first}) and as '
+                    f'"{labels[name]}" ({name})',
+                    f"remove the wrong row from {table}",
+                )
+        return found
 
     def words(self) -> str:
         """Return how many names were found, and by which tolerance: one line."""
@@ -204,19 +235,22 @@ def match(names: Iterable[str], files: Iterable[str], folder: Path | str = "") -
                 ambiguous[name] = tuple(claim.file for claim in nearest)
     exact = set(names) - set(others)
     given: dict[str, Claim] = {}
+    again: dict[str, str] = {}
     for file, rivals in claims.items():
         least = min(claim.distance for claim in rivals)
         first = [claim for claim in rivals if claim.distance == least]
-        if file in exact:
-            continue
-        if len(first) == 1:
-            given[first[0].name] = first[0]
+        if file in exact or len(first) == 1:
+            own = None if file in exact else first[0]
+            given |= {own.name: own} if own else {}
+            again |= {claim.name: file for claim in rivals if claim.same and claim is not own}
         else:
             mixed = " and ".join(claim.name for claim in first[:2])
             ambiguous |= {claim.name: (f"{file}, as {mixed} both do",) for claim in first}
     found = {n: n if n in exact else given[n].file for n in names if n in exact or n in given}
-    missing = tuple(name for name in names if name not in found and name not in ambiguous)
-    return Matches(found, missing, ambiguous, Counter(claim.why for claim in given.values()))
+    known = found.keys() | ambiguous.keys() | again.keys()
+    missing = tuple(name for name in names if name not in known)
+    tolerances = Counter(claim.why for claim in given.values())
+    return Matches(found, missing, ambiguous, tolerances, again)
 
 
 def _nfc(part: str) -> str:
@@ -280,6 +314,7 @@ class Claim:
     file: str
     distance: tuple[int, bool, int, int]  # -parts in common, loose?, folders (as PATHS), form
     why: str
+    same: bool = False  # whether it is the file's whole path, and can mean no other
 
 
 class _Index:
@@ -322,7 +357,8 @@ class _Index:
         folders, depth = len(parts) - 1, len(own) - 1
         how = 0 if common == folders == depth else 1 if common >= min(folders, depth) else 2
         why = " and ".join(filter(None, (PATHS[how], word))) or "separators"
-        return Claim(name, file, (-common, form >= LOOSE, how, form), why)
+        same = common >= max(folders, depth) and form < LOOSE
+        return Claim(name, file, (-common, form >= LOOSE, how, form), why, same)
 
 
 def parts_of(path: str) -> list[str]:

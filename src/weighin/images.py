@@ -164,11 +164,15 @@ class Source:
             deep = _deep_values(image, self._data) if wide else None
             upright: Image.Image = image
             if deep is not None:
-                pixels, guessed = _eight_bits(deep, _largest_value(image))
+                largest = _largest_value(image)
+                pixels, guessed = _eight_bits(deep[:, :, :3] if deep.ndim == 3 else deep, largest)
                 if _white_is_zero(image):
                     pixels = 255 - pixels
                 self.notes += ("range-guessed",) * guessed
                 upright = Image.fromarray(pixels)
+                if deep.shape[2:] == (4,):  # opacity may have another range than the colors
+                    opacity, _ = _eight_bits(deep[:, :, 3], largest)
+                    upright.putalpha(Image.fromarray(opacity[:, :, 0]))
             if (turn := TURNS.get(_orientation(image))) is not None:
                 upright = upright.transpose(turn)
             return _on_white(upright)
@@ -258,24 +262,30 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _deep_values(image: "ImageFile", data: bytes) -> npt.NDArray[Any] | None:
-    """Return the values (H, W) or (H, W, 3) of a loaded picture of more than eight bits, or signed.
+    """Return the values of a loaded picture of more than eight bits, or signed.
 
-    Of colors Pillow keeps the high bytes. Where these are all under 64, as of 10 to 14 bits in 16,
-    the low bytes are read as well; None: the high bytes are enough, or all that can be had.
+    They are (H, W), or (H, W, 3) of colors, or (H, W, 4) with opacity. Of colors Pillow keeps the
+    high bytes. Where these are all under 64, as of 10 to 14 bits in 16, the low bytes are read as
+    well; None: the high bytes are enough, or all that can be had.
     """
     if kind := _sample_type(image):
         return np.asarray(image).astype(kind)
     if image.mode[0] in "IF":
         return np.asarray(image)
-    if image.mode != "RGB" or np.asarray(image).max(initial=0) >= 64:
+    stored = np.asarray(image)
+    if image.mode not in ("RGB", "RGBA") or stored[:, :, :3].max(initial=0) >= 64:
         return None
     again = open_image(data)
     tiles = [tile._replace(args=_of_low_bytes(tile.args)) for tile in again.tile]
-    if tiles == again.tile:
+    kind = str(again.tile)
+    if tiles == again.tile or ("RGBa" in kind and stored[:, :, 3].min(initial=255) < 255):
         return None
     again.tile = tiles
     again.load()
-    values: npt.NDArray[Any] = np.asarray(image).astype(np.uint16) * 256 + np.asarray(again)
+    high, low = stored.astype(np.uint16), np.asarray(again).astype(np.uint16)
+    if "LA;16B" in kind:  # both bytes of grey and both of opacity
+        high, low = low[:, :, [0, 0, 0, 2]], low[:, :, [1, 1, 1, 3]]
+    values: npt.NDArray[Any] = high * 256 + low
     return values
 
 
@@ -290,6 +300,8 @@ def _of_low_bytes(arguments: Any) -> Any:
     """Return a decoder's arguments with the byte order of 16 bits swapped."""
     if isinstance(arguments, tuple):
         return tuple(_of_low_bytes(value) for value in arguments)
+    if arguments == "LA;16B":  # there is no other order of it
+        return "RGBA"
     mode, _, order = arguments.partition(";") if isinstance(arguments, str) else ("", "", "")
     return f"{mode};{OTHER_BYTE[order]}" if order in OTHER_BYTE else arguments
 

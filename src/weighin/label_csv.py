@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES
+from weighin.file_names import IMAGE_SUFFIXES, SPLIT_WORDS, fold
 from weighin.text_table import (
     CLASSES,
     FILENAMES,
@@ -119,7 +119,7 @@ def split_of(value: str, column: str = "") -> str:
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value.strip()).lower()
     words = [word for word in re.split(r"[^a-z]+", apart) if word and word not in SPLIT_FILLERS]
     kinds = [kind for kind, pattern in SPLIT_KINDS.items() if re.match(pattern, "".join(words))]
-    return kinds[0] if kinds else ""
+    return kinds[0] if kinds else SPLIT_WORDS.get(fold(value.strip()), "")
 
 
 class _Roles(NamedTuple):

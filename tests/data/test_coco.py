@@ -95,6 +95,10 @@ NUMBERS = "its box is not four numbers"
             {"its category has no class": "annotation 3"},
         ),
         (
+            lambda f: f["annotations"][3].update(category_id=77),
+            {"its category has no class": "annotation 3 of category 77"},
+        ),
+        (
             lambda f: f["annotations"][3].update(category_id=[1]),
             {"its category has no class": "annotation 3"},
         ),

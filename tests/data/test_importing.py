@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -579,6 +580,36 @@ def test_an_ambiguous_name_is_refused(tmp_path: Path) -> None:
     assert "y/1.jpg" in message
 
 
+@pytest.mark.parametrize("again", ["0.JPG", "images\\0.jpg", "./images/0.jpg", "0%2Ejpg"])
+def test_a_file_that_is_listed_again_in_another_spelling(tmp_path: Path, again: str) -> None:
+    """It is what the same spelling is: a contradiction, or a row too many."""
+    both = ["0.jpg", again]
+    for one, two in (both, both[::-1]):
+        text = f"filename,class\n{one},Cat\n{two},Dog\n1.jpg,Cat\n2.jpg,Dog\n{again},Cat\n"
+        source = table(tmp_path, text, files=("0.jpg", "1.jpg", "2.jpg"))
+        options = Options(tmp_path / "images")
+        report = import_data(source, tmp_path / "data", options)
+        assert (report["classes"], report["missing"]) == ({"Cat": 2, "Dog": 2}, [])
+        assert names(tmp_path / "data/train") == [
+            "Cat/0.jpg",
+            "Cat/1.jpg",
+            "Dog/0.jpg",
+            "Dog/2.jpg",
+        ]
+        write(tmp_path / "test/0.jpg", encoded(photo(7)))
+        name = again.replace("images", ".")
+        truth = write(tmp_path / "t.csv", f"filename,class\n0.jpg,Cat\n{name},Dog\n".encode())
+        tested = replace(options, test=tmp_path / "test", truth=truth)
+        message = fails(source, tmp_path / "other", tested)
+        assert 'lists 0.jpg twice, as "Cat"' in message
+        assert message.endswith(f"remove the wrong row from {truth}")
+    text = f"filename,class,split\n0.jpg,Cat,train\n{again},Cat,test\n1.jpg,Dog,train\n"
+    source = table(tmp_path, text, files=("0.jpg", "1.jpg"))
+    message = fails(source, tmp_path / "other", Options(tmp_path / "images"))
+    assert f'{source} lists one file twice, as "train" (0.jpg) and as "test" (' in message
+    assert message.endswith(f"remove the wrong row from {source}")
+
+
 def test_rows_left_out_are_counted(tmp_path: Path) -> None:
     text = "filename,class\na.jpg,A\nb.jpg,\n,A\na.jpg,A\nc.jpg,B\n"
     report = import_data(table(tmp_path, text, files=("a.jpg", "c.jpg")), tmp_path / "data")
@@ -618,6 +649,19 @@ def test_a_truth_in_another_spelling(tmp_path: Path) -> None:
     assert known == "filename,class\n0.JPG,Cat\n1.JPG,Dog\n"
     assert report["test"] == {"images": 3, "without_truth": 1, "truth_without_image": 1}
     assert any("test\\9 is not there" in note for note in report["notes"])
+
+
+def test_validation_images_that_are_trained_on_too(tmp_path: Path) -> None:
+    source = tree(tmp_path / "a", {"A": 3, "B": 3}) / "train"
+    other = tree(tmp_path / "b", {"A": 2, "B": 2}, 20) / "train"
+    assert import_data(source, tmp_path / "data", Options(validation=other))["notes"] == []
+    for name in ("A/000.jpg", "B/001.jpg"):
+        write(other / name, (source / name).read_bytes())
+    report = import_data(source, tmp_path / "data", Options(validation=other))
+    assert report["notes"] == [
+        "the validation split: 2 images are also trained on, byte for byte, such as A/A_000.jpg "
+        "and A/000.jpg; prepare.faults.duplicate decides what becomes of them"
+    ]
 
 
 def test_a_truth_needs_its_test(tmp_path: Path) -> None:

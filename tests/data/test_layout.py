@@ -1,5 +1,7 @@
 """Which level of a tree holds the classes, which folders are splits, what is no image."""
 
+from collections import Counter
+
 import pytest
 
 from weighin.data.layout import Layout, read_layout, read_test, split_word
@@ -58,6 +60,11 @@ def test_a_picture_beside_the_folder_that_holds_the_rest() -> None:
         ("seg_train/seg_train", "seg_dev/seg_dev", "seg_test/seg_test"),
         ("asl_alphabet_train", "asl_alphabet_val", "asl_alphabet_test"),
         ("set/train2017", "set/val2017", "set/test2017"),
+        ("traindata", "valdata", "testdata"),
+        ("TrainImages", "ValidImages", "TestImages"),
+        ("entrenamiento", "validación", "prueba"),
+        ("entrenamiento", "validacion", "pruebas"),
+        ("训练集", "验证集", "测试集"),
     ],
 )
 def test_splits_in_any_spelling(train: str, validation: str, test: str) -> None:
@@ -113,6 +120,41 @@ def test_splits_within_some_classes() -> None:
         "Dog/3.jpg": ("train", "Dog", "", "3.jpg"),
         "Dog/s1/4.jpg": ("train", "Dog", "s1", "s1/4.jpg"),
     }
+
+
+@pytest.mark.parametrize("sides", [("train", "val"), ("train", "test"), ("train", "val", "test")])
+def test_splits_above_what_may_be_classes(sides: tuple[str, ...]) -> None:
+    names = [f"fold{n}/{side}/{c}/1.jpg" for n in (1, 2) for side in sides for c in ("cat", "dog")]
+    with pytest.raises(DataError) as caught:
+        read_layout(names, "photos")
+    assert caught.value.problem == (
+        "photos: its folders fold1, fold2 hold the folders cat, dog; either may be the classes"
+    )
+    assert "--classes outer (fold1, fold2) or --classes inner (cat, dog)" in caught.value.fix
+    words = {"train": "train", "val": "validation", "test": "test"}
+    for level, classes, groups in (
+        ("outer", {"fold1", "fold2"}, {"cat", "dog"}),
+        ("inner", {"cat", "dog"}, {"fold1", "fold2"}),
+    ):
+        files = read_layout(names, "photos", level).files
+        assert {(f.label, f.split) for f in files} == {
+            (c, words[s]) for c in classes for s in sides
+        }
+        assert {f.group for f in files if f.split != "test"} == groups
+        assert len({f.rest for f in files if f.split == "test"}) == 4 * ("test" in sides)
+
+
+def test_groups_below_splits_within_each_class() -> None:
+    names = [f"{c}/{side}/{c}{side}/1.jpg" for c in "ab" for side in ("train", "val")]
+    layout = read_layout(names, "s")
+    assert [(f.label, f.group) for f in layout.files] == [(n[0], n.split("/")[2]) for n in names]
+    assert layout.notes[1:] == [
+        "the folders atrain, aval, btrain, bval in a, b are taken as groups; --classes inner takes "
+        "them as the classes"
+    ]
+    unlabelled = ["x/train/a/1.jpg", "y/train/b/1.jpg", "x/test/2.jpg"]
+    files = read_layout(unlabelled, "s", "inner").files
+    assert [(f.split, f.label) for f in files] == [("train", "a"), ("train", "b"), ("test", "")]
 
 
 @pytest.mark.parametrize("name", ["train", "TEST", "val", "Training set"])
@@ -209,12 +251,26 @@ def test_a_folder_of_folders_that_is_plainly_a_class() -> None:
         ("set/JPEGImages/{c}/{n}.jpg", "set/SegmentationClass/{c}/{n}.png"),
         ("{c}/x ({n}).png", "{c}/x ({n})_mask.png"),
         ("images/{c}/{n}.jpg", "labels/{c}/{n}_mask_1.png"),
+        ("{c}/images/{n}.png", "{c}/lung masks/{n}.png"),
+        ("train/{c}/images/{n}.png", "train/{c}/LungMask/{n}_mask.png"),
+        ("{c}/images/{n}.png", "{c}/mask_lung/{n}.png"),
+        ("face-mask set/{c}/images/{n}.png", "face-mask set/{c}/masks/{n}.png"),
+        ("with_mask {c}/x{n}.png", "with_mask {c}/x{n}_mask.png"),
+        ("{c}/x{n}.png", "{c}/x{n}_lungmask.png"),
+        ("{c}/x{n}.png", "{c}/x{n}_lung_mask.png"),
+        ("{c}/x{n}.png", "{c}/x{n} mask.png"),
+        ("{c}/x{n}.png", "{c}/x{n}.mask.png"),
+        ("{c}/x{n}.png", "{c}/mask_x{n}.png"),
+        ("{c}/x{n}.jpg", "{c}/x{n}_mask.jpg"),
+        ("{c}/ISIC_{n}.jpg", "{c}/ISIC_{n}_superpixels.png"),
+        ("{c}/{n}.jpg", "{c}_mask/{n}.png"),
+        ("{c}/s1/{n}.jpg", "Masks {c}/s1/{n}_mask.png"),
     ],
 )
 def test_masks_are_left_out(pair: tuple[str, str]) -> None:
     names = [each.format(c=c, n=n) for each in pair for c in "ab" for n in range(3)]
     layout = read_layout(names, "s")
-    assert {(f.name, f.label) for f in layout.files} == {
+    assert {(f.name, f.label[-1]) for f in layout.files} == {
         (pair[0].format(c=c, n=n), c) for c in "ab" for n in range(3)
     }
     assert {why for why, _ in layout.left_out} == {"a mask of another image"}
@@ -238,6 +294,18 @@ def test_pictures_and_masks_alone_have_no_classes(folders: tuple[str, ...], told
         read_layout(names, "photos")
     problem = f"photos: its folders {told} hold images, not one folder a class"
     assert caught.value.problem == problem
+
+
+def test_a_validation_split_without_classes() -> None:
+    """As of Tiny ImageNet: its classes are in a text file."""
+    names = [f"train/n{c}/images/n{c}_{n}.JPEG" for c in range(3) for n in range(3)]
+    names += [*(f"val/images/{n}.JPEG" for n in range(3)), "val/val_annotations.txt"]
+    with pytest.raises(DataError) as caught:
+        read_layout([*names, "test/images/0.JPEG"], "photos")
+    assert caught.value.problem == (
+        "photos/val: its folders images hold images, not one folder a class"
+    )
+    assert "folders of their classes, or move photos/val away" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -306,6 +374,32 @@ def test_a_class_may_be_called_mask() -> None:
     layout = read_layout([*names, "mask/x_mask.png"], "s")
     assert {f.label for f in layout.files} == {"mask", "no_mask", "bad_mask"}
     assert layout.left_out == []
+
+
+def test_masks_of_two_kinds_are_no_classes() -> None:
+    kinds = ("images", "infection masks", "lung masks")
+    names = [f"{c}/{kind}/{n}.png" for c in ("COVID", "Normal") for kind in kinds for n in range(3)]
+    layout = read_layout(names, "s")
+    assert Counter(f.label for f in layout.files) == {"COVID": 3, "Normal": 3}
+    assert layout.left_out == [
+        ("a mask of another image", name) for name in names if "masks" in name
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["face/1.jpg", "face/2.jpg", "face_mask/1.jpg", "face_mask/2.jpg"],
+        ["face/1.jpg", "face_mask/1.jpg", "face_mask/2.jpg", "tree/1.jpg"],
+        ["with_mask/1-with-mask.jpg", "without_mask/1.jpg"],
+        ["with_mask/with_mask_1.jpg", "without_mask/without_mask_1.jpg", "with_mask/1.jpg"],
+        ["images/with_mask/1.jpg", "images/without_mask/1.jpg", "images/none/1.jpg"],
+        ["train/mask/images/1.jpg", "train/face/images/1.jpg"],
+    ],
+)
+def test_a_class_that_is_called_as_masks_are(names: list[str]) -> None:
+    layout = read_layout(names, "s")
+    assert (len(layout.files), layout.left_out) == (len(names), [])
 
 
 def test_files_that_are_no_images_by_their_names() -> None:

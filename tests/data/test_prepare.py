@@ -427,6 +427,46 @@ def test_sub_folders_that_cross_classes_give_way(tmp_path: Path, params: Prepare
         assert 1 <= len(report["gave_way"]) <= 2
 
 
+@pytest.mark.parametrize("below", ["images", "DCIM/100CANON"])
+@pytest.mark.parametrize("kind", ["folder", "column"])
+def test_a_folder_of_every_class_is_no_group(
+    tmp_path: Path, params: Prepare, below: str, kind: str
+) -> None:
+    rows = ["filename,class,group\n"]
+    for number in range(24):
+        label, data = "abc"[number % 3], encoded(photo(number))
+        write(tmp_path / f"flat/train/{label}/{number}.jpg", data)
+        write(tmp_path / f"data/train/{label}/{below}/{number}.jpg", data)
+        rows.append(f"{label}/{below}/{number}.jpg,{label},{below.split('/')[0]}\n")
+    write(tmp_path / "data/train.csv", "".join(rows).encode())
+    prepare(tmp_path / "flat", tmp_path / "flat.work", params, 0, 1)
+    report = prepare(tmp_path / "data", tmp_path / "work", replace(params, group=kind), 0, 1)
+    assert (report["groups"], report["gave_way"]) == (0, [])
+    sides = {name.replace(f"{below}/", ""): s for name, s in splits(tmp_path / "work").items()}
+    assert sides == splits(tmp_path / "flat.work")
+
+
+def test_a_folder_of_two_classes_gives_way_for_both(tmp_path: Path, params: Prepare) -> None:
+    for number in range(24):
+        folder = ("a/images", "b/images", "c")[number % 3]
+        write(tmp_path / f"data/train/{folder}/{number}.jpg", encoded(photo(number)))
+    for seed in range(5):
+        folders = replace(params, group="folder")
+        report = prepare(tmp_path / "data", tmp_path / "work", folders, seed, 1)
+        assert report["gave_way"] == [{"class": name, "guess": "sub-folders"} for name in "ab"]
+        assert all(min(both) >= 1 for both in held(report).values())
+
+
+def test_a_clip_of_two_classes_gives_way(tmp_path: Path, params: Prepare) -> None:
+    clip(tmp_path / "data/train/Cup", 1)
+    for path in sorted((tmp_path / "data/train/Cup").iterdir())[::2]:
+        write(tmp_path / "data/train/Pen" / path.name, path.read_bytes())
+        path.unlink()
+    report = prepare(tmp_path / "data", tmp_path / "work", params, 0, 1)
+    assert report["gave_way"][0]["guess"] == "near-duplicates"
+    assert all(min(both) >= 1 for both in held(report).values())
+
+
 @pytest.mark.parametrize(
     ("group", "problem"),
     [
@@ -564,6 +604,21 @@ def test_a_given_split_without_a_class_is_refused(
         prepare(source, tmp_path / "work", params, 0, 1)
     assert caught.value.problem == problem
     assert "--split-column none" in caught.value.fix
+
+
+def test_a_given_split_of_copies_is_refused(tmp_path: Path, params: Prepare) -> None:
+    source = tree(tmp_path / "data", {"a": 8, "b": 8})
+    copies = [f"a/{number:03}_2.jpg" for number in range(3)]
+    for name in copies:
+        write(source / "train" / name, (source / "train" / name.replace("_2", "")).read_bytes())
+    with_split(source, {*copies, "b/000.jpg"})
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "work", params, 0, 1)
+    assert caught.value.problem == (
+        "none of the 3 images of class a that train.csv puts into the validation split can be "
+        "used: 3 duplicate, such as a/000_2.jpg (a/000.jpg)"
+    )
+    assert "import other images of a for validation" in caught.value.fix
 
 
 def test_near_duplicates_tie_groups_together(tmp_path: Path, params: Prepare) -> None:

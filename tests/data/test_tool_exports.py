@@ -255,8 +255,35 @@ def test_what_is_no_export(tmp_path: Path, name: str, text: str, problem: str) -
 
 
 def test_an_annotator_who_says_nothing_is_passed_over(tmp_path: Path, pictures: Path) -> None:
-    said: list[Any] = [{"result": []}, {"result": [choice("Cat")]}, {"result": [choice("Dog")]}]
+    said: list[Any] = [{"result": []}, {"result": [choice("Cat")]}, {"result": [choice("Cat")]}]
     task = {"id": 1, "data": {"image": "1.png"}, "annotations": said}
     source = write(tmp_path / "a.json", json.dumps([task]).encode())
     report = import_data(source, tmp_path / "data", Options(pictures))
     assert report["classes"] == {"Cat": 1}
+
+
+def test_annotators_who_disagree(tmp_path: Path, pictures: Path) -> None:
+    """The ground truth decides; where there is none, nothing is taken from the task."""
+    cat, dog = {"result": [choice("Cat")]}, {"result": [choice("Dog")]}
+    box = [
+        {"result": [shape("rectanglelabels", label, x=x)]} for label, x in (("Cat", 1), ("Dog", 2))
+    ]
+    moved = [{"result": [shape("rectanglelabels", "Dog", x=x)]} for x in (25, 26)]
+    said: list[list[dict[str, Any]]] = [
+        [cat, dog],
+        [cat, {**dog, "ground_truth": True}],
+        [{**cat, "ground_truth": True}, {**dog, "ground_truth": True}],
+        [cat, {**dog, "ground_truth": True, "was_cancelled": True}],
+        box,
+        moved,
+    ]
+    tasks = [
+        {"id": n, "data": {"image": f"{n}.png"}, "annotations": given}
+        for n, given in enumerate(said)
+    ]
+    source = write(tmp_path / "a.json", json.dumps(tasks).encode())
+    report = import_data(source, tmp_path / "data", Options(pictures, margin=0))
+    assert report["classes"] == {"Cat": 1, "Dog": 2}
+    assert report["skipped"] == {"several classes": 3}
+    assert report["such_as"] == {"several classes": "task 0"}
+    assert is_cut(tmp_path / "data", "Dog/5_0.jpg", 5)

@@ -123,7 +123,8 @@ def read_coco(
             continue
         name, size, own_group = images.get(_key(item.get("image_id")), ("", (0, 0), ""))
         bare.pop(name, None)
-        label = labels.get(_key(item.get("category_id")), "")
+        category = _key(item.get("category_id"))
+        label = labels.get(category, "")
         box, fault = box_of(item, boxed)
         if not name:
             fault = "its image is not listed"
@@ -132,7 +133,8 @@ def read_coco(
         corners.look(item.get("bbox"), size)
         own = _key(item.get("id")) or str(number)
         if fault:
-            coco.skip(fault, f"annotation {own}")
+            known = label or not category
+            coco.skip(fault, f"annotation {own}" + ("" if known else f" of category {category}"))
         elif box or not any(c.box is None and c.label == label for c in crops[name]):
             crops[name].append(Crop(own, label, box, size, own_group or (name if box else "")))
     for name in bare:

@@ -213,22 +213,49 @@ def selected(names: list[str], records: Records, verdict: Verdict, given: Given)
     """Return what `verdict` keeps of `names`, in their order.
 
     Raises:
-        DataError: fewer than two classes are left.
+        DataError: fewer than two classes are left, or of one none in a split that train.csv gives.
     """
     places = np.flatnonzero(verdict.keep)
     kept = [names[place] for place in places]
     classes = tuple(sorted({class_of(name) for name in kept}))
     if len(classes) < 2:
         raise _too_few(len(names), len(kept), classes, verdict.rows)
+    if given.splits:
+        _refuse_emptied(names, kept, verdict.rows, given.splits)
     index = {name: label for label, name in enumerate(classes)}
     labels = np.array([index[class_of(name)] for name in kept], np.int64)
     groups = [given.group(name) for name in kept]
+    if len({*groups}) == 1 and groups[0][1]:  # images/ in every class tells nothing apart
+        groups = [("", False)] * len(kept)
     splits = [given.splits.get(name, "") for name in kept]
     return Images(
         *(kept, places, records[places]),
         *([group for group, _ in groups], [guess for _, guess in groups], splits),
         *(classes, labels),
     )
+
+
+def _refuse_emptied(
+    names: list[str], kept: list[str], rows: list[Row], splits: dict[str, str]
+) -> None:
+    """Refuse a class of which all images of a given split are dropped, though it has others."""
+    before = Counter((class_of(name), splits.get(name, "")) for name in names)
+    left = {(class_of(name), splits.get(name, "")) for name in kept}
+    classes = {label for label, _ in left}
+    for label, side in sorted(before.keys() - left):
+        if label not in classes or not side:
+            continue
+        mine = (row for row in rows if class_of(row[1]) == label and splits.get(row[1]) == side)
+        gone = [row for row in mine if row[2] == "dropped"]
+        faults = Counter(row[0] for row in gone)
+        why = ", ".join(f"{many:,} {fault}" for fault, many in sorted(faults.items()))
+        such = "".join(f", such as {r[1]}{f' ({r[3]})' if r[3] else ''}" for r in gone[:1])
+        raise DataError(
+            f"none of the {before[label, side]:,} images of class {label} that train.csv puts into "
+            f"the {side} split can be used: {why}{such}",
+            f"import other images of {label} for {side}, or import without a split of your own "
+            "(name the training folder alone, or --split-column none): prepare then chooses one",
+        )
 
 
 def _too_few(files: int, kept: int, classes: tuple[str, ...], rows: list[Row]) -> DataError:

@@ -261,14 +261,9 @@ def copies_in_test(data: Path) -> list[tuple[str, str]]:
     """
     if not (data / "test").is_dir():
         return []
-    train = open_images(data / "train")
     sizes = {entry.stat().st_size for _, entry in walk(data / "test") if entry.is_file()}
-    known = dict[str, str]()
-    for name in train.names:  # of another size than any test image it is another
-        place = train.place(name)
-        size = (train.root / place).stat().st_size if isinstance(place, str) else place.size
-        if size in sizes:
-            known.setdefault(sha256(train.read(name)), name)
+    train = open_images(data / "train")
+    known = train.hashes(train.names, sizes)  # of another size than any test image it is another
     return copies(data / "test", known)
 
 
@@ -279,6 +274,23 @@ def told_copies(data: Path) -> list[str]:
         f"data/test: {len(found):,} images are also in data/train, byte for byte, such as "
         f"{test} and {image}; figures on them say nothing of unseen images"
         for test, image in found[:1]
+    ]
+
+
+def copies_in_validation(index: ImportIndex) -> list[str]:
+    """Return a line that says which validation images are trained on too, if any are."""
+    validated = [row.filename for row in index.rows if row.split == VALIDATION]
+    if not validated:
+        return []
+    images = open_images(index.folder)
+    trained = (row.filename for row in index.rows if row.split != VALIDATION)
+    known = images.hashes(trained, {images.size(name) for name in validated})
+    hashes = ((name, sha256(images.read(name))) for name in validated if known)
+    found = [(name, known[digest]) for name, digest in hashes if digest in known]
+    return [
+        f"the validation split: {len(found):,} images are also trained on, byte for byte, such as "
+        f"{name} and {image}; prepare.faults.duplicate decides what becomes of them"
+        for name, image in found[:1]
     ]
 
 
@@ -333,8 +345,7 @@ def _truth(path: Path, names: list[str], index: ImportIndex) -> tuple[dict[str, 
         index.notes.append(f"truth: {matches.words()}{such}")
     for reason, many in table.left_out.items():
         index.skip(f"in the truth: {reason}", path.name, many)
-    found = {file: labels[name] for name, file in matches.found.items()}
-    return found, len(labels) - len(found)
+    return matches.of_files(labels, path), len(matches.missing)
 
 
 def _in_the_classes(known: dict[str, str], classes: set[str], index: ImportIndex) -> dict[str, str]:

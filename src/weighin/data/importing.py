@@ -24,6 +24,7 @@ from weighin.data.import_index import (
     ImportIndex,
     checked_class,
     choose_test,
+    copies_in_validation,
     keep_test,
     told_copies,
     write_test,
@@ -104,7 +105,7 @@ def import_data(
         elif into.is_dir() and not (into / DRAWN).exists():
             kept = keep_test(into, new, shutil.copyfile if beside else link)
             index.notes += [f"{kept:,} test images are kept; --test names others"] if kept else []
-        index.notes += told_copies(new)
+        index.notes += [*copies_in_validation(index), *told_copies(new)]
         report = {"kind": kind, **index.report(), **test}
         write_mark(new, IMPORTED, report)
         if snapshot(into) != before:
@@ -273,10 +274,15 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     splits = {row.split for row in rows}
     _check_splits(f"the split column of {source}", labels.no_splits, splits, index)
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
+    files = {**matches.found, **matches.again}
+    listed = {(matches.found.get(row.filename), row.label): row for row in rows}
     for row in rows:
-        found = matches.found.get(row.filename)
+        found = files.get(row.filename)
         if found is None:
             index.missing.append(row.filename)
+        elif row.filename in matches.again and (first := listed.get((found, row.label))):
+            _check_again(source, first, row)
+            index.skip("in the table: listed twice", row.filename)
         elif row.split == TEST:
             index.test.append((folder / found, found, row.label))
         else:
@@ -287,6 +293,16 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
             f"none of the {len(rows):,} files that {source} names is in {folder}, such as "
             f"{next(iter(index.missing), '')}",
             "name the folder of the images with --images",
+        )
+
+
+def _check_again(source: Path, first: Row, again: Row) -> None:
+    """Refuse a file that is listed again, in another spelling and another split."""
+    if first.split != again.split:
+        one, two = (f'"{row.split or "no split"}" ({row.filename})' for row in (first, again))
+        raise DataError(
+            f"{source} lists one file twice, as {one} and as {two}",
+            f"remove the wrong row from {source}",
         )
 
 
@@ -342,12 +358,13 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
             fix += "; --class-column names the field of its classes"
         raise DataError(f"{source} annotates nothing that can be used; {coco.words()}", fix)
     folder, matches = _matched(source, list(coco.crops), into, index, options)
-    index.missing += [name for name in coco.crops if name not in matches.found]
-    files = {name: folder / found for name, found in matches.found.items()}
+    places = {**matches.found, **matches.again}
+    index.missing += [name for name in coco.crops if name not in places]
+    files = {name: folder / found for name, found in places.items()}
     turned = stored_pixels(coco, files, options.boxes, index)
     for name, path in files.items():
         for crop in coco.crops[name]:
-            found = matches.found[name]
+            found = places[name]
             if crop.split == TEST:
                 index.test.append((path, found, crop.label))
             elif crop.box is None:

@@ -3,7 +3,7 @@
     <Class>/[group/]x.jpg                  one folder a class; a folder below it is a group
     <folder>/<folder>/<Class>/x.jpg        folders that hold all the rest are passed through
     Training/<Class>/x.jpg, seg_test/...   splits, in any spelling; a test may have no classes
-    <Class>/train/x.jpg, <Class>/val/...   splits within each class
+    <Class>/train/x.jpg, <Class>/val/...   splits within each class; folders below may be groups
     images/..., masks/...                  a segmentation set: its masks are left out (masks.py)
 
 Nothing is opened here: a tree is the names of its files, with "/" between their parts.
@@ -233,7 +233,22 @@ def _of_splits(
         inner = ["/".join(name.split("/")[skip + 1 :]) for name in below[top]]
         base, where = skip + 1 + _wrappers(inner), f"{source}/{top}"
         flat = {fold(n.split("/")[-2]) for other in below if other != top for n in below[other]}
+        known = len(layout.files)
         _of_classes(below[top], base, where, level, layout, splits[top], flat)
+        if level is None and splits[top] == VALIDATION:
+            _refuse_unlabelled(layout.files[:known], layout.files[known:], where)
+
+
+def _refuse_unlabelled(trained: Sequence[Placed], validated: Sequence[Placed], where: str) -> None:
+    """Refuse a validation split that holds images/ where training holds classes."""
+    classes, labels = ({placed.label for placed in files} for files in (trained, validated))
+    own = sorted(label for label in labels - classes if folder_kind(label) == "pictures")
+    if own and "" in map(folder_kind, classes):
+        raise DataError(
+            f"{where}: its folders {_listed(own)} hold images, not one folder a class",
+            f"sort them into the folders of their classes, or move {where} away: prepare then "
+            "chooses what validates",
+        )
 
 
 def _of_classes(
@@ -246,36 +261,44 @@ def _of_classes(
     flat: Collection[str] = (),
 ) -> None:
     """Place the files of class folders; `flat` are folders of images that other splits hold."""
-    below: dict[str, Counter[str]] = defaultdict(Counter)  # class folder: its folders, "" for none
-    for name in names:
-        parts = name.split("/")[skip:]
-        if len(parts) > 1:
-            below[parts[0]][parts[1] if len(parts) > 2 else ""] += 1
-    inner = {name: split_word(name) for folders in below.values() for name in folders}
-    words = sorted(name for name, word in inner.items() if word)
-    kinds = {inner[name] for name in words}
-    within = not split and level is None and TRAIN in kinds and len(kinds) > 1
+    places = [name.split("/")[skip:] for name in names]
+    words = {parts[1]: word for parts in places if parts[2:] and (word := split_word(parts[1]))}
+    kinds = {*words.values()}
+    deep = any(parts[3:] and parts[1] in words for parts in places)
+    within = not split and TRAIN in kinds and len(kinds) > 1 and (deep or level != "inner")
     if within:
-        layout.notes.append("each class folder holds the splits " + _listed(words))
-    elif level is None:
+        each = "folder" if level == "inner" else "class folder"
+        layout.notes.append(f"each {each} holds the splits {_listed(sorted(words))}")
+    cut = [_cut_split(parts, words if within else {}) for parts in places]
+    below: dict[str, Counter[str]] = defaultdict(Counter)  # class folder: its folders, "" for none
+    for own, parts in cut:
+        if len(parts) > 1 and own != TEST:
+            below[parts[0]][parts[1] if len(parts) > 2 else ""] += 1
+    if level is None:
         layout.notes += _two_levels(below, source, flat)
     spelled = {class_form(placed.label): placed.label for placed in layout.files}
-    for name in names:
-        parts = name.split("/")[skip:]
+    for name, (own, parts) in zip(names, cut, strict=True):
         if len(parts) < 2:
             layout.left_out.append(("not in a class folder", name))
             continue
-        if within and len(parts) > 2 and inner[parts[1]]:
-            own, (label, _, *rest) = inner[parts[1]], parts
-            rest = [label, *rest] if own == TEST else rest  # names repeat from class to class
-        elif level == "inner" and len(parts) > 2:
-            own, (_, label, *rest) = split, parts
+        own = own or (TRAIN if within else split)
+        if level == "inner" and len(parts) > 2:
+            _, label, *rest = parts
         else:
-            own, (label, *rest) = TRAIN if within else split, parts
+            label, *rest = parts
+            label = "" if own == TEST and level == "inner" else label
+        rest = parts if own == TEST else rest  # names repeat from class to class
         label = spelled.get(class_form(label), label) if own == VALIDATION else label
         group = parts[0] if level == "inner" else rest[0] if len(rest) > 1 else ""
         group = "" if own == TEST else group
         layout.files.append(Placed(name, own, label, group, "/".join(rest)))
+
+
+def _cut_split(parts: list[str], splits: dict[str, str]) -> tuple[str, list[str]]:
+    """Return the split that the second folder of a path names, and the path without it."""
+    if len(parts) > 2 and parts[1] in splits:
+        return splits[parts[1]], [parts[0], *parts[2:]]
+    return "", parts
 
 
 def _two_levels(below: dict[str, Counter[str]], source: object, flat: Collection[str]) -> list[str]:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from weighin.errors import DataError
 from weighin.file_names import escapes, fold, walk
-from weighin.files import sha256_file
+from weighin.files import sha256, sha256_file
 
 
 class Member(NamedTuple):
@@ -57,6 +57,19 @@ class Listing:
     def place(self, name: str) -> Place:
         """Return where an image's bytes are."""
         return self.members.get(name, name)
+
+    def size(self, name: str) -> int:
+        """Return how many bytes an image has."""
+        place = self.place(name)
+        return (self.root / place).stat().st_size if isinstance(place, str) else place.size
+
+    def hashes(self, names: Iterable[str], sizes: Collection[int]) -> dict[str, str]:
+        """Return {SHA-256: image} of the first of equal images; of those of other sizes none."""
+        known: dict[str, str] = {}
+        for name in names:
+            if self.size(name) in sizes:
+                known.setdefault(sha256(self.read(name)), name)
+        return known
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """Return an image's bytes, at most so many of them."""

@@ -79,12 +79,21 @@ def split_images(images: Images, pairs: Pairs, validation: float, seed: int) -> 
             turns = ((u - turn * validation) % 1.0 for turn in range(1, MOST_SPLITS))
             further = [assign(turned, labels, validation) for turned in turns]
             return Split(validates, np.stack(further), gave_way)
+        before = len(gave_way)
         for label in lacking.tolist():
             guess = _in_the_way(label, labels, firm, guesses)
-            if guess is None:
+            if guess is None and len(gave_way) == before:
                 raise _cannot_be_split(label, images, groups)
+            if guess is None:  # what another class gave up may have held this one
+                continue
             gave_way.append((images.classes[label], guess))
-            guesses[guess] = guesses[guess][~(labels[guesses[guess]] == label).any(axis=1)]
+            if guess == "sub-folders":  # other classes that share one stay tied by it
+                folders = [
+                    "" if own == label else f for f, own in zip(folders, labels, strict=True)
+                ]
+                guesses[guess] = _tied(folders)
+            else:
+                guesses[guess] = guesses[guess][~(labels[guesses[guess]] == label).any(axis=1)]
 
 
 def one_sided(validates: Flags, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

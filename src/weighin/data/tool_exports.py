@@ -24,8 +24,10 @@ Found = tuple[str, Box | None, Size] | str
 def read_label_studio(
     path: Path, tasks: list[Any], mapping: Path | None = None, named_field: str | None = None
 ) -> Coco:
-    """Return what a Label Studio export asks for; of several annotators the first is taken
-    who says anything.
+    """Return what a Label Studio export asks for.
+
+    Of several annotations of a task the ground truth is taken, else the first that says anything;
+    a task is left out if others of these name other classes.
 
     `named_field` is the field (`from_name`) that holds the classes, where there are several.
 
@@ -43,7 +45,12 @@ def read_label_studio(
             coco.skip("a task without an image", entry)
             continue
         named += 1
-        results = [r for r in _results(task, named_field) if named_field in (None, _field(r))]
+        given = (
+            [result for result in results if named_field in (None, _field(result))]
+            for results in _annotations(task, named_field)
+        )
+        said = [results for results in given if results]
+        results = said[0] if said else []
         fields.update({_field(r) for r in results if r.get("type") == "choices"})
         own = {(r.get("type") == "choices", _field(r)) for r in results if _gives_class(r)}
         if len(fields) > 1 or len({of for of, _ in own}) > 1 < len({name for _, name in own}):
@@ -54,6 +61,9 @@ def read_label_studio(
             )
         if not results:
             coco.skip(BARE, entry)
+        if len({_classes(one) for one in said} - {frozenset()}) > 1:
+            coco.skip("several classes", entry)
+            continue
         for result in results:
             _add(coco, image, entry, _label_studio(result))
     if not named:
@@ -109,7 +119,7 @@ def _mapped(coco: Coco, mapping: Path | None) -> Coco:
     for name in sorted(crops):
         for crop in crops[name]:
             label = crop.label if words is None else words.get(crop.label, "")
-            entry = f"annotation {crop.annotation} of {name}"
+            entry = f'annotation {crop.annotation} of {name}, "{crop.label}"'
             own = (label, crop.box, crop.size) if label else "its category has no class"
             _add(coco, name, entry, own)
     return coco
@@ -130,25 +140,36 @@ def _gives_class(result: dict[str, Any]) -> bool:
     return str(result.get("type")) in ("choices", *SHAPES)
 
 
-def _results(task: dict[str, Any], choice: str | None) -> Iterator[dict[str, Any]]:
-    """Yield a task's results, each with its kind under `type` and its facts under `value`.
+def _classes(results: list[dict[str, Any]]) -> frozenset[str]:
+    """Return what an annotation names: each class, with the field that it stands in."""
+    values = [(r, r.get("value")) for r in results if _gives_class(r)]
+    return frozenset(
+        f"{_field(r)}: {value.get(r['type'])}" for r, value in values if isinstance(value, dict)
+    )
 
-    `choice` is the field of choices in JSON-MIN, which tells them from other texts by no sign.
+
+def _annotations(task: dict[str, Any], choice: str | None) -> list[list[dict[str, Any]]]:
+    """Return the results of each annotation of a task, or of those that are its ground truth.
+
+    A result has its kind under `type` and its facts under `value`. `choice` is the field of choices
+    in JSON-MIN, which tells them from other texts by no sign.
     """
-    if "data" in task:
-        all_given = task.get("annotations") or task.get("completions")
-        given = [a for a in all_given if a] if isinstance(all_given, list) else []
-        given = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
-        found = [a["result"] for a in given if isinstance(a.get("result"), list) and a["result"]]
-        yield from (result for result in (found or [[]])[0] if isinstance(result, dict))
-        return
-    for name, value in task.items():  # JSON-MIN: a choice by itself, shapes in a list
+    if "data" not in task:
+        return [[*_of_json_min(task, choice or "choice")]]
+    given = task.get("annotations") or task.get("completions")
+    given = [a for a in given if isinstance(a, dict)] if isinstance(given, list) else []
+    given = [a for a in given if not a.get("was_cancelled") and isinstance(a.get("result"), list)]
+    truth = [a for a in given if a.get("ground_truth") and a["result"]]
+    return [[r for r in a["result"] if isinstance(r, dict)] for a in truth or given]
+
+
+def _of_json_min(task: dict[str, Any], choice: str) -> Iterator[dict[str, Any]]:
+    for name, value in task.items():  # a choice by itself, shapes in a list
         for shape in value if isinstance(value, list) else ():
             if not isinstance(shape, dict):
                 continue
             kind = next((key for key in shape if str(key).endswith("labels")), "")
             yield {**shape, "type": kind, "value": shape, "from_name": name}
-    choice = choice or "choice"
     if isinstance(own := task.get(choice), str | dict):
         choices = [own] if isinstance(own, str) else own.get("choices")
         yield {"type": "choices", "value": {"choices": choices}, "from_name": choice}

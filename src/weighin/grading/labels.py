@@ -44,8 +44,8 @@ def read_truth(
     """Return the truth of the files `names`, which `where` holds, in the classes of a model.
 
     Raises:
-        DataError: it cannot be read, names a file that is not there (then `fix` says what to do),
-            or none of its classes is one of the model's.
+        DataError: it cannot be read, names a file that is not there (then `fix` says what to do)
+            or one twice with two classes, or none of its classes is one of the model's.
     """
     table = read_labels(path)
     labels = table.by_name()
@@ -63,7 +63,8 @@ def read_truth(
         notes += (f"truth: it leaves out {without}, which are not scored",)
     notes += tuple(f"truth: {note}" for note in table.notes)
     notes += tuple(f"truth: {many:,} rows left out: {why}" for why, many in table.left_out.items())
-    return Truth({matches.found[name]: words[label] for name, label in labels.items()}, notes)
+    found = matches.of_files(labels, path)
+    return Truth({file: words[label] for file, label in found.items()}, notes)
 
 
 def compared(labels: Mapping[str, str], truth: Truth) -> ConfusionMatrix:
