@@ -13,9 +13,8 @@
                                no less than it used
 
 The chain is `dvc repro` of a clone with results/waste7/params.yaml, for three seeds (another split,
-other weights), of which the middle is told. For the table in docs/waste7.md it is built again with
-every stage on (another search too), and with each stage left out. Every choice is made on
-validation splits of the training data.
+other weights), of which the middle is told. Every choice is made on validation splits of the
+training data; what each part is worth there, `python -m bench.parts` measures.
 
 Name a folder (`python -m bench.results FOLDER`) to go on there after an interruption: what is
 built is in its DVC cache.
@@ -34,10 +33,9 @@ from statistics import mean
 from typing import Any
 
 from bench.figures import Figures, figure, told, without
-from bench.pages import markdown, put
 from bench.waste7 import ROOT, WASTE7
 from weighin.determinism import pin
-from weighin.files import read_json, write_json, write_text
+from weighin.files import read_json, write_text
 from weighin.parallel import cores
 
 COMMAND = "python -m bench.results"
@@ -56,38 +54,15 @@ AIMS = {
     "public_score": ("score", "at most 0.003"),
     "cpu_hours": ("hours", "at most 4"),
 }
-EVERYTHING = {
-    "prepare.sizes": ((38, 52), (46, 64), (54, 76)),
-    "recipe.augment.blur": 0.0,
-    "recipe.augment.dark": 0.0,
-    "recipe.augment.noise": 0.0,
-    "recipe.augment.jpeg": 0.0,
-    "recipe.augment.background": 0.0,
-    "search.enabled": True,
-    "search.network": None,
-    "train.epochs": 240,
-    "train.all_data": False,
-    "tune.enabled": True,
-}
-LEFT_OUT: dict[str, dict[str, Any]] = {
-    "search": {"search.enabled": False, "search.network": "seed", "contest.max_macs": 20_000_000},
-    "tune": {"tune.enabled": False},
-    "decompose": {"decompose.enabled": False},
-    "finetune": {"finetune.enabled": False},
-}
-Row = dict[str, Any]
 
 
 def figures(quick: bool = False, folder: Path | None = None) -> Figures:
-    """Return this part's figures; quick ones are those of the first seed, without the table."""
+    """Return this part's figures; quick ones are those of the first seed."""
     if not WASTE7.is_dir():
         return without(WASTE7)
     with tempfile.TemporaryDirectory() as name:
         clone = cloned((folder or Path(name)) / "clone")
-        found = headline(clone, SEEDS[:1] if quick else SEEDS)
-        if not quick:
-            write_table(clone, SEEDS)
-    return found
+        return headline(clone, SEEDS[:1] if quick else SEEDS)
 
 
 def cloned(folder: Path) -> Path:
@@ -165,19 +140,6 @@ def degraded_f1(clone: Path) -> dict[str, float]:
     return found
 
 
-def write_table(clone: Path, seeds: tuple[int, ...]) -> None:
-    """Build every seed and every stage left out; write bench/stages.json and the page's table."""
-    rows: list[Row] = []
-    for seed in seeds:
-        for what, changes in {"nothing": {}, **LEFT_OUT}.items():
-            build(clone, seed, {**EVERYTHING, **changes})
-            rows += stages(clone, seed) if what == "nothing" else []
-            rows += recovered_nothing(clone, seed) if what == "finetune" else []
-            rows.append({"seed": seed, "what": f"without {what}", **exported(clone)})
-            write_json(ROOT / "bench/stages.json", rows)
-    put(PAGE, "stages", table(rows))
-
-
 def build(clone: Path, seed: int, changes: Mapping[str, Any]) -> None:
     """Bring the clone to what its pipeline makes of a seed and some other parameters."""
     write_params(clone, {"seed": seed, **changes})
@@ -191,58 +153,6 @@ def write_params(clone: Path, changes: Mapping[str, Any]) -> None:
 
     params = with_values(load(RECORD / "params.yaml"), changes)
     write_text(clone / "params.yaml", commented(Params, asdict(params)))
-
-
-def stages(clone: Path, seed: int) -> list[Row]:
-    """Return what there was after search, tune and train, and at the end."""
-    rows = []
-    for stage in ("search", "tune"):
-        study = read_json(clone / f"work/{stage}/trials.json")
-        (best,) = (trial for trial in study["trials"] if trial["number"] == study["chosen"])
-        rows.append({"seed": seed, "what": f"after {stage}", **row_of(best)})
-    for name, stage in (("as trained", "train"), ("finetuned", "finetune")):
-        rows.append({"seed": seed, "what": f"after {stage}", **row_of(candidates(clone)[name])})
-    return rows
-
-
-def recovered_nothing(clone: Path, seed: int) -> list[Row]:
-    """Return what there was after decompose: the finetuned network of no finetuning."""
-    found = row_of(candidates(clone)["finetuned"])
-    return [{"seed": seed, "what": "after decompose", **found}]
-
-
-def candidates(clone: Path) -> dict[str, Row]:
-    """Return the figures of the two networks that finetune chooses from."""
-    found: dict[str, Row] = read_json(clone / "work/finetune/choice.json")["candidates"]
-    return found
-
-
-def exported(clone: Path) -> Row:
-    """Return the figures of what is handed in, the public test's among them."""
-    metrics = read_json(clone / "submission/metrics.json")
-    return {
-        **row_of(metrics),
-        "public_f1": metrics["test_f1"],
-        "public_score": metrics["test_score"],
-    }
-
-
-def row_of(values: Row) -> Row:
-    """Return the three figures that every row has."""
-    return {name: values[name] for name in ("f1", "macs", "score")}
-
-
-def table(rows: list[Row]) -> str:
-    """Return the rows as a Markdown table: means over the seeds, with the lowest and highest."""
-    order = [f"after {stage}" for stage in ("search", "tune", "train", "decompose", "finetune")]
-    order += [f"without {what}" for what in ("nothing", *LEFT_OUT)]
-    names = ("f1", "macs", "score", "public_f1", "public_score")
-    cells = []
-    for what in order:
-        mine = [row for row in rows if row["what"] == what]
-        shown = what.replace("without nothing", "every stage")
-        cells.append([shown, *(spread([row[n] for row in mine if n in row]) for n in names)])
-    return markdown(["", "F1", "MACs", "score", "public F1", "public score"], cells)
 
 
 def spread(values: list[float]) -> str:
