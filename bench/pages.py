@@ -16,4 +16,4 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def put(page: Path, name: str, table: str) -> None:
     """Write a table into a page in place of the one that has its name."""
     place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-    write_text(page, place.sub(lambda _: table, page.read_text(encoding="utf-8")))
+    write_text(page, place.sub(lambda _: table, page.read_text(encoding="utf-8"), 1))

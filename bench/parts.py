@@ -37,7 +37,6 @@ PARTS: dict[str, dict[str, Any]] = {
         f"recipe.augment.{name}": 0.0 for name in ("blur", "dark", "noise", "jpeg")
     },
     "no other backgrounds": {"recipe.augment.background": 0.0},
-    "crops of the image itself": {"prepare.supersample": 1},
 }
 NAMES = {
     "f1": "F1",

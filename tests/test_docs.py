@@ -106,6 +106,22 @@ def test_the_ways_to_compress_are_those_that_were_measured():
     assert drawn(curves) == PICTURE.read_text(encoding="utf-8")
 
 
+def test_the_parts_are_worth_what_was_measured():
+    from bench.parts import BUILDS, Built, table
+
+    builds = [Built(**row) for row in json.loads(BUILDS.read_text(encoding="utf-8"))]
+    assert f"<!-- parts -->\n{table(builds)}<!-- end -->" in text("docs/waste7.md")
+
+
+def test_an_empty_table_is_filled_and_the_next_one_kept(tmp_path):
+    from bench.pages import put
+
+    page = tmp_path / "page.md"
+    page.write_text("<!-- a -->\n<!-- end -->\n<!-- b -->\nb\n<!-- end -->\n")
+    put(page, "a", "new\n")
+    assert page.read_text() == "<!-- a -->\nnew\n<!-- end -->\n<!-- b -->\nb\n<!-- end -->\n"
+
+
 def test_the_front_is_the_one_that_was_measured():
     from bench.front import PICTURE, POINTS, Point, drawn, table
 
