@@ -14,8 +14,8 @@ from itertools import groupby
 from pathlib import Path
 from statistics import mean
 
-from bench.pages import markdown, put
-from bench.results import RECORD, build, cloned, spread
+from bench.pages import markdown, put, spread
+from bench.results import RECORD, build, cloned
 from bench.waste7 import ROOT
 from weighin.determinism import pin
 from weighin.files import read_json, read_yaml, write_json, write_text

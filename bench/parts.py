@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bench.pages import markdown, put
-from bench.results import build, cloned, spread
+from bench.pages import markdown, put, spread
+from bench.results import build, cloned
 from bench.waste7 import ROOT
 from weighin.determinism import pin
 from weighin.files import read_json, write_json

@@ -155,15 +155,6 @@ def write_params(clone: Path, changes: Mapping[str, Any]) -> None:
     write_text(clone / "params.yaml", commented(Params, asdict(params)))
 
 
-def spread(values: list[float]) -> str:
-    """Return a mean with its range, in words."""
-    if not values:
-        return ""
-    digits = ",.0f" if max(values) > 1000 else ".4f"
-    middle, low, high = (format(v, digits) for v in (mean(values), min(values), max(values)))
-    return middle if low == high else f"{middle} ({low} to {high})"
-
-
 def run(folder: Path, *command: str) -> None:
     """Run a command in a clone, with the clone's own code."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))

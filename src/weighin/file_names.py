@@ -81,6 +81,11 @@ class Matches:
     tolerances: Counter[str]  # why a name is not the file's own: how many names
     again: dict[str, str] = field(default_factory=dict)  # another spelling of a found name: file
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Return {name: file} of every name that means one, by any of its spellings."""
+        return {**self.found, **self.again}
+
     def of_files(self, labels: Mapping[str, str], table: Path | str) -> dict[str, str]:
         """Return {file: label} of the names that mean a file.
 

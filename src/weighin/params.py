@@ -271,7 +271,7 @@ class Search(Section):
     ] = 1.0
 
 
-def check_network(search: Search) -> Search:
+def check_search(search: Search) -> Search:
     """Return `search`.
 
     Raises:
@@ -322,7 +322,7 @@ class Train(Section):
     ] = None
 
 
-def check_training(train: Train) -> Train:
+def check_train(train: Train) -> Train:
     """Return `train`.
 
     Raises:
@@ -425,9 +425,9 @@ class Params(Section):
     contest: Contest
     prepare: Prepare
     recipe: Annotated[Recipe, AfterValidator(check_precision)]
-    search: Annotated[Search, AfterValidator(check_network)]
+    search: Annotated[Search, AfterValidator(check_search)]
     tune: Tune
-    train: Annotated[Train, AfterValidator(check_training)]
+    train: Annotated[Train, AfterValidator(check_train)]
     decompose: Decompose
     finetune: Finetune
     quantize: Quantize

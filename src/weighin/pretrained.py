@@ -290,9 +290,11 @@ def fetch(project: Path) -> list[str]:
     lines = []
     for path in sorted(described | {record.with_suffix("") for record in folder.glob("*.dvc")}):
         facts = read_json(path.with_suffix(".json")) if path in described else {}
-        held, shown = versioning.held(path), path.relative_to(project)
-        if path.exists() and _as_recorded(path, facts, held):
+        if facts and path.exists() and sha256_file(path) == facts["sha256"]:
             continue
+        held, shown = versioning.held(path), path.relative_to(project)
+        if path.exists() and not facts and (held is None or held.now == held.recorded):
+            continue  # None: a .dvc file of which DVC says nothing
         if path.exists() and not (held and held.kept):
             told = shown.with_suffix(".json") if facts else f"{shown}.dvc"
             how = f"weighin weights {shown}" if facts else f"dvc add {shown}"
@@ -300,14 +302,6 @@ def fetch(project: Path) -> list[str]:
             raise DataError(f"{shown} is not what {told} records", fix)
         lines.append(f"{shown} was brought from {_fetched(project, path, facts)}")
     return lines
-
-
-def _as_recorded(path: Path, facts: Mapping[str, Any], held: versioning.Held | None) -> bool:
-    if facts:
-        return bool(sha256_file(path) == facts["sha256"])
-    return (
-        held is None or held.now == held.recorded
-    )  # None: what its .dvc file is, fetch cannot tell
 
 
 def _fetched(project: Path, path: Path, facts: Mapping[str, Any]) -> str:

@@ -274,7 +274,7 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     splits = {row.split for row in rows}
     _check_splits(f"the split column of {source}", labels.no_splits, splits, index)
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
-    files = {**matches.found, **matches.again}
+    files = matches.files
     listed = {(matches.found.get(row.filename), row.label): row for row in rows}
     for row in rows:
         found = files.get(row.filename)
@@ -358,7 +358,7 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
             fix += "; --class-column names the field of its classes"
         raise DataError(f"{source} annotates nothing that can be used; {coco.words()}", fix)
     folder, matches = _matched(source, list(coco.crops), into, index, options)
-    places = {**matches.found, **matches.again}
+    places = matches.files
     index.missing += [name for name in coco.crops if name not in places]
     files = {name: folder / found for name, found in places.items()}
     turned = stored_pixels(coco, files, options.boxes, index)

@@ -306,9 +306,11 @@ def own_formula(path: str) -> Callable[[Contest, Metrics], Any]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ParamsError(f"{path} fails: {type(error).__name__}: {error}", fix) from error
-    for other in filter(None, map(_own_file, sys.modules.keys() - before)):
-        problem = f"{path} imports {other}, of which no stage knows when it changes"
-        raise ParamsError(problem, f"write what it needs of {other} into {path}")
+    for other in sorted(sys.modules.keys() - before):
+        if file := _own_file(other):
+            del sys.modules[other]  # or the next call would take it for one of ours
+            problem = f"{path} imports {file}, of which no stage knows when it changes"
+            raise ParamsError(problem, f"write what it needs of {file} into {path}")
     formula: Callable[[Contest, Metrics], Any] | None = getattr(module, "score", None)
     if not callable(formula):
         raise ParamsError(f"{path} has no function `score`", fix)
@@ -319,8 +321,10 @@ def _own_file(name: str) -> str | None:
     """Return the file of a loaded module that is neither installed nor this package's."""
     file = getattr(sys.modules[name], "__file__", None)
     installed = (sys.prefix, sys.base_prefix, site.getusersitepackages())
-    known = (*installed, str(Path(__file__).parents[1]))
-    return file if file and Path(file).is_absolute() and not file.startswith(known) else None
+    known = (*installed, Path(__file__).parents[1])
+    if not file or not Path(file).is_absolute():
+        return None
+    return None if any(Path(file).is_relative_to(place) for place in known) else str(file)
 
 
 def _own_parts(contest: Contest, metrics: Metrics) -> dict[str, float]:
