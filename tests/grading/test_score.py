@@ -165,10 +165,11 @@ def test_a_score_of_ones_own_imports_no_file_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     for module in ("fractions", "helper_of_a_score"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(ParamsError) as caught:
-        score(own(tmp_path / "s.py", text), MADE)
-    assert caught.value.problem.startswith(f"{tmp_path / 's.py'} imports {helper}")
-    assert caught.value.fix == f"write what it needs of {helper} into {tmp_path / 's.py'}"
+    for _ in range(2):
+        with pytest.raises(ParamsError) as caught:
+            score(own(tmp_path / "s.py", text), MADE)
+        assert caught.value.problem.startswith(f"{tmp_path / 's.py'} imports {helper}")
+        assert caught.value.fix == f"write what it needs of {helper} into {tmp_path / 's.py'}"
 
 
 def test_grading_runs_a_score_of_ones_own_only_when_told(tmp_path, monkeypatch):
