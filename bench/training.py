@@ -190,7 +190,7 @@ def _bare_step(trainer: "Trainer") -> Callable[[], None]:
     def step() -> None:
         for inputs, targets in shards:
             loss = trainer.criterion(trainer.module(inputs), targets)
-            torch.autograd.grad(loss, trainer.flat.parameters)
+            torch.autograd.grad(loss, trainer.flat.leaves)
         for parameters in trainer.optimizer.param_groups:
             parameters["lr"] = 0.0
         trainer.optimizer.step()

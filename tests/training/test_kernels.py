@@ -12,7 +12,9 @@ from weighin.network.factorized import Factorization, Method, apply_ranks
 from weighin.network.layers import ACTIVATIONS, Mean, activation
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.training import compiled, vectors
-from weighin.training.kernels import Recorded, use_fast_kernels
+from weighin.training.kernels import Recorded, record_steps, single_step
+from weighin.training.recording import Back, Recording
+from weighin.training.weights import FlatModule
 
 KERNELS = [value for value in vars(compiled).values() if hasattr(value, "cache_clear")]
 
@@ -29,24 +31,34 @@ def images(*shape: int, seed: int = 0) -> Tensor:
     return x.to(memory_format=torch.channels_last)
 
 
-def results(module: nn.Module, x: Tensor) -> list[Tensor]:
+def flat(module: nn.Module, record: bool = True) -> FlatModule:
+    """Return a module in flat vectors, its steps recorded or by autograd."""
+    found = FlatModule(module)
+    if record:
+        record_steps(found)
+    return found
+
+
+def results(flat: FlatModule, x: Tensor) -> list[Tensor]:
     """Return the output, the gradient of every trained parameter, and the statistics."""
+    module = flat.module
     y = module(x)
     weights = torch.linspace(-1, 1, y.numel(), dtype=x.dtype).view(y.shape)
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    grads = torch.autograd.grad((y * weights).sum(), trained)
+    grads = torch.autograd.grad((y * weights).sum(), flat.leaves)
+    if isinstance(module, Recorded):
+        assert [grad.shape for grad in grads] == [(flat.trained,)]
+        grads = tuple(grad.clone() for grad in module.gradients.values())
     return [y.detach(), *grads, *(b for b in module.buffers() if b.dtype == x.dtype)]
 
 
 def check(module: nn.Module, x: Tensor) -> None:
     """A recorded step is as near to autograd in double precision as autograd in single is."""
-    exact, plain, fast = (copy.deepcopy(module) for _ in range(3))
-    use_fast_kernels(fast)
-    assert type(fast) is Recorded
+    fast, plain = flat(copy.deepcopy(module)), flat(copy.deepcopy(module), record=False)
+    exact = flat(copy.deepcopy(module).double(), record=False)
+    before = fast.statistics.clone()
     results(fast, images(*x.shape, seed=9))  # what a step leaves in its maps changes no other
-    for name, buffer in fast.named_buffers():
-        buffer.copy_(module.get_buffer(name))
-    found = results(fast, x), results(plain, x), results(exact.double(), x.double())
+    fast.statistics.copy_(before)
+    found = results(fast, x), results(plain, x), results(exact, x.double())
     for ours, theirs, wanted in zip(*found, strict=True):
         assert ours.shape == wanted.shape
         rounding = (theirs - wanted).norm() + 1e-6 * (wanted.norm() + 1)
@@ -85,15 +97,49 @@ def test_batch_norm_and_activation(act: str | None, shape: tuple[int, ...]) -> N
 
 
 def test_the_variance_of_large_numbers_is_exact() -> None:
-    norm = nn.Sequential(nn.BatchNorm2d(2))
-    use_fast_kernels(norm)
+    convolution = nn.Conv2d(2, 2, 1, bias=False)
+    convolution.weight.data = torch.eye(2).view(2, 2, 1, 1)
+    norm = flat(nn.Sequential(convolution, nn.BatchNorm2d(2))).module
     x = torch.tensor([4096.0, 4097.0]).repeat(100).view(1, 1, 10, 20).repeat(1, 2, 1, 1)
     assert norm(x).unique().tolist() == pytest.approx([-1, 1], abs=1e-4)
 
 
-@pytest.mark.parametrize("layer", [Mean(), nn.AdaptiveAvgPool2d(1), nn.MaxPool2d(2), nn.ReLU(True)])
+OTHER = (nn.AdaptiveAvgPool2d(1), nn.ReLU(True), nn.MaxPool2d(2, ceil_mode=True))
+
+
+@pytest.mark.parametrize("layer", [Mean(), nn.Flatten(), nn.ZeroPad2d((1, 0, 2, 3)), *OTHER])
 def test_other_layers(layer: nn.Module) -> None:
     check(draw(nn.Sequential(nn.Conv2d(3, 5, 1), layer)), images(2, 3, 4, 6))
+
+
+@pytest.mark.parametrize("kernel, stride, padding", [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 3, 2)])
+@pytest.mark.parametrize("channels", [5, 16, 21])
+def test_max_pooling_has_the_bits_of_torch(
+    kernel: int, stride: int, padding: int, channels: int
+) -> None:
+    layer, slopes = nn.MaxPool2d(kernel, stride, padding), list[Tensor]()
+    x = (images(3, channels, 9, 7) * 4).round()  # many places of a window have its largest
+
+    def step(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
+        y, back = single_step(layer)(x, r)
+        return y, lambda dy: slopes.append(back(dy))
+
+    recording = Recording(step, x.shape)
+    recording.images.copy_(x.requires_grad_())
+    y = layer(x)
+    dy = images(*y.shape, seed=1)
+    recording.slope.copy_(dy)
+    for call in (*recording.forward, *recording.backward):
+        call()
+    assert torch.equal(recording.logits, y)
+    assert torch.equal(slopes[0], torch.autograd.grad(y, x, dy)[0])
+
+
+def test_max_pooling_hands_nan_on() -> None:
+    module = flat(nn.Sequential(nn.Conv2d(3, 1, 1), nn.MaxPool2d(2))).module
+    x = images(1, 3, 4, 4)
+    x[0, 0, 1, 0] = x[0, 0, 2, 3] = torch.nan
+    assert module(x).isnan().flatten().tolist() == [True, False, False, True]
 
 
 @pytest.mark.parametrize("name", BLOCK_ROWS)
@@ -128,9 +174,8 @@ def test_whole_networks(name: str) -> None:
     module = build(spec, 5)
     initialize(module, "quick")
     x = images(16, 3, *spec.input)
-    exact, fast = copy.deepcopy(module).double(), copy.deepcopy(module)
-    use_fast_kernels(fast)
-    found, wanted = results(fast, x), results(exact, x.double())
+    exact = flat(copy.deepcopy(module).double(), record=False)
+    found, wanted = results(flat(module), x), results(exact, x.double())
     apart = sum(float((a - b).square().sum()) for a, b in zip(found, wanted, strict=True))
     assert apart <= 1e-8 * sum(float(b.square().sum()) for b in wanted)
 
@@ -143,34 +188,28 @@ def test_frozen_weights_have_no_gradient() -> None:
 
 def test_another_shape_is_recorded_anew() -> None:
     module = draw(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
-    fresh = copy.deepcopy(module)
-    use_fast_kernels(module)
-    use_fast_kernels(fresh)
-    results(module, images(4, 3, 6, 6))
-    for buffer, new in zip(module.buffers(), fresh.buffers(), strict=True):
-        buffer.copy_(new)
-    pairs = zip(
-        results(module, images(2, 3, 5, 7)), results(fresh, images(2, 3, 5, 7)), strict=True
-    )
+    used, fresh = flat(copy.deepcopy(module)), flat(module)
+    results(used, images(4, 3, 6, 6))
+    used.statistics.copy_(fresh.statistics)
+    pairs = zip(results(used, images(2, 3, 5, 7)), results(fresh, images(2, 3, 5, 7)), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_validation_between_two_steps_changes_neither() -> None:
     depthwise = nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False)
-    module = draw(nn.Sequential(nn.Conv2d(3, 8, 1), depthwise, nn.BatchNorm2d(8), Mean()))
-    use_fast_kernels(module)
-    before, weights = results(module, images(4, 3, 6, 6)), depthwise.weight.detach().clone()
+    network = flat(draw(nn.Sequential(nn.Conv2d(3, 8, 1), depthwise, nn.BatchNorm2d(8), Mean())))
+    before, weights = results(network, images(4, 3, 6, 6)), depthwise.weight.detach().clone()
     with torch.inference_mode():
         depthwise.weight.mul_(2)
-        module.eval()(images(2, 3, 6, 6))
+        network.module.eval()(images(2, 3, 6, 6))
         depthwise.weight.copy_(weights)
-    after = results(module.train(), images(4, 3, 6, 6))
+    network.module.train()
+    after = results(network, images(4, 3, 6, 6))
     assert all(torch.equal(a, b) for a, b in zip(before[:6], after[:6], strict=True))
 
 
 def test_gradients_are_those_of_the_last_images_or_none() -> None:
-    module = draw(nn.Sequential(nn.Conv2d(3, 8, 1), Mean()))
-    use_fast_kernels(module)
+    module = flat(draw(nn.Sequential(nn.Conv2d(3, 8, 1), Mean()))).module
     first, second = module(images(2, 3, 4, 4)), module(images(2, 3, 4, 4, seed=1))
     second.sum().backward()
     with pytest.raises(RuntimeError, match="last images"):
@@ -189,8 +228,7 @@ def step_bytes(monkeypatch: pytest.MonkeyPatch, cpu: str) -> bytes:
         down = nn.Conv2d(37, 37, 5, 2, 2, groups=37, bias=False)
         norms = nn.BatchNorm2d(37), *activation(act)
         module = draw(nn.Sequential(*layers, *norms, down, nn.Conv2d(37, 20, 1)))
-        use_fast_kernels(module)
-        found += [x.numpy().tobytes() for x in results(module, images(6, 3, 9, 13))]
+        found += [x.numpy().tobytes() for x in results(flat(module), images(6, 3, 9, 13))]
     monkeypatch.undo()
     for kernel in KERNELS:
         kernel.cache_clear()

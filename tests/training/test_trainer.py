@@ -174,8 +174,8 @@ def test_gradients_are_the_mean_over_the_shards(packed: Path) -> None:
     trainer.module.train()
     expected = torch.zeros(trainer.flat.trained)
     for shard in range(4):
-        loss = trainer.shard_loss(order, 0, shard)
-        grads = torch.autograd.grad(loss, trainer.flat.parameters)
+        loss = trainer.shard_loss(trainer.batch(order, 0, shard))
+        grads = torch.autograd.grad(loss, trainer.flat.leaves)
         for view, grad in zip(trainer.flat.views(expected), grads, strict=True):
             view += grad / 4
     trainer.set_rates(0.1, 0.1)

@@ -17,7 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from weighin.images import Pixels
 from weighin.params import Augment
-from weighin.training.pixel_kernels import blending, mix_colors, warping
+from weighin.training.pixel_kernels import blending, mix_colors, shifting, warping
 
 Targets = npt.NDArray[np.float32]  # (B, K), each row a distribution
 Doubles = npt.NDArray[np.float64]
@@ -53,12 +53,10 @@ def flip_vertical(batch: Pixels, rng: Generator, chance: float) -> Pixels:
 
 def translate(batch: Pixels, rng: Generator, share: float) -> Pixels:
     """Shift each image by whole pixels, at most `share` of a side; edges are reflected."""
-    _, height, width = shape = _shape(batch)
-    most = (int(height * share), int(width * share))
-    padded = np.pad(batch, ((0, 0), (most[0], most[0]), (most[1], most[1]), (0, 0)), "reflect")
-    out = np.empty_like(batch)
-    for i, (y, x) in enumerate((shifts(shape, rng, share) + most).tolist()):
-        out[i] = padded[i, y : y + height, x : x + width]
+    shape = _shape(batch)
+    given, out = shifts(shape, rng, share).astype(np.float32), np.empty(batch.shape, np.uint8)
+    readable = _readable(batch)
+    shifting()(*(array.ctypes.data for array in (readable, given, out)), *shape)
     return out
 
 
@@ -75,9 +73,7 @@ def warp(batch: Pixels, maps: Maps, finer: int = 1) -> Pixels:
     """
     count, *sides = _shape(batch)
     height, width = (side // finer for side in sides)
-    readable = np.empty(batch.size + 1, np.uint8)
-    readable[:-1] = batch.reshape(-1)
-    out = np.empty((count, height, width, 3), np.uint8)
+    readable, out = _readable(batch), np.empty((count, height, width, 3), np.uint8)
     given = np.ascontiguousarray(maps, np.float32)
     addresses = (array.ctypes.data for array in (readable, given, out))
     warping(finer)(*addresses, count, height, width, GREY)
@@ -149,7 +145,7 @@ def color(batch: Pixels, rng: Generator, strength: float) -> Pixels:
     """Change brightness, contrast and saturation, each by a factor of 1 +- `strength`."""
     count = len(batch)
     matrix, share = color_maps(count, rng, strength)
-    means = (batch.reshape(count, -1).sum(1, np.int64) / batch[0].size)[:, None, None]
+    means = (batch.reshape(count, -1).sum(1, np.uint32) / batch[0].size)[:, None, None]
     shift = (share * means + 0.5).astype(np.float32)
     given, out = np.ascontiguousarray(batch), np.empty(batch.shape, np.uint8)
     factors = np.ascontiguousarray(matrix, np.float32)
@@ -370,6 +366,13 @@ def _mirrored(batch: Pixels, chosen: npt.NDArray[np.bool_], axis: int) -> Pixels
     out = batch.copy()
     out[chosen] = torch.from_numpy(batch[chosen]).flip(axis).numpy()  # NumPy: five times slower
     return out
+
+
+def _readable(batch: Pixels) -> Pixels:
+    """Return a batch as one row, and a byte after it."""
+    row = np.empty(batch.size + 1, np.uint8)
+    row[:-1] = batch.reshape(-1)
+    return row
 
 
 def _shape(batch: Pixels) -> Shape:

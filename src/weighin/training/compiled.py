@@ -1,10 +1,14 @@
-"""The kernels of a training step: products, batch norm with its activation, depthwise convolutions.
+"""The kernels of a training step: products, batch norm with its activation, windows of maps.
 
 Maps lie channels last: P pixels (B * H * W) of C floats.
 """
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
 from weighin.training.activations import ACTIVATIONS
-from weighin.training.vectors import Kernel, Term, Variable, compiled
+from weighin.training.vectors import LANES, Kernel, Term, Variable, compiled
 
 ROWS, DEPTH = 6, 256  # of a product: rows at a time; terms of a sum at a time
 PIXELS = 64  # of a batch norm at a time: a block that stays in the first cache
@@ -34,6 +38,19 @@ def product(k: Kernel) -> None:
     with k.loop(0, k.K, DEPTH) as start:
         stop = (start + DEPTH).at_most(k.K)
         k.steps(0, k.M, ROWS, lambda m, width: rows(m, width, start, stop))
+
+
+@compiled("x y", "M N")
+def transposed(k: Kernel, turned: bool = False) -> None:
+    """y (N, M) = x (M, N), its rows from the last to the first where it is turned."""
+
+    def rows(m: Term, width: int) -> None:
+        with k.loop(0, k.N) as n:
+            row = k.N - 1 - n if turned else n
+            for r in range(width):
+                k.copy(k.x, (m + r) * k.N + n, k.y, row * k.M + m + r)
+
+    k.steps(0, k.M, LANES, rows)
 
 
 def _clear(k: Kernel, *sums: Term) -> None:
@@ -169,6 +186,7 @@ def _total(sums: list[Variable]) -> Term:
 
 
 SHAPE = "B H W C OH OW PAD"
+Taps = Callable[[], AbstractContextManager[tuple[Term, Term]]]
 
 
 def _inside(k: Kernel, tap: Term, size: Term, count: Term, stride: int) -> tuple[Term, Term]:
@@ -179,6 +197,11 @@ def _inside(k: Kernel, tap: Term, size: Term, count: Term, stride: int) -> tuple
     return first, after.at_most(count).at_least(first)
 
 
+def _taps(k: Kernel, first: Term, size: Term, side: int) -> tuple[Term, Term]:
+    """Return the first tap of a window from `first` on that is inside `size`, and the one after."""
+    return (k.size(0) - first).at_least(0), (size - first).at_most(side)
+
+
 @compiled("x w y", SHAPE)
 def depthwise_forward(k: Kernel, side: int, stride: int) -> None:
     """y = the depthwise convolution of x with w (side * side, C)."""
@@ -186,12 +209,12 @@ def depthwise_forward(k: Kernel, side: int, stride: int) -> None:
     x1 = _inside(k, k.size(side - 1), k.W, k.OW, stride)[1].at_least(x0)
     with k.loop(0, k.B) as n, k.loop(0, k.OH) as oy:
         top = oy * stride - k.PAD
-        i0, i1 = (k.size(0) - top).at_least(0), (k.H - top).at_most(side)
+        i0, i1 = _taps(k, top, k.H, side)
 
         def channels(c: Term) -> None:
             def border(ox: Term) -> None:
                 left = ox * stride - k.PAD
-                j0, j1 = (k.size(0) - left).at_least(0), (k.W - left).at_most(side)
+                j0, j1 = _taps(k, left, k.W, side)
                 total = Variable(k)
                 with k.loop(i0, i1) as i, k.loop(j0, j1) as j:
                     x = k.load(k.x, (((n * k.H + top + i) * k.W) + left + j) * k.C + c)
@@ -259,8 +282,7 @@ def depthwise_weight(k: Kernel, side: int, stride: int) -> None:
             k.store(k.vector(0.0), k.dw, k.C * tap + c)
         with k.loop(0, k.B) as n, k.loop(0, k.OH) as oy:
             top = oy * stride - k.PAD
-            i0, i1 = (k.size(0) - top).at_least(0), (k.H - top).at_most(side)
-            with k.loop(i0, i1) as i:
+            with k.loop(*_taps(k, top, k.H, side)) as i:
                 x = k.place(k.x, ((n * k.H + top + i) * k.W - k.PAD) * k.C + c)
                 dy = k.place(k.dy, (n * k.OH + oy) * k.OW * k.C + c)
                 sums = [[Variable(k) for _ in range(side)] for _ in range(2)]
@@ -284,6 +306,58 @@ def depthwise_weight(k: Kernel, side: int, stride: int) -> None:
                     k.store(k.load(k.dw, at) + (sums[0][j].get() + sums[1][j].get()), k.dw, at)
 
     k.channels(k.C, channels)
+
+
+@contextmanager
+def _windows(k: Kernel, side: int, stride: int) -> Iterator[tuple[Term, Taps]]:
+    """Repeat for every window: where its output's channels begin, and a loop over its taps.
+
+    Of each tap that loop gives its number, and where its input's channels begin.
+    """
+    with k.loop(0, k.B) as n, k.loop(0, k.OH) as oy, k.loop(0, k.OW) as ox:
+        top, left = oy * stride - k.PAD, ox * stride - k.PAD
+        (i0, i1), (j0, j1) = _taps(k, top, k.H, side), _taps(k, left, k.W, side)
+
+        @contextmanager
+        def taps() -> Iterator[tuple[Term, Term]]:
+            with k.loop(i0, i1) as i, k.loop(j0, j1) as j:
+                yield k.number(i * side + j), ((n * k.H + top + i) * k.W + left + j) * k.C
+
+        yield ((n * k.OH + oy) * k.OW + ox) * k.C, taps
+
+
+@compiled("x y taken", SHAPE)
+def max_pool_forward(k: Kernel, side: int, stride: int) -> None:
+    """y = the largest of each window of x, `taken` = the first tap that has it, NaN before all."""
+    with _windows(k, side, stride) as (out, taps):
+
+        def channels(c: Term) -> None:
+            largest, taken = Variable(k, -math.inf), Variable(k, -1.0)
+            with taps() as (tap, place):
+                x, before = k.load(k.x, place + c), largest.get()
+                larger = (x > before).or_nan(x)
+                largest.set(larger.choose(x, before))
+                taken.set(larger.choose(tap, taken.get()))
+            k.store(largest.get(), k.y, out + c)
+            k.store(taken.get(), k.taken, out + c)
+
+        k.channels(k.C, channels)
+
+
+@compiled("dy taken dx", SHAPE)
+def max_pool_backward(k: Kernel, side: int, stride: int) -> None:
+    """dx = the gradient of max_pool_forward's x: added window by window."""
+    with k.loop(0, k.B * k.H * k.W) as p:
+        k.channels(k.C, lambda c: k.store(k.vector(0.0), k.dx, p * k.C + c))
+    with _windows(k, side, stride) as (out, taps):
+
+        def channels(c: Term) -> None:
+            dy, taken = k.load(k.dy, out + c), k.load(k.taken, out + c)
+            with taps() as (tap, place):
+                more = taken.equals(tap).choose(dy, 0.0)
+                k.store(k.load(k.dx, place + c) + more, k.dx, place + c)
+
+        k.channels(k.C, channels)
 
 
 @compiled("x shift y", "P C")

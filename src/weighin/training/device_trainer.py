@@ -61,6 +61,9 @@ class DeviceTrainer(Trainer):
             if type(layer) is nn.MaxPool2d:
                 layer.__class__ = _MaxPool
 
+    def record(self) -> None:
+        """Leave it to the graphs."""
+
     def set_rates(self, rate: float, share: float) -> None:
         """Fill the tensors that hold the learning rate and the average's share."""
         self.rate.fill_(rate)
@@ -85,10 +88,10 @@ class DeviceTrainer(Trainer):
         """Return a shard of what was loaded."""
         return self.batches.batch(shard - self.local_shards.start)
 
-    def shard_loss(self, order: npt.NDArray[np.int64], step: int, shard: int) -> Tensor:
+    def shard_loss(self, batch: Batch) -> Tensor:
         """Return the loss of one shard, in the recipe's precision."""
         with torch.autocast(**self.autocast):  # type: ignore[arg-type]
-            return super().shard_loss(order, step, shard)
+            return super().shard_loss(batch)
 
     def _state(self) -> list[Tensor]:
         return [*self.tensors().values(), self.flat.grads]

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weighin.network.blocks import Chain, MixedDepthwise, ShuffleNetV2
 from weighin.network.layers import Mean, SqueezeExcitation
 from weighin.training import compiled
 from weighin.training.recording import Back, Convolution, Recording, Step, convolution_class
+from weighin.training.weights import FlatModule
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.Sigmoid)
@@ -33,18 +35,30 @@ def keep_memory() -> None:
 
 
 def use_fast_kernels(module: nn.Module) -> None:
-    """Let `module` train by recordings, and its convolutions compute by the compiled kernels."""
+    """Let the convolutions of `module` compute by the compiled kernels."""
     for layer in module.modules():
         if type(layer) is nn.Conv2d:
             layer.__class__ = convolution_class(layer)
-    module.__class__ = Recorded
+
+
+def record_steps(flat: FlatModule) -> None:
+    """Let a module train by recordings; its one gradient is then that of all its weights (T,)."""
+    use_fast_kernels(flat.module)
+    flat.module.__class__ = Recorded
+    assert isinstance(flat.module, Recorded)
+    whole = torch.empty_like(flat.grads)
+    flat.module.gradients = dict(zip(flat.leaves, flat.views(whole), strict=True))
+    flat.module.gradient = whole
+    flat.leaves = flat.module.leaves = [nn.Parameter(flat.weights[: flat.trained])]
 
 
 class Recorded(nn.Sequential):
     """A network that trains by a recording of its step."""
 
     recording: Recording | None = None
-    trained: list[Tensor]
+    leaves: list[Tensor]  # not parameters of the module: it has each of them already
+    gradient: Tensor
+    gradients: dict[Tensor, Tensor]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K) of images (B, 3, H, W)."""
@@ -52,21 +66,18 @@ class Recorded(nn.Sequential):
             return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
         if self.recording is None or self.recording.images.shape != x.shape:
             self.recording = None  # its maps are freed before others are made
-            self.recording = Recording(_chain(list(self)), x.shape)
-            self.trained = [p for p in self.parameters() if p.requires_grad]
-        y: Tensor = _Replay.apply(x, self.recording, self.trained, *self.trained)
+            self.recording = Recording(_chain(list(self)), x.shape, self.gradients)
+        y: Tensor = _Replay.apply(x, self.leaves[0], self.recording, self.gradient)
         return y
 
 
 class _Replay(torch.autograd.Function):
-    """A whole network as one operation; its gradients are good until the next ones."""
+    """A whole network as one operation; its gradient is good until the next one."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, recording: Recording, trained: list[Tensor], *_: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, _: Tensor, recording: Recording, gradient: Tensor) -> Tensor:
         recording.runs += 1
-        ctx.recording, ctx.trained, ctx.run = recording, trained, recording.runs
+        ctx.recording, ctx.gradient, ctx.run = recording, gradient, recording.runs
         recording.images.copy_(x)
         for call in recording.forward:
             call()
@@ -80,7 +91,7 @@ class _Replay(torch.autograd.Function):
         recording.slope.copy_(dy)
         for call in recording.backward:
             call()
-        return None, None, None, *(recording.grads[weight] for weight in ctx.trained)
+        return None, ctx.gradient, None, None
 
 
 def _chain(layers: list[nn.Module]) -> Step:
@@ -94,7 +105,7 @@ def _chain(layers: list[nn.Module]) -> Step:
             steps.append(fused(layers[0], name))
             layers = layers[2 if active else 1 :]
         else:
-            steps.append(_step(layers[0]))
+            steps.append(single_step(layers[0]))
             layers = layers[1:]
 
     def step(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
@@ -116,7 +127,8 @@ def _chain(layers: list[nn.Module]) -> Step:
     return step
 
 
-def _step(layer: nn.Module) -> Step:
+def single_step(layer: nn.Module) -> Step:
+    """Return one layer as a step."""
     if isinstance(layer, Convolution):
         return layer.step
     if isinstance(layer, Chain):
@@ -128,7 +140,21 @@ def _step(layer: nn.Module) -> Step:
         return _shuffle(layer)
     if isinstance(layer, MixedDepthwise):
         return _mixed(layer)
+    if isinstance(layer, nn.MaxPool2d) and _is_plain(layer):
+        return _max_pool(layer)
+    if isinstance(layer, nn.Flatten):
+        return _flatten
+    if isinstance(layer, nn.ZeroPad2d):
+        return _zero_pad(layer)
     return _mean if isinstance(layer, Mean) else _Other(layer)
+
+
+def _is_plain(layer: nn.MaxPool2d) -> bool:
+    sides = (layer.kernel_size, layer.stride, layer.padding)
+    return all(isinstance(side, int) for side in sides) and (layer.dilation, layer.ceil_mode) == (
+        1,
+        False,
+    )
 
 
 @dataclass
@@ -142,8 +168,7 @@ class _Other:
         with torch.no_grad():
             y = torch.empty_like(self.layer(torch.zeros_like(x)))
         graph: list[Tensor] = []
-        for weight in weights:
-            r.grads[weight] = torch.empty_like(weight)
+        places = [r.gradient(weight) for weight in weights]
 
         def forward() -> None:
             with torch.enable_grad():
@@ -157,8 +182,8 @@ class _Other:
             def backward() -> None:
                 found = torch.autograd.grad(graph[1], [graph[0], *weights], dy)
                 dx.copy_(found[0])
-                for weight, grad in zip(weights, found[1:], strict=True):
-                    r.grads[weight].copy_(grad)
+                for place, grad in zip(places, found[1:], strict=True):
+                    place.copy_(grad)
 
             r.do(backward)
             return dx
@@ -196,6 +221,59 @@ def _mean(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
     return y, back
 
 
+def _flatten(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
+    y = torch.empty(len(x), x[0].numel())
+    r.do(y.view(x.shape).copy_, x)
+
+    def back(dy: Tensor) -> Tensor:
+        dx = r.maps(*x.shape)
+        r.do(dx.copy_, dy.view(x.shape))
+        return dx
+
+    return y, back
+
+
+def _max_pool(layer: Any) -> Step:
+    side, stride, pad = layer.kernel_size, layer.stride, layer.padding
+
+    def run(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
+        x, (count, channels, *sizes) = r.laid(x), x.shape
+        y, taken = (r.maps(*F.max_pool2d(x, side, stride, pad).shape) for _ in range(2))
+        shape = (count, *sizes, channels, *y.shape[2:], pad)
+        r.run(compiled.max_pool_forward(side, stride), [x, y, taken], *shape)
+
+        def back(dy: Tensor) -> Tensor:
+            dx = r.maps(*x.shape)
+            r.run(compiled.max_pool_backward(side, stride), [r.laid(dy), taken, dx], *shape)
+            return dx
+
+        return y, back
+
+    return run
+
+
+def _zero_pad(layer: nn.ZeroPad2d) -> Step:
+    left, right, top, bottom = layer.padding
+
+    def run(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
+        count, channels, height, width = x.shape
+        y = r.maps(count, channels, top + height + bottom, left + width + right).zero_()
+
+        def inner(maps: Tensor) -> Tensor:
+            return maps[:, :, top : top + height, left : left + width]
+
+        r.do(inner(y).copy_, x)
+
+        def back(dy: Tensor) -> Tensor:
+            dx = r.maps(*x.shape)
+            r.do(dx.copy_, inner(dy))
+            return dx
+
+        return y, back
+
+    return run
+
+
 def _shuffle(layer: ShuffleNetV2) -> Step:
     first, second = _chain(list(layer.branch1)), _chain(list(layer.branch2))
 
@@ -223,7 +301,7 @@ def _shuffle(layer: ShuffleNetV2) -> Step:
 
 
 def _mixed(layer: MixedDepthwise) -> Step:
-    groups = [_step(group) for group in layer.groups]
+    groups = [single_step(group) for group in layer.groups]
 
     def run(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
         parts = [r.laid(part) for part in torch.split(x, layer.sizes, dim=1)]
@@ -262,10 +340,13 @@ class _Norm:
         )
 
         def back(dy: Tensor) -> Tensor:
-            dy, dx, grads = r.laid(dy), r.maps(*x.shape), [torch.empty(channels) for _ in range(2)]
+            dy, dx, grads = (
+                r.laid(dy),
+                r.maps(*x.shape),
+                [*map(r.gradient, (norm.weight, norm.bias))],
+            )
             maps = [dy, x, *weights, *grads, dx]
             r.run(compiled.norm_backward(self.act), maps, pixels, channels, 1 / pixels)
-            r.grads[norm.weight], r.grads[norm.bias] = grads
             return dx
 
         return y, back
@@ -309,9 +390,8 @@ def _shifted(conv: Any, act: nn.Module, x: Tensor, r: Recording) -> tuple[Tensor
     r.run(compiled.shift_forward(name), [z, bias, y], *size)
 
     def back(dy: Tensor) -> Any:
-        dz, shift = r.maps(*z.shape), torch.empty(size[1])
-        r.run(compiled.shift_backward(name), [dy, z, bias, dz, shift], *size)
-        r.grads[bias] = shift
+        dz = r.maps(*z.shape)
+        r.run(compiled.shift_backward(name), [dy, z, bias, dz, r.gradient(bias)], *size)
         return conv.gradients(x, dz, r)
 
     return y, back

@@ -62,6 +62,30 @@ def warping(k: Kernel, finer: int) -> None:
             k.store_pixels(mixed, k.y, n * pixels + start)
 
 
+@compiled("x shifts y", "B H W")
+def shifting(k: Kernel) -> None:
+    """y (B, H, W, 3) = x at each pixel's place plus its image's shift (B, 2), down and right.
+
+    What lies outside is reflected. Memory goes on for a byte after x, as in `warping`.
+    """
+    pixels = k.H * k.W
+
+    def reflected(place: Term, side: Term) -> Term:
+        last = side - 1.0
+        place = place.at_least(k.vector(0.0) - place)
+        return place.at_most(last + last - place)
+
+    with k.loop(0, k.B) as n:
+        down, right = k.one(k.shifts, n * 2), k.one(k.shifts, n * 2 + 1)
+        image = k.byte(k.x, n * pixels * 3)
+        with _blocks(k, pixels) as start:
+            number, width = k.number(start) + k.lanes(), k.number(k.W)
+            row = k.floor((number + 0.5) / width)
+            column = number - row * width
+            y, x = reflected(row + down, k.number(k.H)), reflected(column + right, width)
+            k.store_pixels(k.pixels_at(image, y * width + x), k.y, n * pixels + start)
+
+
 @compiled("x matrix shift y", "B P")
 def mix_colors(k: Kernel) -> None:
     """y = each color of x times its image's matrix (B, 3, 3), plus its shift (B,), cut to bytes."""

@@ -5,7 +5,7 @@ are those of kernels.py.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -51,9 +51,12 @@ class Recording(Calls):
     takes the gradient of the new map and returns the gradient of the other, again a new map.
     """
 
-    def __init__(self, step: Step, shape: torch.Size) -> None:
+    def __init__(
+        self, step: Step, shape: torch.Size, gradients: Mapping[Tensor, Tensor] | None = None
+    ) -> None:
+        """Record a step on images of a shape; `gradients` are what it sets, by their parameters."""
         self.images = dense_maps(*shape)
-        self.grads: dict[Tensor, Tensor] = {}
+        self.gradients = gradients or {}
         self.forward: list[Callable[[], Any]] = []
         self.backward: list[Callable[[], Any]] = []
         self.kept: list[Tensor] = []  # maps are kept by their addresses alone otherwise
@@ -77,6 +80,11 @@ class Recording(Calls):
         found = dense_maps(*shape)
         free = self.free[found.numel()]
         return free.pop().as_strided(found.shape, found.stride()) if free else found
+
+    def gradient(self, parameter: Tensor) -> Tensor:
+        """Return what the gradient of a parameter is written to: its own place, or a new one."""
+        place = self.gradients.get(parameter)
+        return torch.empty_like(parameter) if place is None else place
 
     def give_back(self, maps: Tensor) -> None:
         """Let later maps of the backward pass have this one's memory."""
@@ -120,8 +128,7 @@ class Convolution(nn.Conv2d):
         def back(dy: Tensor) -> Any:
             dy = r.laid(dy)
             if self.bias is not None:
-                r.grads[self.bias] = torch.empty_like(self.bias)
-                r.do(torch.sum, dy, (0, 2, 3), out=r.grads[self.bias])
+                r.do(torch.sum, dy, (0, 2, 3), out=r.gradient(self.bias))
             return self.gradients(x, dy, r)
 
         return y, back
@@ -143,7 +150,7 @@ class Convolution(nn.Conv2d):
     def gradients(self, x: Tensor, dy: Tensor, r: Recording) -> Any:
         """Record the gradient of the weight, and of x where it is not the images."""
         weight, wanted = self.weight.detach(), x is not r.images
-        dw, dx = torch.empty_like(weight), r.maps(*x.shape) if wanted else None
+        dw, dx = r.gradient(self.weight), r.maps(*x.shape) if wanted else None
         shape = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
 
         def backward() -> None:
@@ -154,7 +161,6 @@ class Convolution(nn.Conv2d):
                 dx.copy_(found[0])
 
         r.do(backward)
-        r.grads[self.weight] = dw
         return dx
 
 
@@ -165,7 +171,7 @@ class Pointwise(Convolution):
         """Record maps (B, O, H, W) of x (B, C, H, W)."""
         (count, channels, height, width), outputs = x.shape, self.out_channels
         y, right = r.maps(count, outputs, height, width), torch.empty(channels, outputs)
-        r.do(right.copy_, self.weight.detach().view(outputs, channels).t())
+        r.run(compiled.transposed(), [self.weight, right], outputs, channels)
         sizes = (count * height * width, outputs, channels, channels, 1)
         r.run(compiled.product(), [x, right, y], *sizes)
         return y
@@ -173,13 +179,12 @@ class Pointwise(Convolution):
     def gradients(self, x: Tensor, dy: Tensor, r: Recording) -> Any:
         """Record the gradient of the weight, and of x where it is not the images."""
         (count, channels, height, width), outputs = x.shape, self.out_channels
-        pixels, dw, dx = count * height * width, torch.empty(outputs, channels, 1, 1), None
+        pixels, dw, dx = count * height * width, r.gradient(self.weight), None
         if x is not r.images:
             dx = r.maps(*x.shape)
             sizes = (pixels, channels, outputs, outputs, 1)
             r.run(compiled.product(), [dy, self.weight, dx], *sizes)
         r.run(compiled.product(), [dy, x, dw], outputs, channels, pixels, 1, outputs)
-        r.grads[self.weight] = dw
         return dx
 
 
@@ -211,12 +216,12 @@ class Depthwise(Convolution):
             else:
                 r.run(compiled.depthwise_input(side, stride), [dy, self._taps(r), dx], *shape)
         r.run(compiled.depthwise_weight(side, stride), [x, dy, sums], *shape)
-        r.grads[self.weight] = sums.t().view(channels, 1, side, side)
+        r.run(compiled.transposed(), [sums, r.gradient(self.weight)], side * side, channels)
         return dx
 
     def _taps(self, r: Calls, turned: bool = False) -> Tensor:
         """Record the weight as (k * k, C), from its last tap to its first where it is turned."""
-        weight = self.weight.detach().view(self.out_channels, -1).t()
-        taps = torch.empty(weight.shape)
-        r.do(lambda: taps.copy_(weight.flip(0) if turned else weight))
+        count = self.weight[0].numel()
+        taps = torch.empty(count, self.out_channels)
+        r.run(compiled.transposed(turned), [self.weight, taps], self.out_channels, count)
         return taps

@@ -31,7 +31,7 @@ from weighin.params import Recipe
 from weighin.training import checkpoint
 from weighin.training.augment import moves
 from weighin.training.dataset import Address, Batch, Dataset
-from weighin.training.kernels import keep_memory, use_fast_kernels
+from weighin.training.kernels import keep_memory, record_steps, use_fast_kernels
 from weighin.training.losses import Criterion
 from weighin.training.process_group import ProcessGroup
 from weighin.training.weights import FlatModule, Trained, Weights, load_weights, module_weights
@@ -135,6 +135,7 @@ class Trainer:
             fake_quantize(self.module, job.ranges)
         else:
             self.use_kernels(self.module)
+            self.record()
         self.optimizer = make_optimizer(self.flat, job.recipe)
         prior = self.dataset.prior().to(device)
         self.criterion = Criterion(job.recipe.loss, prior, job.distillation)
@@ -152,6 +153,10 @@ class Trainer:
     def use_kernels(self, module: nn.Module) -> None:
         """Let a network's layers compute as the device does best."""
         use_fast_kernels(module)
+
+    def record(self) -> None:
+        """Let the network's step be a recording."""
+        record_steps(self.flat)
 
     @property
     def local_shards(self) -> range:
@@ -187,10 +192,12 @@ class Trainer:
         """Set this process's rows (T + Q + 1) to its shards' gradients, statistics and losses."""
         flat = self.flat
         before = flat.statistics.clone()  # (Q,): every shard starts from these
-        for place, shard in enumerate(self.local_shards):
+        # all images first: between two passes of the network their code is out of the caches
+        batches = [self.batch(order, step, shard) for shard in self.local_shards]
+        for place, batch in enumerate(batches):
             flat.statistics.copy_(before)
-            loss = self.shard_loss(order, step, shard)
-            grads = torch.autograd.grad(loss, flat.parameters)
+            loss = self.shard_loss(batch)
+            grads = torch.autograd.grad(loss, flat.leaves)
             torch._foreach_copy_(self.row_grads[place], grads)
             row = self.rows[place]
             row[flat.trained : -1] = flat.statistics
@@ -210,9 +217,9 @@ class Trainer:
                 average.lerp_(vector, self.share)
         return mean[-1]
 
-    def shard_loss(self, order: npt.NDArray[np.int64], step: int, shard: int) -> Tensor:
+    def shard_loss(self, batch: Batch) -> Tensor:
         """Return the loss of one shard, a scalar."""
-        inputs, targets = self.batch(order, step, shard)  # (B, 3, H, W), (B, K)
+        inputs, targets = batch  # (B, 3, H, W), (B, K)
         guide = None
         if self.teacher is not None:
             with torch.no_grad():

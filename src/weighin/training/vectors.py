@@ -75,6 +75,15 @@ class Term:
         """Return `yes` where this comparison holds (for NaN it does not), else `no`."""
         return Term(self.b, self.b.select(self.value, yes.value, yes.like(no)))
 
+    def equals(self, other: Operand) -> "Term":
+        """Return a comparison that holds where both are the same number."""
+        return self._compare("==", other)
+
+    def or_nan(self, number: "Term") -> "Term":
+        """Return a comparison that holds where this one does, or where a number is NaN."""
+        nan = self.b.fcmp_unordered("uno", number.value, number.value)
+        return Term(self.b, self.b.or_(self.value, nan))
+
     def at_most(self, other: Operand) -> "Term":
         """Return the smaller of two; NaN stays NaN."""
         return (self > other).choose(Term(self.b, self.like(other)), self)
@@ -149,6 +158,11 @@ class Kernel:
         kinds = [VECTOR, POINTER, I32, MASK]
         values = [value.value, place, I32(4), self.mask]
         self._call("masked.store.v16f32.p0", ir.VoidType(), kinds, values)
+
+    def copy(self, base: Term, index: Term, out: Term, place: Term) -> None:
+        """Set out[place] to base[index], one float."""
+        value = self.b.load(self.place(base, index).value, typ=FLOAT)
+        self.b.store(value, self.place(out, place).value)
 
     def every_lane(self, number: Term) -> Term:
         """Return one float in all lanes."""

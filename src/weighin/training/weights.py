@@ -174,8 +174,8 @@ class FlatModule:
 
     weights (P,) holds first the decayed parameters, then those that are not (norms, biases), then
     the frozen ones; grads (T,) covers the first two; statistics (Q,) holds running means and
-    variances. Convolution weights lie in channels-last order. `parameters` are the trained ones, in
-    the order of grads.
+    variances. Convolution weights lie in channels-last order. `leaves` are what a gradient is
+    taken of, in the order of grads: the trained parameters, or one vector of them all.
     """
 
     def __init__(self, module: nn.Module, freeze: str = "nothing") -> None:
@@ -187,7 +187,7 @@ class FlatModule:
         self.decayed, self.trained = sizes[0], sizes[0] + sizes[1]
         self.weights = next(iter(named.values())).new_zeros(sum(sizes))
         self.grads = self.weights.new_zeros(self.trained)
-        self.parameters = [named[name] for name in order if groups[name] < 2]
+        self.leaves: list[Tensor] = [named[name] for name in order if groups[name] < 2]
         views = _views(self.weights, [named[name] for name in order])
         for name, view in zip(order, views, strict=True):
             view.copy_(named[name].data)
@@ -206,8 +206,8 @@ class FlatModule:
             own.copy_(other)
 
     def views(self, vector: Tensor) -> list[Tensor]:
-        """Return views of a vector (T,) in the shapes and order of `parameters`."""
-        return _views(vector, self.parameters)
+        """Return views of a vector (T,) in the shapes and order of `leaves`."""
+        return _views(vector, self.leaves)
 
     def _adopt_statistics(self) -> Tensor:
         norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.track_running_stats]
