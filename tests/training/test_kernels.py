@@ -11,12 +11,17 @@ from weighin.network.build import build, initialize
 from weighin.network.factorized import Factorization, Method, apply_ranks
 from weighin.network.layers import ACTIVATIONS, Mean, activation
 from weighin.network.spec import NetworkSpec, read_spec, shipped
-from weighin.training import compiled, vectors
+from weighin.training import activations, compiled, vectors
 from weighin.training.kernels import Recorded, record_steps, single_step
 from weighin.training.recording import Back, Recording
 from weighin.training.weights import FlatModule
 
-KERNELS = [value for value in vars(compiled).values() if hasattr(value, "cache_clear")]
+KERNELS = [
+    value
+    for module in (activations, compiled)
+    for value in vars(module).values()
+    if hasattr(value, "cache_clear")
+]
 
 
 def draw(module: nn.Module) -> nn.Module:
@@ -239,5 +244,8 @@ def test_the_bits_are_those_of_every_processor(monkeypatch: pytest.MonkeyPatch) 
     here = step_bytes(monkeypatch, "")
     assert step_bytes(monkeypatch, "haswell") == here
     assert step_bytes(monkeypatch, "x86-64") == here  # has no fma, and calls the C library's
+    for count in (8, 32):
+        monkeypatch.setattr(compiled, "registers", lambda count=count: count)
+        assert step_bytes(monkeypatch, "") == here
     monkeypatch.setattr(vectors.Kernel, "fma", lambda k, a, b, c: a * b + c)
     assert step_bytes(monkeypatch, "") != here  # the control: two roundings

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from weighin.network.blocks import Chain, MixedDepthwise, ShuffleNetV2
 from weighin.network.layers import Mean, SqueezeExcitation
-from weighin.training import compiled
+from weighin.training import activations, compiled
 from weighin.training.recording import Back, Convolution, Recording, Step, convolution_class
 from weighin.training.weights import FlatModule
 
@@ -211,7 +211,7 @@ def _residual(step: Step) -> Step:
 def _mean(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
     x = r.laid(x)
     (count, channels, height, width), y = x.shape, r.maps(*x.shape[:2], 1, 1)
-    r.run(compiled.means(), [x, y], count, height * width, channels, 1 / (height * width))
+    r.run(activations.means(), [x, y], count, height * width, channels, 1 / (height * width))
 
     def back(dy: Tensor) -> Tensor:
         dx = r.maps(*x.shape)
@@ -336,7 +336,11 @@ class _Norm:
         numbers = (1 / pixels, pixels / max(pixels - 1, 1), norm.eps, norm.momentum)
         moving = [norm.running_mean, norm.running_var]
         r.run(
-            compiled.norm_forward(self.act), [x, y, *weights, *moving], pixels, channels, *numbers
+            activations.norm_forward(self.act),
+            [x, y, *weights, *moving],
+            pixels,
+            channels,
+            *numbers,
         )
 
         def back(dy: Tensor) -> Tensor:
@@ -346,7 +350,7 @@ class _Norm:
                 [*map(r.gradient, (norm.weight, norm.bias))],
             )
             maps = [dy, x, *weights, *grads, dx]
-            r.run(compiled.norm_backward(self.act), maps, pixels, channels, 1 / pixels)
+            r.run(activations.norm_backward(self.act), maps, pixels, channels, 1 / pixels)
             return dx
 
         return y, back
@@ -367,14 +371,14 @@ class _Gate:
         hidden, back_reduce = _shifted(reduce, first, mean, r)
         gate, back_expand = _shifted(expand, last, hidden, r)
         y = r.maps(*x.shape)
-        r.run(compiled.gate_forward(self.act), [x, gate, y], *size)
+        r.run(activations.gate_forward(self.act), [x, gate, y], *size)
 
         def back(dy: Tensor) -> Tensor:
             dy, dgate, dx = r.laid(dy), r.maps(*gate.shape), r.maps(*x.shape)
-            r.run(compiled.gate_gradient(self.act), [dy, x, gate, dgate], *size)
+            r.run(activations.gate_gradient(self.act), [dy, x, gate, dgate], *size)
             dmean = back_reduce(back_expand(dgate))
             maps = [dy, x, gate, dmean, dx]
-            r.run(compiled.gate_backward(self.act), maps, *size, 1 / size[1])
+            r.run(activations.gate_backward(self.act), maps, *size, 1 / size[1])
             return dx
 
         return y, back
@@ -387,11 +391,11 @@ def _shifted(conv: Any, act: nn.Module, x: Tensor, r: Recording) -> tuple[Tensor
     bias: Any = conv.bias
     name, z = type(act).__name__, conv.convolved(x, r)
     y, size = r.maps(*z.shape), z.shape[:2]
-    r.run(compiled.shift_forward(name), [z, bias, y], *size)
+    r.run(activations.shift_forward(name), [z, bias, y], *size)
 
     def back(dy: Tensor) -> Any:
         dz = r.maps(*z.shape)
-        r.run(compiled.shift_backward(name), [dy, z, bias, dz, r.gradient(bias)], *size)
+        r.run(activations.shift_backward(name), [dy, z, bias, dz, r.gradient(bias)], *size)
         return conv.gradients(x, dz, r)
 
     return y, back

@@ -255,6 +255,16 @@ class Kernel:
         with self.loop(many, stop) as index:
             write(index, 1)
 
+    def halving_steps(
+        self, start: Operand, stop: Term, width: int, write: Callable[[Term, int], None]
+    ) -> None:
+        """Write(index, width) for indices by `width`, then for those left by halves of it."""
+        while width:
+            end = (stop - start) / width * width + start
+            with self.loop(start, end, width) as index:
+                write(index, width)
+            start, width = end, width // 2
+
     def channels(self, count: Term, write: Callable[[Term], None]) -> None:
         """Write(c) for each vector of channels, and masked for the last channels."""
         many = count / LANES * LANES
@@ -295,6 +305,12 @@ def host() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return target(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+def registers() -> int:
+    """Return how many vectors of 16 floats this processor holds: sums that a loop may keep."""
+    wide = llvm.get_host_cpu_features().get("avx512f", False)
+    return 32 if wide else 8
 
 
 def target(cpu: str, features: str = "") -> Any:
