@@ -274,7 +274,7 @@ def test_a_precision_of_gpus_needs_one(tmp_path: Path):
 
 
 def test_what_neither_searches_nor_names_a_network_is_refused(tmp_path: Path):
-    path = changed(tmp_path, "  enabled: true     # false takes", "  enabled: false")
+    path = changed(tmp_path, "  enabled: true      # false takes", "  enabled: false")
     assert faults(path) == [
         "search: enabled is false and network is null; name a rows file: network: small"
     ]

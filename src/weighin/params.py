@@ -269,6 +269,9 @@ class Search(Section):
     augment: Annotated[
         float, parameter("of the recipe's augmentation, in a trial", "share", 0, 1)
     ] = 1.0
+    warm_start: Annotated[
+        bool, parameter("a trial starts from the weights of the finished one most like it")
+    ] = False
 
 
 def check_search(search: Search) -> Search:

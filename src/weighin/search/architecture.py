@@ -104,6 +104,7 @@ def planned(params: Params) -> Plan:
         knobs.objective,
         axis=knobs.axis,
         augment=knobs.augment,
+        warm_start=knobs.warm_start,
     )
 
 

@@ -44,7 +44,8 @@ class Choice:
 
 
 def decide(trials: list[Trial], runner: TrialRunner, units: Units) -> Choice:
-    """Return the choice, after the finalists trained on every split that `units` has.
+    """Return the choice, after the finalists trained on every split that `units` has, and again on
+    the first one where they had the weights of others.
 
     Raises:
         WorkerError: workers went away too often; finished evaluations are kept.
@@ -52,9 +53,11 @@ def decide(trials: list[Trial], runner: TrialRunner, units: Units) -> Choice:
     contest, seed = runner.contest, runner.plan.seed
     choice = choose(trials, contest, seed, units)
     finalists = choice.finalists()
-    if len(units) == 1 or len(finalists) == 1:
+    # the first split again where weights were inherited: later trials had more of them
+    splits = range(0 if runner.plan.warm_start else 1, len(units))
+    if not splits or len(finalists) == 1:
         return choice
-    further = runner.on_splits(finalists, len(units))
+    further = runner.again(finalists, splits)
     return choose(trials, contest, seed, units, further)
 
 
@@ -63,7 +66,7 @@ def choose(
 ) -> Choice:
     """Return the complete trials in order of their expected score, and the reason in words.
 
-    Those that trained on further splits come first, by the mean of their scores. Where every
+    Those that trained again come first, by the mean of their scores on the splits. Where every
     network is likelier than not to be under the floor, the expected score depends on the size
     alone, and what is missing to the floor decides.
     """
@@ -77,31 +80,40 @@ def choose(
     def value(trial: Trial) -> float:
         if all_under:
             return compared(trial.metrics())
-        found = _expected(trial, contest, seed) if trial.split else scores[trial.number]
-        return found.expected
+        own = trial is complete[trial.number]
+        return (scores[trial.number] if own else _expected(trial, contest, seed)).expected
 
+    cold = any(run.split == 0 for found in further.values() for run in found)
     runs = {number: [trial, *further.get(number, ())] for number, trial in complete.items()}
+    runs |= {number: [*found] for number, found in further.items() if cold}
     values = {number: [value(run) for run in runs[number]] for number in runs}
-    order = sorted(runs, key=lambda number: (-len(runs[number]), mean(values[number]), number))
+    order = sorted(runs, key=lambda number: (number not in further, mean(values[number]), number))
     ranked, finalists = [complete[number] for number in order], order[: len(further)]
     rule = "it has the lowest expected score"
     if all_under:
         rule = f"all are likely under the floor of {contest.floor_f1:g}, and it comes closest"
-    if further:
-        rule += f", in the mean of {len(runs[order[0]])} validation splits"
+    if cold:
+        rule += ", trained without the weights of others"
+    if (count := len(runs[order[0]])) > 1:
+        rule += f", in the mean of {count} validation splits"
     first, *others = ((trial.number, _facts(trial, scores, contest)) for trial in ranked)
     why = f"Trial {first[0]} leads the {len(ranked)} that were trained to the end: {rule} "
     why += f"({first[1]})."
     if others:
         why += f" The next best is trial {others[0][0]} ({others[0][1]})."
-    rivals = (_rival(runs[order[0]], runs[n], compared, seed, units) for n in order[1:][:RIVALS])
+
+    def rival(number: int) -> Rival:
+        alike = runs if number in further or not cold else {n: [t] for n, t in complete.items()}
+        return _rival(alike[order[0]], alike[number], compared, seed, units)
+
+    rivals = map(rival, order[1:][:RIVALS])
     splits = (_split_scores(number, values[number]) for number in finalists)
     return Choice(ranked, scores, why, tuple(rivals), tuple(splits))
 
 
 def _split_scores(number: int, scores: list[float]) -> SplitScores:
     rounded = (round(score, 6) for score in scores)
-    error = stdev(scores) / len(scores) ** 0.5
+    error = stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
     return SplitScores(number, tuple(rounded), round(mean(scores), 6), round(error, 6))
 
 
@@ -158,6 +170,7 @@ def _trial_record(trial: Trial, choice: Choice, contest: Contest) -> TrialRecord
         cost.parameters,
         cost.memory or None,
         cost.bytes or None,
+        parent=trial.parent,
     )
     if trial.measured is None:
         return record

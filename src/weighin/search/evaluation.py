@@ -4,12 +4,13 @@ Finished evaluations are kept, so that a killed search goes on, and a finished o
 
 <folder>/<trial>-<epoch>-<hash of all that decides it>.json    the measure, and the state's hash
 <folder>/<the same>.state                                      the packed state to go on from
+<folder>/<the same>.safetensors                                the last weights, for warm starts
 
 The hash covers the task (rows, recipe, epochs, random address), the packed data, the code that
 evaluates, and the versions of what it computes with, so no change gives a stale result. The state
 is written first and both appear whole or not at all; what does not fit together is as good as
 absent. States are dropped when their generation is over; of the measures, those that were used last
-stay, within MAX_BYTES.
+stay, within MAX_BYTES, and of the weights likewise.
 """
 
 import json
@@ -24,7 +25,7 @@ import numpy as np
 
 from weighin.data.pack import read_packed
 from weighin.determinism import pinned
-from weighin.errors import WorkerError
+from weighin.errors import NetworkError, WorkerError
 from weighin.files import (
     fingerprint,
     read_json,
@@ -38,7 +39,7 @@ from weighin.grading.score import ConfusionMatrix, confusion_of_indices
 from weighin.training.device import described, device_facts, require_device, use_gpu
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import Job, fit
-from weighin.training.weights import weights_hash
+from weighin.training.weights import Weights, packed_weights, read_weights, weights_hash
 
 MAX_BYTES = 256 * 2**20  # a measure takes about 5 bytes an image of the validation split
 TORN = (OSError, ValueError, KeyError, TypeError)  # what reading a file that is not whole raises
@@ -57,6 +58,7 @@ class Task:
     until: int
     state: bytes = b""
     gpu: dict[str, Any] = field(default_factory=dict)
+    keep_weights: bool = False  # of the last epoch: others start from them
 
     def facts(self) -> dict[str, Any]:
         """Return what decides this evaluation on given images, whatever state it goes on from."""
@@ -102,10 +104,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker sends back: the measure, and the packed state to go on from."""
+    """What a worker sends back: the measure, the packed state to go on from, the last weights."""
 
     measured: Measured
     state: bytes
+    weights: bytes = b""
 
 
 def evaluate(task: Task) -> Outcome:
@@ -131,9 +134,10 @@ def evaluate(task: Task) -> Outcome:
     result = fit(ProcessGroup(), job, task.state, task.until)
     held = read_packed(job.packed, "validation", job.spec.input, job.split)
     truth, labels = held.labels.tolist(), result.logits.argmax(1).tolist()
-    last = task.until == job.epochs
     measured = Measured(task.until, held.classes, tuple(truth), tuple(labels))
-    return Outcome(measured, b"" if last else result.state)
+    if task.until < job.epochs:
+        return Outcome(measured, result.state)
+    return Outcome(measured, b"", packed_weights(result.weights) if task.keep_weights else b"")
 
 
 class EvaluationCache:
@@ -164,23 +168,33 @@ class EvaluationCache:
             return None
         return state if sha256(state) == expected else None
 
+    def weights(self, task: Task) -> Weights | None:
+        """Return the weights that a finished task ended in, or None where they are not kept."""
+        try:
+            return read_weights(self._path(task, "safetensors"))
+        except NetworkError:
+            return None
+
     def add(self, task: Task, outcome: Outcome) -> None:
         """Keep what a finished task gave."""
+        if outcome.weights:
+            write_bytes(self._path(task, "safetensors"), outcome.weights)
         write_bytes(self._path(task, "state"), outcome.state)
         facts = {"measured": asdict(outcome.measured), "state": sha256(outcome.state)}
         write_text(self._path(task, "json"), json.dumps(facts, separators=(",", ":")))
 
     def trim(self) -> None:
-        """Drop the states of a generation that is over, and the measures beyond MAX_BYTES."""
+        """Drop the states of a generation that is over, and other files beyond MAX_BYTES a kind."""
         for path in self._folder.glob("*.state"):
             path.unlink(missing_ok=True)
-        measures = [(path.stat(), path) for path in self._folder.glob("*.json")]
-        total = sum(found.st_size for found, _ in measures)
-        for found, path in sorted(measures, key=lambda each: each[0].st_mtime_ns):
-            if total <= MAX_BYTES:
-                break
-            path.unlink(missing_ok=True)
-            total -= found.st_size
+        for kind in ("json", "safetensors"):
+            files = [(path.stat(), path) for path in self._folder.glob(f"*.{kind}")]
+            total = sum(found.st_size for found, _ in files)
+            for found, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
+                if total <= MAX_BYTES:
+                    break
+                path.unlink(missing_ok=True)
+                total -= found.st_size
 
     def _path(self, task: Task, kind: str) -> Path:
         key = fingerprint(self._context | task.facts())

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from weighin.files import read_json
 from weighin.params import Contest, Recipe
 from weighin.progress import Progress
 from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.study import Plan, Trial, proxy_score
+from weighin.search.warm_start import Family, inherited
 from weighin.search.workers import Workers
 from weighin.training.augment import weaker
 from weighin.training.device import device_facts
@@ -33,9 +35,22 @@ class TrialRunner:
         self._workers, self._cache = workers, EvaluationCache(kept, packed)
         self._progress = Progress(f"{plan.name}: epochs", plan.epochs())
         self._lowest = float("inf")
+        classes = len(read_json(packed / "classes.json"))
+        self._family = Family(classes, plan.seed, plan.name)
+        self._starts: dict[int, Weights] = {}  # of this generation
 
     def __call__(self, trials: Sequence[Trial], until: int) -> None:
         """Set `measured` of each trial to what it is after `until` epochs."""
+        if self.plan.warm_start and until == self.plan.rungs[0]:
+            self._starts.clear()
+            for trial in trials:
+                trial.parent = self._family.parent(trial)
+        self._train(trials, until)
+        if self.plan.warm_start and until == self.plan.rungs[-1]:
+            for trial in trials:
+                self._family.add(trial)
+
+    def _train(self, trials: Sequence[Trial], until: int) -> None:
         tasks = [self._task(trial, until) for trial in trials]
         found = [self._cache.find(task) for task in tasks]
         missing = [place for place, measured in enumerate(found) if measured is None]
@@ -50,16 +65,16 @@ class TrialRunner:
         if until == self.plan.rungs[-1]:
             self._cache.trim()
 
-    def on_splits(self, trials: Sequence[Trial], splits: int) -> dict[int, list[Trial]]:
-        """Return the trials, by number, as trained to the end on each split but the first."""
+    def again(self, trials: Sequence[Trial], splits: range) -> dict[int, list[Trial]]:
+        """Return the trials, by number, as trained on splits to the end, from their own start."""
         again = [
-            replace(trial, measured=None, split=split)
-            for split in range(1, splits)
+            replace(trial, measured=None, split=split, parent=None)
+            for split in splits
             for trial in trials
         ]
         epochs = self.plan.rungs[-1]
         self._progress = Progress(f"{self.plan.name}: epochs, splits", len(again) * epochs)
-        self(again, epochs)
+        self._train(again, epochs)
         return {one.number: [t for t in again if t.number == one.number] for one in trials}
 
     def _task(self, trial: Trial, until: int, state: bytes = b"") -> Task:
@@ -71,10 +86,30 @@ class TrialRunner:
             self.packed,
             (self.plan.seed, self.plan.name, trial.number, *split),
             split=trial.split,
-            start=self.start,
+            start=self._start(trial),
             validations=0,  # it is measured when it comes back
         )
-        return Task(trial.number, job, until, state, device_facts(job.recipe))
+        keep = self.plan.warm_start and not trial.split
+        return Task(trial.number, job, until, state, device_facts(job.recipe), keep)
+
+    def _start(self, trial: Trial) -> Weights | None:
+        if trial.parent is None:
+            return self.start
+        if trial.number not in self._starts:
+            parent = self._last_weights(self._family.finished(trial.parent))
+            self._starts[trial.number] = inherited(self._family.initial(trial), parent)
+        return self._starts[trial.number]
+
+    def _last_weights(self, trial: Trial) -> Weights:
+        """Return the weights of a finished trial; it is trained again where they are lost."""
+        task = self._task(trial, self.plan.rungs[-1])
+        kept = self._cache.weights(task)
+        if kept is None:
+            ((_, outcome),) = self._workers.run(evaluate, [task])
+            self._cache.add(task, outcome)
+            kept = self._cache.weights(task)
+            assert kept is not None
+        return kept
 
     def _resumed(self, trial: Trial, task: Task) -> Task:
         """Return the task with the state of the trial's last rung; without, it begins again."""

@@ -151,6 +151,7 @@ class Trial:
     state: str = "complete"
     measured: Measured | None = None
     split: int = 0  # of the packed images
+    parent: int | None = None  # the trial whose weights it starts from
 
     def metrics(self) -> Metrics:
         """Return what the contest scores."""
@@ -174,6 +175,7 @@ class Plan:
     baseline: int | None = None  # a trial that never stops early
     axis: str = "macs"  # of the front: a field of Cost
     augment: float = 1.0  # share of a recipe's augmentation that a trial has
+    warm_start: bool = False  # from the weights of finished trials
 
     def epochs(self) -> int:
         """Return how many epochs the whole study trains, if every generation is full."""

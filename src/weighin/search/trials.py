@@ -5,7 +5,7 @@
      "splits": [{"number": 0, "scores": [0.05, 0.06], "mean": 0.055, "error": 0.005}, ...]}
 
 The fields are those of `TrialRecord`, `Rival` and `SplitScores`; `splits` is there where more than
-one validation split decided.
+one validation split decided, or networks that were trained again without the weights of others.
 It holds no dates. No other code writes or reads it. `write_journal` makes an Optuna journal of it,
 which holds dates.
 """
@@ -52,6 +52,7 @@ class TrialRecord:
     high: float | None = None
     under_floor: float | None = None
     expected: float | None = None
+    parent: int | None = None  # the trial whose weights it started from
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,11 @@ class StudyRecord:
         ]
         if not self.splits:
             return lines
-        means = (f"trial {s.number} {s.mean:.4f} +- {s.error:.4f}" for s in self.splits)
         count = len(self.splits[0].scores)
+        if count == 1:
+            found = (f"trial {s.number} {s.mean:.4f}" for s in self.splits)
+            return [*lines, f"Trained again from their own start: {', '.join(found)}."]
+        means = (f"trial {s.number} {s.mean:.4f} +- {s.error:.4f}" for s in self.splits)
         return [*lines, f"Mean score on {count} splits, +- standard error: {', '.join(means)}."]
 
     def complete(self) -> list[TrialRecord]:

@@ -61,15 +61,16 @@ def write_weights(path: Path, weights: Weights) -> None:
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
-    write_bytes(path, _as_bytes(weights))
+    write_bytes(path, packed_weights(weights))
 
 
 def weights_hash(weights: Weights) -> str:
     """Return the SHA-256 of the file that `write_weights` writes."""
-    return sha256(_as_bytes(weights))
+    return sha256(packed_weights(weights))
 
 
-def _as_bytes(weights: Weights) -> bytes:
+def packed_weights(weights: Weights) -> bytes:
+    """Return weights as the bytes of a file."""
     # safetensors writes the memory of an array, whatever the order of its sides in there
     ordered = {name: np.ascontiguousarray(weights[name]) for name in sorted(weights)}
     return safetensors.numpy.save(ordered)
