@@ -91,8 +91,7 @@ def score(
         DataError: the tables cannot be read, or the truth names files that have no label.
         ModelError, HiddenWorkError: the model cannot be counted.
     """
-    from weighin.grading.grade import read_contest
-    from weighin.grading.labels import compared, read_submission, read_truth
+    from weighin.grading.grade import compared, read_contest, read_submission, read_truth
     from weighin.grading.model import open_model
     from weighin.grading.recount import cost, counted
     from weighin.grading.score import WASTE, Metrics
