@@ -115,10 +115,9 @@ def test_a_row_of_the_network(tmp_path: Path) -> None:
     from weighin.compress.factorize import factorize_network
     from weighin.grading.model import open_model
     from weighin.grading.recount import recount
-    from weighin.network.build import build, initialize
+    from weighin.network.build import Factorization, build, initialize
     from weighin.network.cost import cost
     from weighin.network.export import export_onnx
-    from weighin.network.factorized import Factorization
     from weighin.network.spec import read_spec
     from weighin.search.space import read_space, sample_network
     from weighin.training.weights import Trained, module_weights

@@ -57,7 +57,8 @@ def count(
         ParamsError: a module without `size`.
     """
     if not isinstance(network, str | Path):
-        from weighin.network.macs import count_macs, count_parameters, reject_hidden_work
+        from weighin.network.build import count_parameters
+        from weighin.network.cost import count_macs, reject_hidden_work
 
         if size is None:
             raise ParamsError("a module is counted on an image", "pass size=(height, width)")

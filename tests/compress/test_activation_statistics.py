@@ -16,7 +16,7 @@ from weighin.compress.probe import (
     statistics_of,
 )
 from weighin.images import normalize
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization
 
 LAYERS = {layer.path: layer for layer in find_layers(SPEC, len(CLASSES))}
 

@@ -14,8 +14,8 @@ from weighin.compress.candidates import (
     find_layers,
 )
 from weighin.compress.factorize import relative_error
+from weighin.network.build import Factorization
 from weighin.network.cost import folded_macs
-from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
 
 LAYERS = {layer.path: layer for layer in find_layers(SPEC, len(CLASSES))}

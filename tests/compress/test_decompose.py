@@ -18,8 +18,8 @@ from weighin.files import canonical_json
 from weighin.grading.risk import expected_score
 from weighin.grading.score import ConfusionMatrix, Metrics, confusion_of_indices, score
 from weighin.images import normalize
+from weighin.network.build import Factorization, ranks_from_dict, ranks_to_dict
 from weighin.network.cost import cost, folded_macs
-from weighin.network.factorized import Factorization, ranks_from_dict, ranks_to_dict
 from weighin.report.inputs import LAYERS
 from weighin.training.weights import Trained
 

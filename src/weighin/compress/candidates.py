@@ -18,10 +18,15 @@ from torch import nn
 from weighin.compress.factorize import Array, factors, product, spectra, weight_of
 from weighin.compress.probe import InputStatistics, Probe, along_inputs, input_statistics
 from weighin.images import Size
-from weighin.network.build import structure
-from weighin.network.cost import fold_batch_norms
-from weighin.network.factorized import Factorization, Method, factorized_structure
-from weighin.network.macs import blank_image, count_macs, evaluating
+from weighin.network.build import (
+    Factorization,
+    Method,
+    blank_image,
+    evaluating,
+    factorized_structure,
+    structure,
+)
+from weighin.network.cost import count_macs, fold_batch_norms
 from weighin.network.spec import NetworkSpec
 
 SHARES = tuple(step / 16 for step in range(1, 16))

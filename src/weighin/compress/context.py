@@ -7,7 +7,6 @@ factorized layer, to read and to edit; a network is rebuilt from it alone:
     5.1.conv.0: {method: tucker, ranks: [12, 20]}
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,8 @@ from weighin.errors import NetworkError
 from weighin.files import read_json, read_yaml, write_text
 from weighin.grading.risk import expected_score
 from weighin.grading.score import ConfusionMatrix
+from weighin.network.build import Factorization, ranks_from_dict
 from weighin.network.export import contest_cost
-from weighin.network.factorized import Factorization, ranks_from_dict
 from weighin.network.spec import read_spec
 from weighin.params import Params, Recipe, load_recipe
 from weighin.training.augment import weaker
@@ -28,7 +27,6 @@ from weighin.training.train import train_job
 from weighin.training.trainer import Job, TrainingResult
 from weighin.training.weights import Trained, read_weights, write_weights
 
-Ranks = Mapping[str, Factorization]
 RETRAIN = "train again with a lower learning rate (recipe.lr): dvc repro train"
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import cast
 
 from weighin.compress.candidates import FactorizableLayer, Layer, find_factorizable, find_layers
-from weighin.compress.context import CompressionContext, Ranks, write_network
+from weighin.compress.context import CompressionContext, write_network
 from weighin.compress.factorize import factorize_network, relative_error
 from weighin.compress.probe import Probe
 from weighin.compress.pruning import prune
 from weighin.compress.ranks import choose_ranks
 from weighin.files import write_json
-from weighin.network.factorized import Method
+from weighin.network.build import Method, Ranks
 from weighin.progress import say
 from weighin.training.device import record_device
 from weighin.training.process_group import is_first

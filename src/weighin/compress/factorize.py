@@ -1,4 +1,4 @@
-"""Factorized layers: the weights that fill the structures of network/factorized.py.
+"""Factorized layers: the weights that fill the structures of network/build.py.
 
 tensorly on NumPy, in float64. Shape letters: O outputs, I inputs, H and W the kernel's sides, R a
 rank. Factors come in one order and with one sign, whatever the SVD returns: singular values fall,
@@ -22,13 +22,12 @@ from tensorly.decomposition import parafac, partial_tucker
 from tensorly.tenalg import svd_interface
 from torch import nn
 
-from weighin.compress.context import Ranks
 from weighin.errors import NetworkError
-from weighin.network.factorized import Factorization, Method, apply_ranks, factorized_structure
+from weighin.network.build import Factorization, Method, Ranks, apply_ranks, factorized_structure
 from weighin.training.weights import Trained, module_weights
 
 Array = npt.NDArray[np.float64]
-# pieces as in network/factorized.py; u, v, x, y are sides of 1, and so is c, a group's one channel
+# pieces as in network/build.py; u, v, x, y are sides of 1, and so is c, a group's one channel
 PRODUCTS: dict[Method, str] = {
     "svd": "rihw,oruv->oihw",
     "tucker": "riuv,srhw,osxy->oihw",

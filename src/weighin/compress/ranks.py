@@ -40,8 +40,8 @@ from weighin.compress.probe import Probe
 from weighin.determinism import generator
 from weighin.files import JsonCache, canonical_json
 from weighin.grading.score import ConfusionMatrix
+from weighin.network.build import Factorization, ranks_to_dict
 from weighin.network.cost import folded_macs
-from weighin.network.factorized import Factorization, ranks_to_dict
 from weighin.progress import Progress, say
 
 Layers = Sequence[FactorizableLayer]

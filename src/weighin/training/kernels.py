@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from weighin.network.blocks import Chain, MixedDepthwise, ShuffleNetV2
-from weighin.network.layers import Mean, SqueezeExcitation
+from weighin.network.blocks import Chain, Mean, MixedDepthwise, ShuffleNetV2, SqueezeExcitation
 from weighin.training import compiled
 from weighin.training.recording import Back, Convolution, Recording, Step, convolution_class
 
