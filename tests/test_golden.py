@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from weighin import golden
-from weighin.compress.ranks import RULES
+from weighin.compress.decompose import RULES
 from weighin.determinism import PINS
 from weighin.images import FORMATS, normalize
 from weighin.network.blocks import ACTIVATIONS, BLOCKS

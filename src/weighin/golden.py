@@ -231,10 +231,15 @@ def compression() -> Values:
     """Yield the factors of each method and the ranks of each rule."""
     import numpy as np
 
-    from weighin.compress.candidates import by_energy, by_ratio, find_factorizable, find_layers
-    from weighin.compress.factorize import factors
-    from weighin.compress.probe import Probe
-    from weighin.compress.ranks import evbmf_rank, least_divergence, noise_variance
+    from weighin.compress.context import Probe
+    from weighin.compress.decompose import evbmf_rank, least_divergence, noise_variance
+    from weighin.compress.factorize import (
+        by_energy,
+        by_ratio,
+        factors,
+        find_factorizable,
+        find_layers,
+    )
     from weighin.files import JsonCache
     from weighin.network.build import Factorization, ranks_to_dict
 

@@ -3,9 +3,8 @@
 import numpy as np
 from small import CLASSES, SPEC, untrained
 
-from weighin.compress.candidates import factorizable, find_layers
-from weighin.compress.factorize import relative_error
-from weighin.compress.ranks import Candidate, hull, least_divergence
+from weighin.compress.decompose import Candidate, hull, least_divergence
+from weighin.compress.factorize import factorizable, find_layers, relative_error
 from weighin.files import JsonCache
 from weighin.network.build import Factorization
 

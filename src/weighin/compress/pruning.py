@@ -24,8 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from weighin.compress.context import CompressionContext
-from weighin.compress.probe import Probe
+from weighin.compress.context import CompressionContext, Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.grading.score import confusion_of_indices
