@@ -20,7 +20,7 @@ For k x k kernels the inputs of neighbouring positions are taken as unrelated.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,11 +35,11 @@ from torch import nn
 from weighin.data.pack import read_packed
 from weighin.determinism import generator
 from weighin.errors import NetworkError
-from weighin.files import read_json, read_yaml, write_text
+from weighin.files import flow, read_json, read_yaml, write_text
 from weighin.grading.risk import expected_score
 from weighin.grading.score import ConfusionMatrix, confusion_of_indices
 from weighin.images import normalize
-from weighin.network.build import Factorization, ranks_from_dict
+from weighin.network.build import Factorization, ranks_from_dict, ranks_to_dict, watching
 from weighin.network.export import contest_cost
 from weighin.network.spec import read_spec
 from weighin.params import Params, Recipe, load_recipe
@@ -137,10 +137,7 @@ def write_network(folder: Path, network: Trained) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    lines = [
-        f"{path}: {{method: {how.method}, ranks: [{', '.join(map(str, how.ranks))}]}}\n"
-        for path, how in sorted(network.ranks.items())
-    ]
+    lines = [f"{path}: {flow(how)}\n" for path, how in ranks_to_dict(network.ranks).items()]
     write_text(folder / "network.yaml", network.spec.to_yaml())
     write_text(folder / "ranks.yaml", "".join(lines) or "{}\n")
     write_weights(folder / "weights.safetensors", network.weights)
@@ -280,20 +277,14 @@ def input_statistics(
     """
     sums: dict[str, torch.Tensor] = {}
 
-    def watch(path: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            x = inputs[0].movedim(1, -1).flatten(0, -2).double()  # (positions, I)
-            sums[path] = sums.get(path, 0) + x.T @ x
+    def add(path: str, layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+        x = x.movedim(1, -1).flatten(0, -2).double()  # (positions, I)
+        sums[path] = sums.get(path, 0) + x.T @ x
 
-        return hook
-
-    with ExitStack() as stack:
-        for path in paths:
-            layer = module.get_submodule(path)
-            stack.callback(layer.register_forward_pre_hook(watch(path)).remove)
-        with torch.inference_mode():
-            for at in range(0, len(images), CHUNK):
-                module(normalized(images[at : at + CHUNK]))
+    layers = {path: module.get_submodule(path) for path in paths}
+    with watching(layers, add), torch.inference_mode():
+        for at in range(0, len(images), CHUNK):
+            module(normalized(images[at : at + CHUNK]))
     for path, total in sums.items():
         if not torch.isfinite(total).all():
             raise NetworkError(f"what enters {path} is not finite for training images", RETRAIN)

@@ -98,7 +98,7 @@ def _factorized(context: CompressionContext, network: Trained) -> tuple[Trained,
     layers = find_layers(network.spec, context.classes)
     probe = Probe(context.packed, network, context.params.seed)
     found = find_factorizable(layers, cast(Method, context.params.decompose.method), probe)
-    ranks = choose_ranks(context, probe, found)
+    ranks = RULES[context.params.decompose.ranks](context, probe, found)
     table = layer_table(layers, found, ranks, probe)
     before, after = sum(row.macs_before for row in table), sum(row.macs_after for row in table)
     say(f"decompose  {len(ranks)} of {len(layers)} layers, {before:,} -> {after:,} MACs")
@@ -131,11 +131,6 @@ def layer_table(
 
 def _untouched(layer: Layer) -> LayerRow:
     return LayerRow(layer.path, layer.weight_shape, layer.macs, layer.macs)
-
-
-def choose_ranks(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:
-    """Return the ranks that `decompose.ranks` chooses; each lowers its layer's exact MACs."""
-    return RULES[context.params.decompose.ranks](context, probe, layers)
 
 
 def ratio(context: CompressionContext, probe: Probe, layers: Layers) -> Ranks:

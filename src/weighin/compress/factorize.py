@@ -18,7 +18,6 @@ counts only if the layer's exact MACs fall.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
@@ -42,6 +41,7 @@ from weighin.network.build import (
     evaluating,
     factorized_structure,
     structure,
+    watching,
 )
 from weighin.network.cost import count_macs, fold_batch_norms
 from weighin.network.spec import NetworkSpec
@@ -340,13 +340,11 @@ def find_layers(spec: NetworkSpec, classes: int) -> list[Layer]:
     module = fold_batch_norms(structure(spec, classes))
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def note(path: str) -> Any:
-        return lambda layer, inputs: shapes.update({path: tuple(inputs[0].shape[1:])})
+    def note(path: str, layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+        shapes[path] = tuple(x.shape[1:])
 
     parts = {k: v for k, v in module.named_modules() if isinstance(v, nn.Conv2d | nn.Linear)}
-    with ExitStack() as hooks, evaluating(module), torch.no_grad():
-        for path, part in parts.items():
-            hooks.callback(part.register_forward_pre_hook(note(path)).remove)
+    with watching(parts, note), evaluating(module), torch.no_grad():
         module(blank_image(module, spec.input))
     return [
         Layer(path, parts[path], shape, _macs(parts[path], shape)) for path, shape in shapes.items()

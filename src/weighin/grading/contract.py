@@ -222,12 +222,8 @@ def wrapped(
 
 def _value(name: str, value: Any) -> Any:
     if name == "classes" and Path(value).is_file():
-        return (
-            Path(value)
-            .read_text(encoding="utf-8-sig", errors="surrogateescape")
-            .strip("\r\n")
-            .splitlines()
-        )
+        text = Path(value).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        return text.strip("\r\n").splitlines()
     if name not in ("classes", "mean", "std"):
         return value
     parts = value.split(",")

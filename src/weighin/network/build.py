@@ -205,6 +205,21 @@ def blank_image(module: nn.Module, size: Size, channels: int = 3) -> Tensor:
 
 
 @contextlib.contextmanager
+def watching(
+    layers: Mapping[str, nn.Module], note: Callable[[str, nn.Module, Tensor, Tensor], None]
+) -> Iterator[None]:
+    """Call `note` with path, layer, input and output after every call of the layers."""
+
+    def hook(path: str) -> Any:
+        return lambda layer, inputs, output: note(path, layer, inputs[0], output)
+
+    with contextlib.ExitStack() as hooks:
+        for path, layer in layers.items():
+            hooks.callback(layer.register_forward_hook(hook(path)).remove)
+        yield
+
+
+@contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put `module` in eval mode for a block; every part returns to its own mode."""
     training = [part for part in module.modules() if part.training]

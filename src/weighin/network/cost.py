@@ -56,6 +56,7 @@ from weighin.network.build import (
     shaping,
     signature,
     structure,
+    watching,
 )
 from weighin.network.spec import NetworkSpec, Row, read_rows, rows_of, shipped
 
@@ -230,15 +231,12 @@ def layer_macs(module: nn.Module, size: Size, channels: int = 3) -> list[LayerCo
     """Return the cost of every layer that the rule counts, in the order of their calls."""
     costs: list[LayerCost] = []
 
-    def note(path: str) -> Any:
-        return lambda layer, inputs, output: costs.append(_cost(path, layer, inputs[0], output))
+    def note(path: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        costs.append(_cost(path, layer, x, y))
 
-    parts = [(path, part) for path, part in module.named_modules() if type(part) in COUNTED]
-    with contextlib.ExitStack() as stack:
-        for path, part in parts:
-            stack.callback(part.register_forward_hook(note(path)).remove)
-        with shaping(module), torch.no_grad():
-            module(blank_image(module, size, channels))
+    parts = {path: part for path, part in module.named_modules() if type(part) in COUNTED}
+    with watching(parts, note), shaping(module), torch.no_grad():
+        module(blank_image(module, size, channels))
     return costs
 
 

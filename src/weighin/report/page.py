@@ -23,7 +23,7 @@ from weighin.data.listing import Listing
 from weighin.data.shards import open_images, shards_of
 from weighin.files import canonical_json, write_bytes
 from weighin.grading.score import over_limits
-from weighin.images import Pixels, UnreadableImageError, decode
+from weighin.images import UnreadableImageError, decode
 from weighin.params import Params
 from weighin.report import formatting
 from weighin.report.evaluation import (
@@ -186,9 +186,7 @@ def thumbnail(images: Listing, name: str) -> bytes | None:
     except (OSError, UnreadableImageError):
         return None
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=80)
-    return out.getvalue()
+    return _jpeg(image, quality=80)
 
 
 def number_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
@@ -325,13 +323,17 @@ def _corruptions(found: Robustness | None) -> Rows:
 def _examples(found: Robustness | None) -> list[tuple[str, float, bytes]]:
     if found is None:
         return []
-    shown = [("as it is", found.clean, _jpeg(found.example["clean"]))]
-    return shown + [(kind, f1, _jpeg(found.example[kind])) for kind, f1 in found.f1.items()]
+    pictures = {
+        kind: _jpeg(Image.fromarray(pixels), quality=95, subsampling=0)
+        for kind, pixels in found.example.items()
+    }
+    shown = [("as it is", found.clean, pictures["clean"])]
+    return shown + [(kind, f1, pictures[kind]) for kind, f1 in found.f1.items()]
 
 
-def _jpeg(pixels: Pixels) -> bytes:
+def _jpeg(image: Image.Image, **options: int) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=95, subsampling=0)
+    image.save(out, "JPEG", **options)
     return out.getvalue()
 
 
