@@ -353,17 +353,12 @@ def find_layers(spec: NetworkSpec, classes: int) -> list[Layer]:
 
 def find_factorizable(layers: list[Layer], wide: Method, probe: Probe) -> list[FactorizableLayer]:
     """Return the layers that can be factorized, k x k ones by `wide`, with what they hold."""
-    methods = {layer.path: method for layer in layers if (method := layer.method(wide))}
-    inputs = input_statistics(probe.module, probe.sample, methods)
+    found = [(layer, method) for layer in layers if (method := layer.method(wide))]
+    inputs = input_statistics(probe.module, probe.sample, [layer.path for layer, _ in found])
+    weights = {path: weight_of(probe.module.get_submodule(path)) for path in inputs}
     return [
-        factorizable(
-            layer,
-            methods[layer.path],
-            weight_of(probe.module.get_submodule(layer.path)),
-            inputs[layer.path],
-        )
-        for layer in layers
-        if layer.path in methods
+        factorizable(layer, method, weights[layer.path], inputs[layer.path])
+        for layer, method in found
     ]
 
 
@@ -405,10 +400,9 @@ def candidate_ranks(layer: FactorizableLayer) -> list[Factorization]:
     choices = [by_energy(layer, energy) for energy in energies]
     choices += [by_ratio(layer, share) for share in SHARES]
     found: dict[int, Factorization] = {}
-    for how in choices:
-        if how is not None:
-            found.setdefault(layer.layer.macs_with(how), how)
-    return [found[macs] for macs in sorted(found, reverse=True)]
+    for how in filter(None, choices):
+        found.setdefault(layer.saving(how), how)
+    return [found[saved] for saved in sorted(found)]
 
 
 @cache
