@@ -229,6 +229,16 @@ class Predictions:
         return self.names[index], float(self.margins[index])
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One batch's labels (class indices), margins, probabilities and unreadable files."""
+
+    labels: list[int]
+    margins: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32]
+    faults: dict[str, str]
+
+
 def predict(
     model: "Model",
     folder: Path,
@@ -258,7 +268,7 @@ def predict(
     chunks = [names[start : start + size] for start in range(0, len(names), size)]
     found: list[Batch] = []
 
-    def task(chunk: list[str]) -> "Batch":
+    def task(chunk: list[str]) -> Batch:
         return _label(model, runner, folder, chunk, check=chunk is chunks[0])
 
     for batch in ordered(task, chunks, workers or min(cores(), MAX_WORKERS)):
@@ -277,19 +287,9 @@ def predict(
     )
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch's labels (class indices), margins, probabilities and unreadable files."""
-
-    labels: list[int]
-    margins: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float32]
-    faults: dict[str, str]
-
-
 def ordered(
-    task: Callable[[list[str]], "Batch"], chunks: Sequence[list[str]], workers: int
-) -> Iterator["Batch"]:
+    task: Callable[[list[str]], Batch], chunks: Sequence[list[str]], workers: int
+) -> Iterator[Batch]:
     """Yield `task` of each chunk in order, with at most two a worker under way."""
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(workers) as pool:
