@@ -177,6 +177,15 @@ class ReportData:
     test: ConfusionMatrix | None = None
 
 
+CLASSES = TypeAdapter(tuple[str, ...])
+DATASET = TypeAdapter(DataReport)
+RECIPE = TypeAdapter(dict[str, Any])
+CHOICE = TypeAdapter(Choice)
+QUANTIZATION = TypeAdapter(Quantization)
+HISTORY = TypeAdapter(tuple[Epoch, ...])
+LAYERS = TypeAdapter(tuple[Layer, ...])
+
+
 def read(inputs: Inputs) -> ReportData:
     """Return the data that the stages left.
 
@@ -185,8 +194,8 @@ def read(inputs: Inputs) -> ReportData:
             `dvc repro` that makes it.
         ModelError, HiddenWorkError: the model cannot be graded.
     """
-    classes = _read(inputs.prepare / "classes.json", tuple[str, ...])
-    dataset = _read(inputs.prepare / "report.json", DataReport)
+    classes = _read(inputs.prepare / "classes.json", CLASSES)
+    dataset = _read(inputs.prepare / "report.json", DATASET)
     _need(inputs.prepare / "images.csv", "prepare")
     _need(inputs.model, "quantize")
     _need(inputs.submission, "infer")
@@ -197,7 +206,7 @@ def read(inputs: Inputs) -> ReportData:
     labels = read_labels(inputs.submission).by_name(needed=False)
     trainings = {"train": inputs.train, "finetune": inputs.finetune}
     histories = {
-        stage: _read_optional(folder / "history.json", tuple[Epoch, ...])
+        stage: _read_optional(folder / "history.json", HISTORY)
         for stage, folder in trainings.items()
     }
     return ReportData(
@@ -209,12 +218,12 @@ def read(inputs: Inputs) -> ReportData:
         labelled=len(labels),
         search=_study(inputs.search),
         tune=_study(inputs.tune),
-        recipe=_read_optional(inputs.tune / "recipe.json", dict[str, Any]),
+        recipe=_read_optional(inputs.tune / "recipe.json", RECIPE),
         network=_network(inputs),
-        choice=_read_optional(inputs.finetune / "choice.json", Choice),
-        quantization=_read_optional(inputs.quantize / "quantization.json", Quantization),
+        choice=_read_optional(inputs.finetune / "choice.json", CHOICE),
+        quantization=_read_optional(inputs.quantize / "quantization.json", QUANTIZATION),
         histories={stage: history for stage, history in histories.items() if history},
-        layers=_read_optional(inputs.decompose / "layers.json", tuple[Layer, ...]) or (),
+        layers=_read_optional(inputs.decompose / "layers.json", LAYERS) or (),
         test_copies=test_copies(inputs.prepare, inputs.truth.with_name("test")),
         validation=_predictions(inputs, classes),
         test=_test(inputs, classes, labels),
@@ -237,12 +246,12 @@ def _need(path: Path, stage: str) -> None:
         raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`")
 
 
-def _read(path: Path, form: type[T]) -> T:
+def _read(path: Path, form: TypeAdapter[T]) -> T:
     """Return a stage's JSON file in its form; the file's folder is named after the stage."""
     stage = path.parent.name
     _need(path, stage)
     try:
-        return TypeAdapter(form).validate_json(path.read_bytes())
+        return form.validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -251,7 +260,7 @@ def _read(path: Path, form: type[T]) -> T:
         raise DataError(problem, f"run `dvc repro --force {stage}`") from None
 
 
-def _read_optional(path: Path, form: type[T]) -> T | None:
+def _read_optional(path: Path, form: TypeAdapter[T]) -> T | None:
     return _read(path, form) if path.exists() else None
 
 
