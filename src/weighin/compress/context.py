@@ -238,7 +238,8 @@ class Probe:
 
     @contextmanager
     def _changed(self, changes: Mapping[str, Array]) -> Iterator[None]:
-        weights = {path: self._weight(path) for path in changes}
+        layers = {path: self.module.get_submodule(path) for path in changes}
+        weights = {k: cast(torch.Tensor, layer.weight).detach() for k, layer in layers.items()}
         before = {path: weight.clone() for path, weight in weights.items()}
         for path, weight in weights.items():
             weight.copy_(torch.from_numpy(changes[path]))
@@ -247,11 +248,6 @@ class Probe:
         finally:
             for path, weight in weights.items():
                 weight.copy_(before[path])
-
-    def _weight(self, path: str) -> torch.Tensor:
-        weight = self.module.get_submodule(path).weight
-        assert isinstance(weight, torch.Tensor)
-        return weight.detach()
 
 
 def normalized(images: npt.NDArray[np.uint8]) -> torch.Tensor:
