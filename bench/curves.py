@@ -69,7 +69,7 @@ def table(curves: Sequence[Sequence[Point]]) -> str:
 
 def drawn(curves: Sequence[Sequence[Point]]) -> str:
     """Return an SVG of F1 against MACs: each way's points, and the median over the seeds."""
-    from weighin.report.svg import BLUE, GREEN, INK, MUTED, ORANGE, canvas, saved, style
+    from weighin.report.formatting import BLUE, GREEN, INK, MUTED, ORANGE, canvas, saved, style
 
     colours = {WHOLE: INK, **dict(zip(WAYS, (BLUE, ORANGE, GREEN), strict=True))}
     with style("compress"):

@@ -82,7 +82,7 @@ def table(points: Sequence[Point]) -> str:
 
 def drawn(points: Sequence[Point]) -> str:
     """Return an SVG of F1 against MACs: each network, and the means over the seeds."""
-    from weighin.report.svg import BLUE, ORANGE, canvas, saved, style
+    from weighin.report.formatting import BLUE, ORANGE, canvas, saved, style
 
     networks = by_macs(points)
     kinds = {"f1": ("as they are", BLUE), "background": ("on blots of color", ORANGE)}

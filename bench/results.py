@@ -104,7 +104,7 @@ def handed_in(clone: Path) -> dict[str, float]:
 
 def trashnet_f1(clone: Path) -> float:
     """Return the mean F1 of the TrashNet classes on the public test."""
-    from weighin.grading.labels import compared, read_truth
+    from weighin.grading.grade import compared, read_truth
     from weighin.grading.score import class_f1
     from weighin.label_csv import read_labels
 

@@ -175,7 +175,7 @@ def report(images: int, classes: int = 100) -> dict[str, float]:
     from weighin.network.build import build, initialize
     from weighin.network.export import export_onnx
     from weighin.report.inputs import Inputs
-    from weighin.report.write import write_report
+    from weighin.report.page import write_report
 
     params = prepared(images, classes)
     held = read_packed(Path("work/prepare"), "validation", (SIDE, SIDE))
@@ -369,7 +369,7 @@ def write_page(times: dict[str, dict[int, float]]) -> None:
 
 def drawn(times: dict[str, dict[int, float]]) -> str:
     """Return an SVG of time against size, both on logarithmic axes."""
-    from weighin.report.svg import GRID, canvas, saved, style
+    from weighin.report.formatting import GRID, canvas, saved, style
 
     with style("scale"):
         picture, axes = canvas(7.2, 4.8, left=0.7, bottom=1.3, right=0.1, top=0.1)

@@ -224,7 +224,7 @@ def bare(network: str, pack: str) -> float:
 def flops(network: str, pack: str) -> float:
     """Return FLOP a CPU second of the loop: forward, and twice that backward."""
     from weighin.network.build import structure
-    from weighin.network.macs import count_macs
+    from weighin.network.cost import count_macs
 
     trainer = _alone(network, pack)
     trainer.train_epoch()

@@ -8,10 +8,9 @@ from weighin.stage import Stage, main
 def infer(stage: Stage) -> None:
     """Label the test folder with the code that the grader runs."""
     from weighin.files import csv_text, write_text
-    from weighin.grading.grade import submission_text
-    from weighin.grading.labels import HEADER
+    from weighin.grading.grade import HEADER, submission_text
     from weighin.grading.model import open_model
-    from weighin.grading.predict import predict
+    from weighin.grading.runtime import predict
     from weighin.progress import say
 
     folder = Path("data/test")

@@ -8,8 +8,8 @@ from weighin.stage import Stage, main
 def report(stage: Stage) -> None:
     """Write what people look at, and the numbers that DVC compares."""
     from weighin.report.inputs import Inputs
+    from weighin.report.page import write_report
     from weighin.report.provenance import record_machine
-    from weighin.report.write import write_report
 
     write_report(Inputs(), stage.params, Path("submission"))
     record_machine(Path("submission/provenance.json"))

@@ -14,14 +14,12 @@ import onnxruntime
 import pytest
 
 from weighin import golden
-from weighin.compress.ranks import RULES
+from weighin.compress.decompose import RULES
 from weighin.determinism import PINS
 from weighin.images import FORMATS, normalize
-from weighin.network.blocks import BLOCKS
-from weighin.network.build import build, initialize
+from weighin.network.blocks import ACTIVATIONS, BLOCKS
+from weighin.network.build import Method, build, initialize
 from weighin.network.export import onnx_bytes
-from weighin.network.factorized import Method
-from weighin.network.layers import ACTIVATIONS
 from weighin.network.spec import NetworkSpec
 from weighin.params import Augment
 from weighin.training.augment import RANDAUGMENT

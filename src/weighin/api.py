@@ -57,7 +57,8 @@ def count(
         ParamsError: a module without `size`.
     """
     if not isinstance(network, str | Path):
-        from weighin.network.macs import count_macs, count_parameters, reject_hidden_work
+        from weighin.network.build import count_parameters
+        from weighin.network.cost import count_macs, reject_hidden_work
 
         if size is None:
             raise ParamsError("a module is counted on an image", "pass size=(height, width)")
@@ -91,8 +92,7 @@ def score(
         DataError: the tables cannot be read, or the truth names files that have no label.
         ModelError, HiddenWorkError: the model cannot be counted.
     """
-    from weighin.grading.grade import read_contest
-    from weighin.grading.labels import compared, read_submission, read_truth
+    from weighin.grading.grade import compared, read_contest, read_submission, read_truth
     from weighin.grading.model import open_model
     from weighin.grading.recount import cost, counted
     from weighin.grading.score import WASTE, Metrics

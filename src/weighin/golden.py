@@ -78,8 +78,8 @@ def differences() -> list[str]:
 def onnx_files() -> dict[str, bytes]:
     """Return three small networks as ONNX; together they have every operator of an export."""
     from weighin.compress.factorize import factorize_network
+    from weighin.network.build import Factorization
     from weighin.network.export import onnx_bytes
-    from weighin.network.factorized import Factorization
 
     names = [*BLOCK_ROWS]
     rows = [_rows(*names[:6]), [*_rows(*names[6:])[:-2], HEAD[1], HEAD[2]]]
@@ -231,12 +231,17 @@ def compression() -> Values:
     """Yield the factors of each method and the ranks of each rule."""
     import numpy as np
 
-    from weighin.compress.candidates import by_energy, by_ratio, find_factorizable, find_layers
-    from weighin.compress.factorize import factors
-    from weighin.compress.probe import Probe
-    from weighin.compress.ranks import evbmf_rank, least_divergence, noise_variance
+    from weighin.compress.context import Probe
+    from weighin.compress.decompose import evbmf_rank, least_divergence, noise_variance
+    from weighin.compress.factorize import (
+        by_energy,
+        by_ratio,
+        factors,
+        find_factorizable,
+        find_layers,
+    )
     from weighin.files import JsonCache
-    from weighin.network.factorized import Factorization, ranks_to_dict
+    from weighin.network.build import Factorization, ranks_to_dict
 
     weight = generator("golden", "factors").random((12, 10, 3, 3)) - 0.5
     for how in (

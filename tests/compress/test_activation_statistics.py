@@ -6,17 +6,17 @@ import torch
 from small import CLASSES, SPEC
 from torch import nn
 
-from weighin.compress.candidates import factorizable, find_layers
-from weighin.compress.factorize import factors, largest_ranks, product, spectra
-from weighin.compress.probe import (
-    RIDGE,
-    Probe,
-    along_inputs,
-    input_statistics,
-    statistics_of,
+from weighin.compress.context import RIDGE, Probe, along_inputs, input_statistics, statistics_of
+from weighin.compress.factorize import (
+    factorizable,
+    factors,
+    find_layers,
+    largest_ranks,
+    product,
+    spectra,
 )
 from weighin.images import normalize
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization
 
 LAYERS = {layer.path: layer for layer in find_layers(SPEC, len(CLASSES))}
 

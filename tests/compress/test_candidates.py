@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from small import CLASSES, ROWS, SPEC, untrained
 
-from weighin.compress.candidates import (
+from weighin.compress.factorize import (
     by_energy,
     by_ratio,
     candidate_ranks,
     factorizable,
     find_layers,
+    relative_error,
 )
-from weighin.compress.factorize import relative_error
+from weighin.network.build import Factorization
 from weighin.network.cost import folded_macs
-from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
 
 LAYERS = {layer.path: layer for layer in find_layers(SPEC, len(CLASSES))}

@@ -8,18 +8,17 @@ import pytest
 import torch
 from small import CLASSES, RECIPE, SPEC, make_params
 
-from weighin.compress.context import CompressionContext, read_network, read_ranks
+from weighin.compress.context import CompressionContext, Probe, read_network, read_ranks
 from weighin.compress.decompose import decompose
 from weighin.compress.factorize import factorize_network
-from weighin.compress.probe import Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.files import canonical_json
 from weighin.grading.risk import expected_score
 from weighin.grading.score import ConfusionMatrix, Metrics, confusion_of_indices, score
 from weighin.images import normalize
+from weighin.network.build import Factorization, ranks_from_dict, ranks_to_dict
 from weighin.network.cost import cost, folded_macs
-from weighin.network.factorized import Factorization, ranks_from_dict, ranks_to_dict
 from weighin.report.inputs import LAYERS
 from weighin.training.weights import Trained
 
@@ -201,7 +200,7 @@ def test_evbmf_is_a_rule_like_the_others(packed, network, tmp_path):
 def test_rows_before_a_change_are_not_run_again(packed, network, monkeypatch):
     quick = Probe(packed, network, 1)
     assert list(quick.entering) == [*range(8)]
-    monkeypatch.setattr("weighin.compress.probe.KEPT", 0)
+    monkeypatch.setattr("weighin.compress.context.KEPT", 0)
     whole = Probe(packed, network, 1)
     paths = ("6.0.conv.0", "0.0.conv.0", "3.0.conv.0", "2.1.conv.7")
     changes = {path: network.weights[f"{path}.weight"].astype(np.float64) * 0.7 for path in paths}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small import CLASSES, SPEC
 
-from weighin.compress.candidates import factorizable, find_layers
-from weighin.compress.ranks import by_evbmf, evbmf_rank, noise_variance, threshold
+from weighin.compress.decompose import by_evbmf, evbmf_rank, noise_variance, threshold
+from weighin.compress.factorize import factorizable, find_layers
 
 
 def low_rank(rank: int, shape: tuple[int, int], noise: float, seed: int = 0) -> np.ndarray:

@@ -22,7 +22,7 @@ from weighin.compress.factorize import (
 )
 from weighin.determinism import PINS
 from weighin.errors import NetworkError
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization
 
 STRIDED = {"stride": (2, 1), "padding": (2, 1), "dilation": (2, 1), "bias": True}
 FULL = [
@@ -158,7 +158,7 @@ SCRIPT = """
 import hashlib, sys
 import numpy as np
 from weighin.compress.factorize import factors
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization
 weight = np.random.default_rng(int(sys.argv[1])).standard_normal((12, 10, 3, 3))
 digest = hashlib.sha256()
 for method, ranks in (("tucker", (4, 5)), ("cp", (14,)), ("spatial", (6,))):

@@ -25,7 +25,7 @@ from weighin.grading.recount import recount
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Metrics, confusion_of_indices, score
 from weighin.images import normalize
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization
 from weighin.params import Recipe
 from weighin.report.inputs import HISTORY
 from weighin.training.augment import weaker

@@ -3,11 +3,10 @@
 import numpy as np
 from small import CLASSES, SPEC, untrained
 
-from weighin.compress.candidates import factorizable, find_layers
-from weighin.compress.factorize import relative_error
-from weighin.compress.ranks import Candidate, hull, least_divergence
+from weighin.compress.decompose import Candidate, hull, least_divergence
+from weighin.compress.factorize import factorizable, find_layers, relative_error
 from weighin.files import JsonCache
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization
 
 LAYERS = {layer.path: layer for layer in find_layers(SPEC, len(CLASSES))}
 WEIGHT = untrained().weights["1.0.conv.0.weight"].astype(np.float64)

@@ -14,10 +14,9 @@ from weighin.grading.model import open_model
 from weighin.grading.recount import recount
 from weighin.grading.runtime import Runner
 from weighin.images import load, normalize
-from weighin.network.build import build, initialize
+from weighin.network.build import Factorization, build, initialize
 from weighin.network.cost import folded_macs
 from weighin.network.export import export_onnx
-from weighin.network.factorized import Factorization
 from weighin.network.spec import read_spec, shipped
 from weighin.training.weights import Trained, module_weights
 

@@ -14,8 +14,7 @@ from weighin.data.pack import packed_sizes, read_packed
 from weighin.data.prepare import prepare
 from weighin.data.scan import Scan, scan
 from weighin.grading.model import open_model
-from weighin.grading.predict import predict
-from weighin.grading.runtime import Runner
+from weighin.grading.runtime import Runner, predict
 from weighin.images import Pixels, Size, load, normalize
 from weighin.parallel import InProcess
 from weighin.params import Prepare

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import DataError
-from weighin.grading.labels import compared, read_submission, read_truth
+from weighin.grading.grade import compared, read_submission, read_truth
 
 CLASSES = ("Glass", "Metal", "Paper")
 NAMES = ("a.jpg", "b.jpg", "c.JPG", "d.jpg")

@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from weighin.network.blocks import BLOCKS, Chain
-from weighin.network.build import build, initialize, structure
-from weighin.network.layers import SqueezeExcitation, interleave, make_divisible
-from weighin.network.macs import count_parameters
+from weighin.network.blocks import BLOCKS, Chain, SqueezeExcitation, interleave, make_divisible
+from weighin.network.build import build, count_parameters, initialize, structure
 from weighin.network.spec import NetworkSpec, Row
 
 # block: arguments, output of 16 x 12 x 12 after 3 repeats, parameters (9 weights of a k = 3 filter)

@@ -15,11 +15,9 @@ from torch import nn
 
 from weighin.determinism import PINS, generator
 from weighin.errors import OutputError
-from weighin.network.build import build, initialize
-from weighin.network.cost import fold_batch_norms, folded_macs
+from weighin.network.build import Factorization, build, initialize
+from weighin.network.cost import count_macs, fold_batch_norms, folded_macs, layer_macs
 from weighin.network.export import export_onnx, onnx_bytes
-from weighin.network.factorized import Factorization
-from weighin.network.macs import count_macs, layer_macs
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 SCRIPT = """

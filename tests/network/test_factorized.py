@@ -3,15 +3,17 @@ import torch
 from torch import nn
 
 from weighin.errors import NetworkError
-from weighin.network.build import build, initialize, structure
-from weighin.network.factorized import (
+from weighin.network.build import (
     Factorization,
     apply_ranks,
+    build,
     factorized_structure,
+    initialize,
     ranks_from_dict,
     ranks_to_dict,
+    structure,
 )
-from weighin.network.macs import count_macs
+from weighin.network.cost import count_macs
 from weighin.network.spec import read_spec, shipped
 
 CONV = {"stride": 2, "padding": 1, "bias": True}

@@ -7,9 +7,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from weighin.errors import HiddenWorkError
-from weighin.network.build import build, structure
-from weighin.network.factorized import blank
-from weighin.network.macs import count_macs, count_parameters, layer_macs, reject_hidden_work
+from weighin.network.build import blank, build, count_parameters, structure
+from weighin.network.cost import count_macs, layer_macs, reject_hidden_work
 from weighin.network.spec import NetworkSpec, Row, read_spec, shipped
 
 

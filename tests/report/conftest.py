@@ -8,7 +8,7 @@ from made_project import make_params, make_project
 
 from weighin.params import Params
 from weighin.report.inputs import Inputs
-from weighin.report.write import write_report
+from weighin.report.page import write_report
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tests.browser import chrome, needs_browser
 
 from weighin.files import write_json, write_text
 from weighin.report.inputs import Inputs
-from weighin.report.write import write_report
+from weighin.report.page import write_report
 
 pytestmark = needs_browser
 __all__ = ["chrome"]  # a fixture

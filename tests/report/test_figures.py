@@ -12,8 +12,8 @@ from weighin.grading.score import ConfusionMatrix, Cost
 from weighin.report import figures
 from weighin.report.evaluation import BINS, Calibration
 from weighin.report.figures import MOST_CLASSES, confusion_matrix, most_confused, tradeoff
+from weighin.report.formatting import inline, shorten
 from weighin.report.inputs import Epoch, Layer, Splits
-from weighin.report.svg import inline, shorten
 from weighin.search.trials import StudyRecord, TrialRecord
 
 CONTEST = make_params().contest

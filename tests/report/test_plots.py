@@ -14,7 +14,7 @@ from made_project import make_project
 from weighin.files import write_text
 from weighin.params import Params
 from weighin.report.inputs import Inputs
-from weighin.report.write import write_report
+from weighin.report.page import write_report
 
 BLUE = '"""><script>alert(1)"'
 GLASS = "Glass|$x$ & co"

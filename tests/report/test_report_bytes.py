@@ -17,7 +17,7 @@ import dataclasses, hashlib, json, locale, sys, time
 from pathlib import Path
 from made_project import make_params
 from weighin.report.inputs import Inputs
-from weighin.report.write import write_report
+from weighin.report.page import write_report
 
 locale.setlocale(locale.LC_ALL, "")
 params = dataclasses.replace(make_params(), seed=int(sys.argv[1]))

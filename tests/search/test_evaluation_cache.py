@@ -104,7 +104,7 @@ def test_nothing_is_found_for_other_code(tmp_path: Path, images: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(weighin.__file__).parent, copy, ignore=ignored)
 
-    names = ["report/__init__.py", "network/layers.py", "training/trainer.py", "files.py"]
+    names = ["report/__init__.py", "network/blocks.py", "training/trainer.py", "files.py"]
     done = subprocess.run(
         [sys.executable, "-c", CHANGES, str(images), *names],
         env={**os.environ, "PYTHONPATH": str(copy.parent)},

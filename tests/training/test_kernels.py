@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from weighin.golden import BLOCK_ROWS
-from weighin.network.build import build, initialize
-from weighin.network.factorized import Factorization, Method, apply_ranks
-from weighin.network.layers import ACTIVATIONS, Mean, activation
+from weighin.network.blocks import ACTIVATIONS, Mean, activation
+from weighin.network.build import Factorization, Method, apply_ranks, build, initialize
 from weighin.network.spec import NetworkSpec, read_spec, shipped
 from weighin.training import activations, compiled, vectors
 from weighin.training.kernels import Recorded, record_steps, single_step

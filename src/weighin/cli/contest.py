@@ -103,7 +103,7 @@ def leaderboard(
     from weighin.contest.pages import lines_of
     from weighin.grading.grade import read_contest
     from weighin.grading.limits import Limits, seconds_for
-    from weighin.grading.predict import list_files
+    from weighin.grading.runtime import list_files
     from weighin.grading.score import WASTE
 
     limits = Limits(seconds or seconds_for(len(list_files(test))), memory * 2**20)

@@ -40,7 +40,7 @@ def predict(
     from weighin.grading.contract import from_file
     from weighin.grading.grade import submission_text
     from weighin.grading.model import open_model
-    from weighin.grading.predict import predict
+    from weighin.grading.runtime import predict
 
     to_terminal = out is None and images.is_file()
     out = out or Path("submission.csv")
@@ -96,7 +96,7 @@ def wrap(model: Path, out: Path | None, contract: Path | None, **given: Any) -> 
     weighin wrap resnet.onnx entry.onnx --classes cat,dog \\
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
     """
-    from weighin.grading.wrapping import wrapped
+    from weighin.grading.contract import wrapped
 
     target = out or model.with_suffix(".wrapped.onnx")
     values = {name: value for name, value in given.items() if value is not None}

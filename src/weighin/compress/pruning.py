@@ -24,16 +24,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from weighin.compress.context import CompressionContext
-from weighin.compress.probe import Probe
+from weighin.compress.context import CompressionContext, Probe
 from weighin.data.pack import read_packed
 from weighin.errors import NetworkError
 from weighin.grading.score import confusion_of_indices
-from weighin.network.blocks import BLOCKS, Chain
-from weighin.network.build import build, structure
+from weighin.network.blocks import BLOCKS, Chain, SqueezeExcitation
+from weighin.network.build import blank_image, build, evaluating, structure
 from weighin.network.cost import folded_macs
-from weighin.network.layers import SqueezeExcitation
-from weighin.network.macs import blank_image, evaluating
 from weighin.network.spec import NetworkSpec, Row
 from weighin.progress import say
 from weighin.training.device import require_device

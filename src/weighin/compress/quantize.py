@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from scipy.special import log_softmax
 
-from weighin.data.pack import Packed, read_packed
+from weighin.data.pack import read_packed
 from weighin.determinism import generator
 from weighin.errors import ModelError
 from weighin.files import write_bytes, write_json, write_npy
@@ -62,7 +62,9 @@ class Quantizer:
     def __init__(self, packed: Path, size: tuple[int, int], params: Params, path: Path) -> None:
         self.knobs, self.path = params.quantize, path
         self.held = read_packed(packed, "validation", size)
-        self.sample = _sample(read_packed(packed, "train", size), params)
+        train = read_packed(packed, "train", size)
+        order = generator(params.seed, "quantize", "sample").permutation(len(train.labels))
+        self.sample = np.asarray(train.images[np.sort(order[: self.knobs.images])])
 
     def f1(self, logits: Logits) -> float:
         """Return the macro F1 of logits (N, K) on the validation split."""
@@ -192,9 +194,3 @@ def _logits(proto: Any, images: Pixels) -> Logits:
     asked = session(proto)
     parts = [run(asked, feed)[0] for feed in iter(Batches(images).get_next, None)]
     return np.concatenate(parts)
-
-
-def _sample(train: Packed, params: Params) -> Pixels:
-    """Return `quantize.images` training images, drawn by address."""
-    order = generator(params.seed, "quantize", "sample").permutation(len(train.labels))
-    return np.asarray(train.images[np.sort(order[: params.quantize.images])])

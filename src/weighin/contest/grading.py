@@ -30,7 +30,7 @@ from weighin.files import (
     write_bytes,
     write_json,
 )
-from weighin.grading.labels import HEADER
+from weighin.grading.grade import HEADER
 from weighin.grading.limits import Limits
 from weighin.grading.score import Cost
 from weighin.validation import Section, parameter, read

@@ -21,8 +21,21 @@ from weighin.contest.ranking import Board, Line
 from weighin.files import write_csv, write_json, write_text
 from weighin.grading.score import Metrics, score
 from weighin.params import Contest
-from weighin.report import svg
-from weighin.report.formatting import STYLE, environment, several
+from weighin.report.formatting import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    STYLE,
+    canvas,
+    environment,
+    inline,
+    saved,
+    several,
+    shorten,
+    style,
+)
 
 FOLDER = "submissions"
 COLUMNS = (
@@ -125,7 +138,7 @@ def _board_page(board: Board, pages: dict[str, str]) -> str:
     both = board.public_images > 0 and board.private_images > 0
     graded = sum(1 for line in board.lines if line.deciding)
     pictures = {
-        "front": svg.inline(
+        "front": inline(
             front(board),
             "front",
             f"MACs against macro F1 of {graded} submissions; a line joins those that none beats",
@@ -133,7 +146,7 @@ def _board_page(board: Board, pages: dict[str, str]) -> str:
     }
     if both:
         alt = "Each submission's rank on the public part, joined to its rank on the private part"
-        pictures["shake_up"] = svg.inline(shake_up(board), "shake-up", alt)
+        pictures["shake_up"] = inline(shake_up(board), "shake-up", alt)
     classes = sorted(
         {name for line in board.lines if line.deciding for name in line.deciding.class_f1}
     )
@@ -197,23 +210,19 @@ def front(board: Board) -> str:
         for line in board.lines
         if (standing := line.deciding) and (costs := line.outcome.costs)
     ]
-    with svg.style("front"):
-        figure, axes = svg.canvas(7.4, 4.2, 0.7, 0.6, right=0.9)
+    with style("front"):
+        figure, axes = canvas(7.4, 4.2, 0.7, 0.6, right=0.9)
         axes.grid(True)
         axes.set_xlabel("million MACs an image")
         axes.set_ylabel("macro F1")
         if points:
             macs, f1, _ = zip(*points, strict=True)
-            axes.scatter(macs, f1, s=28, color=svg.BLUE, zorder=3)
+            axes.scatter(macs, f1, s=28, color=BLUE, zorder=3)
             best = _front(points)
-            axes.step(
-                *zip(*((x, y) for x, y, _ in best), strict=True), where="post", color=svg.ORANGE
-            )
+            axes.step(*zip(*((x, y) for x, y, _ in best), strict=True), where="post", color=ORANGE)
             for x, y, team in _apart(best):
-                axes.annotate(
-                    svg.shorten(team, 16), (x, y), xytext=(7, -3), textcoords="offset points"
-                )
-        return svg.saved(figure)
+                axes.annotate(shorten(team, 16), (x, y), xytext=(7, -3), textcoords="offset points")
+        return saved(figure)
 
 
 def _front(points: Sequence[Point]) -> list[Point]:
@@ -247,23 +256,23 @@ def shake_up(board: Board) -> str:
     ]
     moves = {team: private - public for team, (public, private) in ranks.items()}
     far = max([2, *sorted(map(abs, moves.values()))[-FARTHEST : -FARTHEST + 1]])
-    with svg.style("shake-up"):
-        figure, axes = svg.canvas(6.4, 0.7 + 0.22 * len(moves), 2.1, 0.1, right=2.1, top=0.4)
+    with style("shake-up"):
+        figure, axes = canvas(6.4, 0.7 + 0.22 * len(moves), 2.1, 0.1, right=2.1, top=0.4)
         axes.set(xlim=(0, 1), ylim=(len(moves) - 0.4, -0.6))
         axes.axis("off")
         axes.text(0, -0.7, "public", ha="right", va="bottom", weight="bold")
         axes.text(1, -0.7, "private", ha="left", va="bottom", weight="bold")
         for team, move in moves.items():
             strong, rose = abs(move) >= far, move < 0
-            color = (svg.GREEN if rose else svg.ORANGE) if strong else svg.MUTED
+            color = (GREEN if rose else ORANGE) if strong else MUTED
             ends = [place[team] for place in places]
             width = 2.2 if strong else 0.9
             axes.plot((0, 1), ends, color=color, linewidth=width, marker="o", markersize=4)
-            name, ink = svg.shorten(team, 20), color if strong else svg.INK
+            name, ink = shorten(team, 20), color if strong else INK
             left, right = f"{name}  {ranks[team][0]}", f"{ranks[team][1]}  {name}"
             axes.text(-0.04, ends[0], left, ha="right", va="center", color=ink)
             axes.text(1.04, ends[1], right, ha="left", va="center", color=ink)
-        return svg.saved(figure)
+        return saved(figure)
 
 
 @cache

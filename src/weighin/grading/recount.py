@@ -120,15 +120,9 @@ def count(graph: StaticGraph) -> Count:
     work |= {name: (macs, lambda node: 0) for name, (macs, _) in INTEGER.items()}
     listed, stored = [node for node in graph.nodes if node.op in work], parameters(graph)
     layers = tuple(
-        Layer(
-            printable(node.name),
-            node.op,
-            node.outputs[0],
-            work[node.op][0](node),
-            work[node.op][1](node),
-            node.bits,
-        )
+        Layer(printable(node.name), node.op, node.outputs[0], macs(node), unpriced(node), node.bits)
         for node in listed
+        for macs, unpriced in [work[node.op]]
     )
     return Count(
         macs=sum(layer.macs for layer in layers),

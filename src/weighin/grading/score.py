@@ -89,14 +89,16 @@ def confusion(truth: Sequence[str], predicted: Sequence[str]) -> ConfusionMatrix
     index = {name: k for k, name in enumerate(classes)}
     true = np.array([index[name] for name in truth], dtype=np.int64)
     pred = np.array([index[name] for name in predicted], dtype=np.int64)
-    return ConfusionMatrix(classes, _counted(true, pred, len(classes)))
+    return confusion_of_indices(true, pred, classes)
 
 
 def confusion_of_indices(
     truth: Counts, predicted: Counts, classes: Sequence[str]
 ) -> ConfusionMatrix:
     """Return the confusion of two arrays (N,) of indices into `classes`."""
-    return ConfusionMatrix(tuple(classes), _counted(truth, predicted, len(classes)))
+    size = len(classes)
+    counts = np.bincount(truth * size + predicted, minlength=size * size)
+    return ConfusionMatrix(tuple(classes), counts.reshape(size, size).astype(np.int64))
 
 
 def class_f1(counts: Counts) -> Floats:
@@ -114,11 +116,6 @@ def f1_of(hits: Counts | Floats, total: Counts | Floats) -> Floats:
 def macro_f1(counts: Counts) -> Floats:
     """Return the mean F1 over the classes that occur, of (..., K, K) counts."""
     return np.nanmean(class_f1(counts), axis=-1)  # type: ignore[no-any-return]
-
-
-def _counted(truth: Counts, predicted: Counts, size: int) -> Counts:
-    counts = np.bincount(truth * size + predicted, minlength=size * size)
-    return counts.reshape(size, size).astype(np.int64)
 
 
 def _share(part: Counts, whole: Counts) -> Floats:

@@ -4,25 +4,20 @@ A block's `__init__` is its row's signature: the input's channels first, then th
 whose annotations carry type and range. `Channels` are scaled by the network's width, and a stride
 called `s` belongs to one repeat (`stride_on`). Blocks and argument order are those of the course
 that the contest came with; counts of whole networks are pinned in tests/network/test_macs.py.
+
+Shape letters: B images, C channels, H rows, W columns. A convolution that a batch norm follows has
+no bias, since the norm would cancel it. Only exact torch.nn types are used for anything that the
+MAC rule counts: it does not see subclasses.
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from weighin.network.layers import (
-    Mean,
-    SqueezeExcitation,
-    activation,
-    conv_bn,
-    interleave,
-    make_divisible,
-)
 from weighin.validation import parameter
-
-fx.wrap("interleave")  # its sizes are integers, which torch.fx has none of
 
 Channels = Annotated[
     int, parameter("output channels, times the width, to a multiple of 8", "", 1, 8192)
@@ -42,6 +37,87 @@ Activation = Annotated[
     Literal["ReLU", "ReLU6", "HardSwish", "HardSigmoid", "SiLU", "Swish", "Sigmoid"] | None,
     parameter("null: none"),
 ]
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "ReLU": lambda: nn.ReLU(inplace=True),
+    "ReLU6": lambda: nn.ReLU6(inplace=True),
+    "HardSwish": nn.Hardswish,
+    "HardSigmoid": nn.Hardsigmoid,
+    "SiLU": nn.SiLU,
+    "Swish": nn.SiLU,
+    "Sigmoid": nn.Sigmoid,
+}
+
+
+def make_divisible(channels: float) -> int:
+    """Return the nearest multiple of 8, at least 8 and never below 90 % of `channels`.
+
+    Source: `_make_divisible` of the MobileNet reference implementation (TensorFlow models).
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def activation(name: str | None) -> list[nn.Module]:
+    """Return the activation of that name as a list of one, or no layer for None."""
+    return [] if name is None else [ACTIVATIONS[name]()]
+
+
+def conv_bn(
+    c_in: int,
+    c_out: int,
+    k: int = 1,
+    s: int = 1,
+    p: int | None = None,
+    *,
+    groups: int = 1,
+    act: str | None = None,
+) -> list[nn.Module]:
+    """Return a k x k convolution, its batch norm, and its activation if there is one.
+
+    `p` is the padding on each side; None is k // 2, which keeps the size at stride 1.
+    """
+    padding = k // 2 if p is None else p
+    conv = nn.Conv2d(c_in, c_out, k, s, padding, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(c_out), *activation(act)]
+
+
+class Mean(nn.Module):
+    """The mean of each map; no module of the rule's list, so it counts 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return means (B, C, 1, 1) of x (B, C, H, W)."""
+        return x.mean((2, 3), keepdim=True)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate computed from the channel means.
+
+    Hu et al., "Squeeze-and-Excitation Networks" (CVPR 2018). `pool` takes the means by an
+    nn.AdaptiveAvgPool2d, which the rule counts: the course's blocks differ in this.
+    """
+
+    def __init__(self, c: int, squeezed: int, act: str, gate: str, pool: bool) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1) if pool else Mean()
+        reduce, expand = nn.Conv2d(c, squeezed, 1), nn.Conv2d(squeezed, c, 1)
+        self.gate = nn.Sequential(reduce, *activation(act), expand, *activation(gate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, C, H, W) scaled by gates (B, C, 1, 1)."""
+        gates: Tensor = self.gate(self.pool(x))
+        return x * gates
+
+
+def interleave(a: Tensor, b: Tensor) -> Tensor:
+    """Return the channels of a and b (B, C, H, W) alternating, (B, 2C, H, W).
+
+    It is the channel shuffle of their concatenation in two groups (Ma et al., ShuffleNet V2).
+    """
+    channels, *sides = map(int, a.shape[1:])  # plain integers are constants in an exported graph
+    return torch.stack((a, b), dim=2).reshape(-1, 2 * channels, *sides)
+
+
+fx.wrap("interleave")  # its sizes are integers, which torch.fx has none of
 
 
 class Block(nn.Module):

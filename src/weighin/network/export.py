@@ -21,9 +21,8 @@ from weighin.grading.graph import static_graph
 from weighin.grading.recount import count, file_cost
 from weighin.grading.score import Cost, needs_file
 from weighin.images import Size
-from weighin.network.build import build, initialize
+from weighin.network.build import Ranks, build, initialize
 from weighin.network.cost import cost, fold_batch_norms
-from weighin.network.factorized import Factorization
 from weighin.network.quantized import INPUT, quantized
 from weighin.network.spec import NetworkSpec
 from weighin.params import Contest, Quantize
@@ -102,7 +101,7 @@ def exported_cost(
     spec: NetworkSpec,
     classes: Sequence[str],
     knobs: Quantize,
-    ranks: Mapping[str, Factorization] | None = None,
+    ranks: Ranks | None = None,
 ) -> Cost:
     """Return what the file of a network costs, with every layer in 8 bits if `knobs.enabled`.
 
@@ -143,7 +142,7 @@ def contest_cost(
     classes: Sequence[str],
     contest: Contest,
     knobs: Quantize,
-    ranks: Mapping[str, Factorization] | None = None,
+    ranks: Ranks | None = None,
     axis: str = "macs",
 ) -> Cost:
     """Return the costs of a network that its contest or the `axis` of a search asks for.

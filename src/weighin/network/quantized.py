@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,8 @@ def activation_ranges(proto: Any) -> dict[str, Range]:
 
 
 def _module_path(operator: str) -> str:
-    path, before = list[str](), ""
-    for part in operator.split("/")[1:-1]:
-        path.append(part.removeprefix(f"{before}."))
-        before = part
-    return ".".join(path)
+    parts = pairwise(["", *operator.split("/")[1:-1]])
+    return ".".join(part.removeprefix(f"{before}.") for before, part in parts)
 
 
 def quantized(

@@ -1,10 +1,23 @@
-"""The report's figures: which there are, what each shows, and what each says to a screen reader."""
+"""The report's figures: which there are, what each shows, and what each says to a screen reader.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+The tables behind them are CSV files of plots/, which `dvc plots` draws and compares:
+
+classes             class, train, validation                bar_horizontal
+search, tune        number, state, macs, f1, score          scatter, macs against f1
+train, finetune     epoch, loss, lr                         linear over epoch
+<one>-validation    epoch, accuracy, f1; epochs measured    linear over epoch
+layers              layer, macs_before, macs_after          bar_horizontal
+f1-<split>          class, images, precision, recall, f1    bar_horizontal
+confusion-<split>   actual, predicted; one row an image     confusion
+calibration         from, images, confidence, accuracy      linear, confidence against accuracy
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
@@ -12,10 +25,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from weighin.grading.score import ConfusionMatrix, Cost, Metrics, score
 from weighin.params import Contest
-from weighin.report.evaluation import BINS, Calibration, Floats, Results
-from weighin.report.formatting import rules
-from weighin.report.inputs import Epoch, Layer, Splits
-from weighin.report.svg import (
+from weighin.report.evaluation import BINS, DIGITS, Calibration, Floats, Results
+from weighin.report.formatting import (
     BLUE,
     GREEN,
     GRID,
@@ -24,10 +35,12 @@ from weighin.report.svg import (
     ORANGE,
     PAPER,
     canvas,
+    rules,
     saved,
     shorten,
     style,
 )
+from weighin.report.inputs import Epoch, Layer, Splits
 from weighin.search.trials import AXES, StudyRecord, TrialRecord
 
 WIDTH = 5.0  # inches: a phone shows it whole, its text still readable
@@ -322,3 +335,74 @@ def _floor(axes: Axes, floor: float | None) -> None:
             fontsize=9,
             bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
+
+
+def tables(results: Results) -> dict[str, str]:
+    """Return {file name: CSV text} of what there is."""
+    data, splits = results.data, results.data.dataset.splits
+    frames = {
+        "classes": pd.DataFrame(
+            {
+                "class": [*splits.train],
+                "train": [*splits.train.values()],
+                "validation": [splits.validation[name] for name in splits.train],
+            }
+        )
+    }
+    for stage, study in (("search", data.search), ("tune", data.tune)):
+        if study:
+            frames[stage] = _frame(study.trials)[["number", "state", "macs", "f1", "score"]]
+    for stage, history in data.histories.items():
+        # what was measured lies apart from the losses: a gap would break DVC's lines
+        epochs = _frame(history).dropna(axis="columns", how="all")
+        frames[stage] = epochs.drop(columns=["f1", "accuracy"], errors="ignore")
+        if "f1" in epochs:
+            frames[f"{stage}-validation"] = epochs.dropna(subset="f1")[
+                ["epoch", *sorted({"f1", "accuracy"} & {*epochs})]
+            ]
+    if data.layers:
+        layers = _frame(data.layers).rename(columns={"path": "layer"})
+        frames["layers"] = layers[["layer", "macs_before", "macs_after"]]
+    for split, found in results.evaluations.items():
+        frames[f"f1-{split}"] = _by_class(found.table)
+        frames[f"confusion-{split}"] = _confusion(found.table)
+    if results.calibration:
+        frames["calibration"] = _calibration(results.calibration)
+    return {
+        f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
+        for name, frame in frames.items()
+    }
+
+
+def _frame(rows: Iterable[object]) -> pd.DataFrame:
+    """Return records as a table; numbers stay as they are beside those that are missing."""
+    return pd.DataFrame([asdict(row) for row in rows], dtype=object)  # type: ignore[call-overload]
+
+
+def _by_class(table: ConfusionMatrix) -> pd.DataFrame:
+    """Return the classes that occur."""
+    rows = _frame(table.rows()).rename(columns={"name": "class"})
+    return _rounded(rows[["class", "images", "precision", "recall", "f1"]].dropna())
+
+
+def _confusion(table: ConfusionMatrix) -> pd.DataFrame:
+    """Return a row an image: DVC's confusion template counts rows."""
+    cells = np.repeat(np.arange(table.counts.size), table.counts.ravel())
+    true, predicted = np.divmod(cells, len(table.classes))
+    names = np.array(table.classes, dtype=object)
+    return pd.DataFrame({"actual": names[true], "predicted": names[predicted]})
+
+
+def _calibration(found: Calibration) -> pd.DataFrame:
+    bins = {
+        "from": [f"{place / BINS:g}" for place in range(BINS)],
+        "images": found.images,
+        "confidence": found.confidence,
+        "accuracy": found.accuracy,
+    }
+    return _rounded(pd.DataFrame(bins)[found.images > 0])
+
+
+def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Round as Python does, to the nearest number; pandas may be one in the last place off."""
+    return frame.map(lambda value: round(value, DIGITS) if isinstance(value, float) else value)

@@ -16,7 +16,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from weighin.data.listing import copies
 from weighin.data.pack import read_table
 from weighin.errors import DataError
-from weighin.grading.labels import compared, read_truth
+from weighin.grading.grade import compared, read_truth
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import counted, file_cost
 from weighin.grading.score import ConfusionMatrix, Cost

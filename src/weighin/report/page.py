@@ -1,9 +1,10 @@
-"""report.html and MODEL_CARD.md: templates/ filled with what the report knows.
+"""The report stage: from what the other stages left to the files that are submitted.
 
-The page is one file that needs nothing else, from the score down to how to rebuild it. The card is
-after Mitchell et al., "Model cards for model reporting", FAT* 2019, under the front matter that
-model hubs read (huggingface.co/docs/hub/model-cards): the results are in its `model-index`.
-Class names and file names are other people's words: every text is escaped on its way in.
+report.html and MODEL_CARD.md are templates/ filled with what the report knows. The page is one file
+that needs nothing else, from the score down to how to rebuild it. The card is after Mitchell et
+al., "Model cards for model reporting", FAT* 2019, under the front matter that model hubs read
+(huggingface.co/docs/hub/model-cards): the results are in its `model-index`. Class names and file
+names are other people's words: every text is escaped on its way in.
 """
 
 import base64
@@ -20,8 +21,10 @@ from PIL import Image
 
 from weighin.data.listing import Listing
 from weighin.data.shards import open_images, shards_of
+from weighin.files import canonical_json, write_bytes
 from weighin.grading.score import over_limits
-from weighin.images import Pixels, UnreadableImageError, decode
+from weighin.images import UnreadableImageError, decode
+from weighin.params import Params
 from weighin.report import formatting
 from weighin.report.evaluation import (
     CORRUPTIONS,
@@ -29,17 +32,21 @@ from weighin.report.evaluation import (
     Evaluation,
     Results,
     Robustness,
+    calibrate,
     confused_pairs,
+    evaluate_splits,
+    metrics,
+    robustness,
     weakest_first,
     worst_mistakes,
 )
-from weighin.report.figures import Chart
-from weighin.report.formatting import TEMPLATES, environment, measured, percent, signed
-from weighin.report.inputs import PAIRS, ReportData
-from weighin.report.provenance import Json, versions
-from weighin.report.svg import inline
+from weighin.report.figures import Chart, draw, tables
+from weighin.report.formatting import TEMPLATES, environment, inline, measured, percent, signed
+from weighin.report.inputs import PAIRS, Inputs, ReportData, read
+from weighin.report.provenance import Json, build_definition, provenance, versions
 from weighin.search.trials import AXES, StudyRecord
 
+PLOTS = "plots"
 NUMBER = re.compile(r"[-+−–]?[\d.,]*( × [\d.,]+)*( %)?")
 MARKS = re.compile(r"([\\`*_\[\]|~#$])")
 TASK = "image-classification"
@@ -51,6 +58,42 @@ MANY, FEW = 30, 20  # classes of which a table shows all; rows that it shows of 
 SIDE = 192  # pixels of a thumbnail: sharp at the page's 7 rem on a dense screen
 
 Rows = list[list[str]]
+
+
+def write_report(inputs: Inputs, params: Params, out: Path) -> None:
+    """Write metrics.json, report.html, MODEL_CARD.md, provenance.json and plots/ into `out`.
+
+    Everything is computed before the first byte is written. The bytes follow from the inputs'
+    contents and the parameters alone, in a pinned process (`weighin.determinism`).
+
+    Raises:
+        DataError: an input is missing or is not what its stage writes.
+        ModelError, HiddenWorkError: the model cannot be graded.
+        OutputError: `out` cannot be written.
+    """
+    data = read(inputs)
+    results = Results(
+        data,
+        params,
+        evaluate_splits(data, params),
+        calibrate(data.validation) if data.validation else None,
+        robustness(data.model, inputs.prepare) if data.validation else None,
+    )
+    charts = draw(results)
+    definition = build_definition(inputs, params)
+    made = {
+        "metrics.json": canonical_json(metrics(results)),
+        "report.html": page(results, charts, inputs.images, definition),
+        "MODEL_CARD.md": card(results),
+        **{f"{PLOTS}/{name}.svg": chart.svg for name, chart in charts.items()},
+        **{f"{PLOTS}/{name}": text for name, text in tables(results).items()},
+    }
+    files = {name: text.encode() for name, text in made.items()}
+    files["provenance.json"] = canonical_json(provenance(inputs, definition, files)).encode()
+    for name, text in files.items():
+        write_bytes(out / name, text)
+    for old in set((out / PLOTS).iterdir()) - {out / name for name in files}:
+        old.unlink()  # a figure of a stage that is now off
 
 
 def page(results: Results, charts: dict[str, Chart], images: Path, definition: Json) -> str:
@@ -143,9 +186,7 @@ def thumbnail(images: Listing, name: str) -> bytes | None:
     except (OSError, UnreadableImageError):
         return None
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=80)
-    return out.getvalue()
+    return _jpeg(image, quality=80)
 
 
 def number_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
@@ -282,13 +323,17 @@ def _corruptions(found: Robustness | None) -> Rows:
 def _examples(found: Robustness | None) -> list[tuple[str, float, bytes]]:
     if found is None:
         return []
-    shown = [("as it is", found.clean, _jpeg(found.example["clean"]))]
-    return shown + [(kind, f1, _jpeg(found.example[kind])) for kind, f1 in found.f1.items()]
+    pictures = {
+        kind: _jpeg(Image.fromarray(pixels), quality=95, subsampling=0)
+        for kind, pixels in found.example.items()
+    }
+    shown = [("as it is", found.clean, pictures["clean"])]
+    return shown + [(kind, f1, pictures[kind]) for kind, f1 in found.f1.items()]
 
 
-def _jpeg(pixels: Pixels) -> bytes:
+def _jpeg(image: Image.Image, **options: int) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=95, subsampling=0)
+    image.save(out, "JPEG", **options)
     return out.getvalue()
 
 

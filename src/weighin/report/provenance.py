@@ -88,13 +88,14 @@ def versions() -> dict[str, str]:
 def build_definition(inputs: Inputs, params: Params) -> Json:
     """Return what the submission is made from; it holds nothing of the report itself."""
     values = parameter_values(params)
-    files = (inputs.truth, inputs.lock)
+    files, record = (inputs.truth, inputs.lock), inputs.data_record
+    data = recorded(record.parent, record.stem)  # the hash that DVC knows the folder by
     return {
         "buildType": BUILD_TYPE,
         "externalParameters": {"command": "dvc repro", "params": values},
         "internalParameters": {"environment": dict(PINS)} | _gpus(inputs) | _unportable(),
         "resolvedDependencies": [
-            *_data(inputs.data_record),
+            *([] if data is None else [described(record.stem, dvcMd5=data)]),
             *(_file(path) for path in files if path.exists()),
             *_named_files(inputs.named_files),
             described("params", sha256=sha256(canonical_json(values).encode())),
@@ -165,13 +166,6 @@ def _without_hands(values: Json) -> Json:
         for name, value in values.items()
         if name not in SPEED_ONLY
     }
-
-
-def _data(record: Path) -> Iterable[Json]:
-    """Yield the data by the hash that DVC knows the folder by."""
-    md5 = recorded(record.parent, record.stem)
-    if md5 is not None:
-        yield described(record.stem, dvcMd5=md5)
 
 
 def _named_files(folder: Path) -> Iterable[Json]:

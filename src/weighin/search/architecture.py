@@ -13,8 +13,8 @@ from weighin.files import read_json, write_text
 from weighin.grading.score import LIMITS, Cost, over_limits
 from weighin.images import Size
 from weighin.network.build import build
+from weighin.network.cost import reject_hidden_work
 from weighin.network.export import contest_cost
-from weighin.network.macs import reject_hidden_work
 from weighin.network.spec import NetworkSpec, read_spec, rows_of, shipped
 from weighin.params import Params, Recipe
 from weighin.progress import say

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weighin.network.blocks import Chain, MixedDepthwise, ShuffleNetV2
-from weighin.network.layers import Mean, SqueezeExcitation
+from weighin.network.blocks import Chain, Mean, MixedDepthwise, ShuffleNetV2, SqueezeExcitation
 from weighin.training import activations, compiled
 from weighin.training.recording import Back, Convolution, Recording, Step, convolution_class
 from weighin.training.weights import FlatModule

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from weighin.data.pack import joined, packed_finer, packed_sizes, read_packed
 from weighin.grading.score import confusion_of_indices
 from weighin.images import Size, normalize
-from weighin.network.build import build, initialize
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization, build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.params import Recipe
 from weighin.training import checkpoint

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from weighin.errors import NetworkError
 from weighin.files import sha256, write_bytes
-from weighin.network.build import build, initialize
-from weighin.network.factorized import Factorization
+from weighin.network.build import Factorization, build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.progress import say
 

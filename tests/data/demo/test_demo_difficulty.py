@@ -15,7 +15,7 @@ from weighin.data.demo import class_counts, draw_demo
 from weighin.data.prepare import prepare
 from weighin.images import Pixels, Size
 from weighin.network.build import build
-from weighin.network.macs import count_macs
+from weighin.network.cost import count_macs
 from weighin.network.spec import read_spec, shipped
 from weighin.params import load
 from weighin.training.process_group import ProcessGroup
