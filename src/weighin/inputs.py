@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from weighin.determinism import output
 from weighin.errors import ParamsError
 from weighin.files import NEW, replace_folder, sha256_file, write_json
-from weighin.machine import output
 from weighin.progress import say
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def main(body: Callable[[Stage], None], pinned: bool = True) -> None:
 
 def _start(name: str, body: Callable[[Stage], None], pinned: bool) -> None:
     restart_with((PINS if pinned else {}) | _own_source())
-    from weighin.machine import require_portable
+    from weighin.determinism import require_portable
 
     require_portable()
     run(name, body)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from weighin.machine import output
+from weighin.determinism import output
 
 MAX_WRITTEN = 200_000_000  # bytes in the folder that a command may write to
 MAX_MESSAGE = 1_000_000  # bytes that it may write to standard error

@@ -21,12 +21,11 @@ from PIL import Image, PngImagePlugin
 from weighin.contest.grading import Grader, Outcome, grade_submission
 from weighin.contest.submissions import ANSWERS, MAX_BYTES, MODEL, Submission, read_file
 from weighin.data.versioning import dvc
-from weighin.determinism import generator
+from weighin.determinism import generator, output
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.files import canonical_json, sha256, write_bytes
 from weighin.grading.limits import Limits
 from weighin.grading.recount import count_file
-from weighin.machine import output
 from weighin.params import load
 from weighin.report.signing import observe_build, uncommitted
 
