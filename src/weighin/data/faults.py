@@ -12,11 +12,26 @@ import numpy.typing as npt
 
 from weighin.data.listing import Listing, class_of
 from weighin.data.near_duplicates import close_pairs, near_an_earlier
-from weighin.data.scan import MARKS, UNREADABLE, Records
 from weighin.errors import DataError
 from weighin.image_formats import MAX_HEAD, kind_of
 from weighin.params import Faults
 
+# A record's `marks` are bits in this order
+UNREADABLE = ("unreadable", "zero-byte", "not-an-image", "truncated", "bomb")
+UNUSUAL = (
+    "damaged",
+    "animated",
+    "cmyk",
+    "16-bit",
+    "range-guessed",
+    "palette-transparency",
+    "exif-rotated",
+    "extreme-aspect",
+)
+MARKS = UNREADABLE + UNUSUAL
+RECORD = np.dtype([("sha256", "S32"), ("hash", "u8"), ("marks", "u4")])
+
+Records = npt.NDArray[np.void]
 Found = tuple[str, str, str]  # fault, name, detail
 Row = tuple[str, str, str, str]  # fault, name, what was done, detail
 DONE = {"drop": "dropped", "keep": "kept", "fail": "failed"}
@@ -39,6 +54,16 @@ POLICY_OF = {
     "near-duplicate": "near_duplicate",
     "small-class": "small_class",
 }
+
+
+def hexadecimal(sha256: bytes) -> str:
+    """Return a record's SHA-256 as text; NumPy's fixed-width bytes drop the zeros at their end."""
+    return sha256.ljust(32, b"\0").hex()
+
+
+def mark(*faults: str) -> int:
+    """Return the bits of faults."""
+    return sum(1 << MARKS.index(fault) for fault in faults)
 
 
 @dataclass
