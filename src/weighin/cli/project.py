@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from weighin.cli import ANY, EXISTING, cli
+from weighin.stage import PARAMS, NamedFile, named_files
 
 if TYPE_CHECKING:
-    from weighin.inputs import NamedFile
     from weighin.params import Params
 
-PARAMS = Path("params.yaml")
 LOOPBACK = "tcp://127.0.0.1:8786"
 
 
@@ -26,7 +25,6 @@ def check() -> None:
     \b
     weighin check
     """
-    from weighin.inputs import named_files
     from weighin.params import load
 
     params = load(PARAMS)
@@ -51,7 +49,7 @@ def _check_test() -> None:
             click.echo(line)
 
 
-def _checked(file: "NamedFile", params: "Params") -> str:
+def _checked(file: NamedFile, params: "Params") -> str:
     """Return what is said of a file of one's own that a stage could read."""
     if file.parameter == "contest.score":
         from weighin.grading.score import Metrics, score
