@@ -12,7 +12,7 @@ def infer(stage: Stage) -> None:
     from weighin.grading.labels import HEADER
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
-    from weighin.progress import say
+    from weighin.parallel import say
 
     folder = Path("data/test")
     if folder.is_dir():

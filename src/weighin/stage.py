@@ -266,7 +266,7 @@ def record_files(params: "Params", out: Path) -> None:
         OutputError: `out` cannot be written.
     """
     from weighin.files import NEW, replace_folder, write_json
-    from weighin.progress import say
+    from weighin.parallel import say
 
     sections: dict[str, dict[str, Any]] = {name.split(".")[0]: {} for name in NAMED}
     files = named_files(params)

@@ -13,7 +13,7 @@ from weighin.compress.pruning import prune
 from weighin.compress.ranks import choose_ranks
 from weighin.files import write_json
 from weighin.network.factorized import Method
-from weighin.progress import say
+from weighin.parallel import say
 from weighin.training.device import record_device
 from weighin.training.process_group import is_first
 from weighin.training.weights import Trained

@@ -35,7 +35,7 @@ from weighin.network.cost import folded_macs
 from weighin.network.layers import SqueezeExcitation
 from weighin.network.macs import blank_image, evaluating
 from weighin.network.spec import NetworkSpec, Row
-from weighin.progress import say
+from weighin.parallel import say
 from weighin.training.device import require_device
 from weighin.training.weights import Trained, module_weights
 

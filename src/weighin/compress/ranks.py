@@ -42,7 +42,7 @@ from weighin.files import JsonCache, canonical_json
 from weighin.grading.score import ConfusionMatrix
 from weighin.network.cost import folded_macs
 from weighin.network.factorized import Factorization, ranks_to_dict
-from weighin.progress import Progress, say
+from weighin.parallel import Progress, say
 
 Layers = Sequence[FactorizableLayer]
 Ranks = dict[str, Factorization]

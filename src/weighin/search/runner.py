@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from weighin.parallel import Progress
 from weighin.params import Contest, Recipe
-from weighin.progress import Progress
 from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.study import Plan, Trial, proxy_score
 from weighin.search.workers import Workers

@@ -25,7 +25,7 @@ from weighin.files import sha256, write_bytes
 from weighin.network.build import build, initialize
 from weighin.network.factorized import Factorization
 from weighin.network.spec import NetworkSpec
-from weighin.progress import say
+from weighin.parallel import say
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 OWN_FIX = (
