@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weighin.data.annotations import LeftOut
 from weighin.data.layout import Layout, read_test
 from weighin.data.listing import copies, list_files
 from weighin.data.shards import open_images
@@ -28,24 +29,17 @@ WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tel
 
 
 @dataclass
-class ImportIndex:
+class ImportIndex(LeftOut):
     """The images that an import has copied into `folder`, and what could not be brought there."""
 
     folder: Path
     rows: list[Row] = field(default_factory=list)
     test: list[tuple[Path, str, str]] = field(default_factory=list)  # file, name, class or empty
     missing: list[str] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)  # reason: images, rows or annotations
-    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first one
     notes: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)  # folders
     strange: dict[str, list[str]] = field(default_factory=dict)  # what it is: files
-
-    def skip(self, reason: str, name: str, count: int = 1) -> None:
-        """Count what is left out."""
-        self.skipped[reason] += count
-        self.such_as.setdefault(reason, name)
 
     def heed(self, layout: Layout, where: str = "") -> None:
         """Take over what a layout says of a folder's files."""
