@@ -43,13 +43,13 @@ from weighin.errors import OutputError, WeighinError
 from weighin.files import write_bytes, write_json
 from weighin.grading.limits import Limits
 from weighin.grading.score import Metrics, score
+from weighin.images import EXIF_ORIENTATION
 from weighin.params import Contest
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = ((0.4, 400_000), (0.6, 1_000_000), (0.84, 400_000), (0.9, 400_000))  # F1, MACs
 RULES, TERMS = "The rules are in RULES.md of the handout.", "Whoever enters accepts the rules."
 SECRET = "Put test/ (the secret images) and truth.csv (filename,class) here"
-ORIENTATION = 0x0112
 DOCKERFILE = """# docker build -t {image}-codabench . && push it to where the workers find it
 FROM {image}
 # Codabench gives the command, and folders that only root may write to
@@ -177,7 +177,7 @@ def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def _turned() -> bytes:
     exif = Image.Exif()
-    exif[ORIENTATION] = 6
+    exif[EXIF_ORIENTATION] = 6
     return _saved(_picture(60, 90), "JPEG", exif=exif)
 
 

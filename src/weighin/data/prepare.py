@@ -31,6 +31,7 @@ from weighin.data.faults import (
     Images,
     Records,
     Verdict,
+    dropped,
     hexadecimal,
     judge,
     mark,
@@ -240,10 +241,7 @@ def _table(images: Images, validates: Flags) -> Iterator[tuple[object, ...]]:
 
 def _told(verdict: Verdict, report: Report) -> Iterator[str]:
     """Yield what to say of images that were dropped, and of splits that share what is alike."""
-    first = {row[0]: row for row in reversed(verdict.rows) if row[2] == "dropped"}
-    counts = Counter(row[0] for row in verdict.rows if row[2] == "dropped")
-    for fault, many in sorted(counts.items()):
-        name, detail = first[fault][1], first[fault][3]
+    for fault, many, (_, name, _, detail) in dropped(verdict.rows):
         yield f"{many:,} dropped, {fault}: such as {name}{f' ({detail})' if detail else ''}"
     for way in report["gave_way"]:
         yield (
