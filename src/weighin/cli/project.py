@@ -25,6 +25,8 @@ def check() -> None:
     \b
     weighin check
     """
+    from weighin.data.import_index import told_copies
+    from weighin.errors import DataError
     from weighin.params import load
 
     params = load(PARAMS)
@@ -35,18 +37,10 @@ def check() -> None:
     for file in named_files(params):
         if file.path is not None:
             click.echo(f"{file.parameter}: {_checked(file, params)}")
-    _check_test()
-    click.echo(f"{PARAMS} is well")
-
-
-def _check_test() -> None:
-    """Say which test images are images of the training folder."""
-    from weighin.data.import_index import told_copies
-    from weighin.errors import DataError
-
     with contextlib.suppress(DataError, OSError):  # it is the stages that need images
         for line in told_copies(Path("data")):
             click.echo(line)
+    click.echo(f"{PARAMS} is well")
 
 
 def _checked(file: NamedFile, params: "Params") -> str:

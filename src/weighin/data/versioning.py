@@ -61,11 +61,8 @@ def _hashes(folder: Path, name: str) -> dict[str, str]:
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the size and time of every file: enough to see whether anyone wrote there since."""
-    found = {}
-    for path in folder.rglob("*"):
-        facts = path.lstat()
-        found[str(path)] = (facts.st_size, facts.st_mtime_ns)
-    return found
+    found = ((path, path.lstat()) for path in folder.rglob("*"))
+    return {str(path): (facts.st_size, facts.st_mtime_ns) for path, facts in found}
 
 
 def link(source: str, target: str) -> None:
