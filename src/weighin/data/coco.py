@@ -75,18 +75,13 @@ def read_coco(
     for name in bare:
         coco.skip(BARE, name)
     coco.crops = {name: crops[name] for name in sorted(crops) if crops[name]}
-    _refuse_corners(path, given)
-    boxes = [crop.box for found in crops.values() for crop in found if crop.box]
-    if boxes and all(0 <= edge <= 1 for box in boxes for edge in box):
-        raise DataError(
-            f"{path}: all boxes lie between 0 and 1, as shares of a picture; COCO's are in pixels",
-            "multiply left and width by the picture's width, top and height by its height",
-        )
+    taken = [crop.box for found in crops.values() for crop in found if crop.box]
+    _refuse_other_boxes(path, given, taken)
     return coco
 
 
-def _refuse_corners(path: Path, given: list[tuple[Any, Size]]) -> None:
-    """Refuse a file of which half of the boxes or more fit their images as two corners alone."""
+def _refuse_other_boxes(path: Path, given: list[tuple[Any, Size]], taken: list[Box]) -> None:
+    """Refuse a file whose boxes are two corners each, as half of them or more fit, or shares."""
     boxes = ((_numbers(bbox) or [], size) for bbox, size in given if isinstance(bbox, list))
     seen = [
         (*box, size[0] + SLACK, size[1] + SLACK)
@@ -100,6 +95,11 @@ def _refuse_corners(path: Path, given: list[tuple[Any, Size]]) -> None:
             f"{path}: {out:,} of {len(seen):,} boxes reach out of their pictures, as where they "
             "are left, top, right, bottom; COCO's are left, top, width, height",
             "subtract left from the third number of each box and top from the fourth",
+        )
+    if taken and all(0 <= edge <= 1 for box in taken for edge in box):
+        raise DataError(
+            f"{path}: all boxes lie between 0 and 1, as shares of a picture; COCO's are in pixels",
+            "multiply left and width by the picture's width, top and height by its height",
         )
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -119,11 +119,6 @@ class ImportIndex(LeftOut):
                     "is not seen",
                     "write both as one class, or give them names that differ by more",
                 )
-
-        self._check_trained()
-
-    def _check_trained(self) -> None:
-        """Refuse a class that the validation split has and the training images have not."""
         trained = {row.label for row in self.rows if row.split != VALIDATION}
         for row in self.rows:
             if row.label not in trained:
@@ -201,12 +196,11 @@ def checked_class(label: str) -> str:
     return label
 
 
-def wide_groups(rows: Iterable[Row]) -> list[str]:
+def wide_groups(rows: list[Row]) -> list[str]:
     """Return the groups that tell nothing apart, sorted.
 
     A value such as ``split=train`` on every image would tie a whole class to one split.
     """
-    rows = list(rows)
     labels = Counter(row.label for row in rows)
     groups = Counter(row.group for row in rows)
     both = Counter((row.group, row.label) for row in rows)
