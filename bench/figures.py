@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from weighin.progress import say
+from weighin.parallel import say
 
 Figures = dict[str, dict[str, Any]]
 TITLES = {

@@ -237,8 +237,7 @@ def split(images: int) -> dict[str, float]:
     """Measure the split of drawn records of 100 classes, every tenth of a group of ten."""
     import numpy as np
 
-    from weighin.data.faults import Images
-    from weighin.data.scan import RECORD
+    from weighin.data.faults import RECORD, Images
     from weighin.data.splits import split_images
 
     random = generator("split")

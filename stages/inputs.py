@@ -7,9 +7,9 @@ from weighin.stage import Stage, main
 
 def inputs(stage: Stage) -> None:
     """Record the files that parameters name."""
-    from weighin.inputs import record
+    from weighin.stage import record_files
 
-    record(stage.params, Path("work/inputs"))
+    record_files(stage.params, Path("work/inputs"))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import pytest
 
 from weighin.errors import ParamsError
 from weighin.files import read_json, sha256, sha256_file, sha256_tree
-from weighin.inputs import SHIPPED, named_files, record
 from weighin.network.spec import shipped
 from weighin.params import Params, load
 from weighin.search.space import shipped_spaces
+from weighin.stage import SHIPPED, named_files, record_files
 
 ROOT = Path(__file__).parents[1]
 OUT = Path("work/inputs")
@@ -31,7 +31,7 @@ def searching(params: Params, **changes: object) -> Params:
 
 
 def test_what_comes_with_the_package_is_known_by_name(params: Params) -> None:
-    record(params, OUT)
+    record_files(params, OUT)
     assert sorted(path.name for path in OUT.iterdir()) == FILES
     assert read_json(OUT / "contest.json") == {"score": {"name": "waste"}}
     assert read_json(OUT / "search.json") == {"space": {"name": "small"}}
@@ -44,34 +44,34 @@ def test_what_comes_with_the_package_is_known_by_name(params: Params) -> None:
 def test_a_file_of_ones_own_is_copied_and_hashed(params: Params) -> None:
     Path("net.yaml").write_text("one")
     own = searching(params, enabled=False, network="net.yaml")
-    record(own, OUT)
+    record_files(own, OUT)
     facts = {"name": "net.yaml", "sha256": sha256(b"one")}
     assert read_json(OUT / "search.json") == {"network": facts}
     assert (OUT / "search.network.yaml").read_text() == "one"
     before = sha256_tree(OUT)
-    record(own, OUT)
+    record_files(own, OUT)
     assert sha256_tree(OUT) == before
     Path("net.yaml").write_text("two")
-    record(own, OUT)
+    record_files(own, OUT)
     assert sha256_tree(OUT) != before
-    record(params, OUT)
+    record_files(params, OUT)
     assert not (OUT / "search.network.yaml").exists()
 
 
 def test_a_score_of_ones_own_is_recorded(params: Params) -> None:
     own = replace(params, contest=replace(params.contest, score="my_score.py"))
     with pytest.raises(ParamsError, match=r"contest\.score is my_score\.py"):
-        record(own, OUT)
+        record_files(own, OUT)
     Path("my_score.py").write_text("def score(contest, metrics): return 1.0\n")
-    record(own, OUT)
+    record_files(own, OUT)
     assert read_json(OUT / "contest.json")["score"]["sha256"] == sha256_file(Path("my_score.py"))
     assert (OUT / "contest.score.py").read_bytes() == Path("my_score.py").read_bytes()
 
 
 def test_a_file_that_is_not_in_use_changes_nothing(params: Params) -> None:
-    record(searching(params, network="absent.yaml"), OUT)
+    record_files(searching(params, network="absent.yaml"), OUT)
     assert read_json(OUT / "search.json") == {"space": {"name": "small"}}
-    record(searching(params, enabled=False, space="absent.yaml"), OUT)
+    record_files(searching(params, enabled=False, space="absent.yaml"), OUT)
     assert read_json(OUT / "search.json") == {}
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_in_use_changes_nothing(params: Params) -> None:
 )
 def test_a_file_that_is_not_there(params: Params, changes: dict[str, object], culprit: str) -> None:
     with pytest.raises(ParamsError) as caught:
-        record(searching(params, **changes), OUT)
+        record_files(searching(params, **changes), OUT)
     assert culprit in caught.value.problem
     assert f"git add {culprit.split()[-1]}" in caught.value.fix
     assert not OUT.exists()
@@ -96,13 +96,13 @@ def test_a_file_that_git_does_not_track_is_told(
 ) -> None:
     Path("net.yaml").write_text("one")
     own = searching(params, enabled=False, network="net.yaml")
-    record(own, OUT)  # no Git here: nothing to say
+    record_files(own, OUT)  # no Git here: nothing to say
     assert capsys.readouterr().err == ""
     subprocess.run(["git", "init", "-q"], check=True, env=dict(os.environ))
-    record(own, OUT)
+    record_files(own, OUT)
     assert "git add net.yaml" in capsys.readouterr().err
     subprocess.run(["git", "add", "net.yaml"], check=True)
-    record(own, OUT)
+    record_files(own, OUT)
     assert capsys.readouterr().err == ""
 
 
@@ -111,16 +111,16 @@ def test_initial_weights_are_tracked_by_dvc(
 ) -> None:
     own = replace(params, train=replace(params.train, weights="given.safetensors"))
     with pytest.raises(ParamsError) as caught:
-        record(own, OUT)
+        record_files(own, OUT)
     assert caught.value.problem == "train.weights is given.safetensors: no file"
     assert "dvc add given.safetensors" in caught.value.fix
     Path("given.safetensors").write_bytes(b"one")
     subprocess.run(["git", "init", "-q"], check=True)
-    record(own, OUT)
+    record_files(own, OUT)
     assert "`dvc add given.safetensors`" in capsys.readouterr().err
     facts = {"name": "given.safetensors", "sha256": sha256(b"one")}
     assert read_json(OUT / "train.json") == {"weights": facts}
     assert (OUT / "train.weights.safetensors").read_bytes() == b"one"
     Path("given.safetensors.dvc").write_text("")
-    record(own, OUT)
+    record_files(own, OUT)
     assert capsys.readouterr().err == ""

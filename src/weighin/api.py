@@ -143,17 +143,13 @@ def grade(
 def _output(*words: str | Path) -> str:
     """Return what a module of ours prints, run by itself: no model of others ends this process."""
     command = [sys.executable, "-m", *map(str, words)]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
+    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, **PINS, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         problem, _, fix = done.stderr.partition("error: ")[2].rstrip().partition("\n  to fix: ")
         raise ERRORS.get(done.returncode, WeighinError)(problem or done.stderr, fix)
     return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment with the pins, and this package where a child finds it."""
-    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, **PINS, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 def metrics(submission: str | Path = "submission") -> dict[str, Any]:

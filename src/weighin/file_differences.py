@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-NUMBERED = ("epoch", "number")  # what the records of history.json and trials.json go by
+# what the records of history.json and trials.json go by, and what that is called
+NUMBERED = {"epoch": "epoch", "number": "trial"}
 
 
 def first_difference(recorded: Path, rebuilt: Path) -> str | None:
@@ -47,9 +48,9 @@ def _file_difference(recorded: Path, rebuilt: Path) -> str | None:
         if suffix in (".npy", ".safetensors", ".onnx"):
             return _tensor_difference(_tensors(recorded), _tensors(rebuilt)) or "all but its arrays"
         return _line_difference(old.decode(), new.decode())
-    except (ValueError, KeyError, UnicodeDecodeError):
-        place = next((k for k, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), None)
-        where = min(len(old), len(new)) if place is None else place
+    except (ValueError, KeyError):
+        pairs = enumerate(zip(old, new, strict=False))
+        where = next((k for k, (a, b) in pairs if a != b), min(len(old), len(new)))
         return f"byte {where:,}, of {len(old):,} recorded and {len(new):,} rebuilt"
 
 
@@ -71,7 +72,7 @@ def _tensors(path: Path) -> dict[str, Array]:
 
 
 def _tensor_difference(old: Mapping[str, Array], new: Mapping[str, Array]) -> str | None:
-    for name in [*old, *(name for name in new if name not in old)]:
+    for name in dict.fromkeys([*old, *new]):
         what = f"tensor {name}" if name else "array"
         if name not in new or name not in old:
             return f"{what} is only {'recorded' if name in old else 'rebuilt'}"
@@ -91,7 +92,7 @@ def _tensor_difference(old: Mapping[str, Array], new: Mapping[str, Array]) -> st
 
 def _record_difference(old: Any, new: Any, where: str = "") -> str | None:
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
+        for key in dict.fromkeys([*old, *new]):
             place = f"{where}.{key}" if where else key
             if key not in new or key not in old:
                 return f"{place} is only {'recorded' if key in old else 'rebuilt'}"
@@ -116,11 +117,10 @@ def _record_difference(old: Any, new: Any, where: str = "") -> str | None:
 
 def _number(record: Any, place: int) -> str:
     """Return what a record of a list is called: by its epoch or number, else by its place."""
-    named = (key for key in NUMBERED if isinstance(record, dict) and key in record)
-    key = next(named, None)
-    if key is None:
-        return f"[{place}]"
-    return f"{'trial' if key == 'number' else key} {record[key]}"
+    for key, called in NUMBERED.items() if isinstance(record, dict) else ():
+        if key in record:
+            return f"{called} {record[key]}"
+    return f"[{place}]"
 
 
 def _line_difference(old: str, new: str) -> str:

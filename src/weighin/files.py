@@ -263,23 +263,34 @@ def read_yaml(path: Path, kind: type[WeighinError] = ParamsError) -> Any:
     Raises:
         ParamsError, or another `kind`: the file is missing or is not YAML.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        value = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
-        if _values(value, {}) > MOST_VALUES:
-            raise ValueError(f"its anchors and aliases stand for over {MOST_VALUES:,} values")
-        return value
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise kind(
             f"{path} does not exist", "run this in the project's folder, or name an existing file"
         ) from None
     except OSError as error:
         raise kind(f"cannot read {path}: {error.strerror}", "name a YAML file") from None
+    return from_yaml(data, path, kind)
+
+
+def from_yaml(data: bytes, name: object, kind: type[WeighinError] = ParamsError) -> Any:
+    """Return what the YAML 1.2 in `data` says; errors call it `name`.
+
+    Raises:
+        ParamsError, or another `kind`: it is not YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        value = YAML(typ="safe", pure=True).load(data.decode())
+        if _values(value, {}) > MOST_VALUES:
+            raise ValueError(f"its anchors and aliases stand for over {MOST_VALUES:,} values")
+        return value
     except (YAMLError, ValueError, LookupError, RecursionError) as error:
         line = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
-        raise kind(f"{path} is not YAML: {line}", f"edit {path}") from None
+        raise kind(f"{name} is not YAML: {line}", f"edit {name}") from None
 
 
 def _values(value: Any, counted: dict[int, int]) -> int:

@@ -102,7 +102,7 @@ def files() -> Values:
     import numpy as np
     from PIL import Image
 
-    from weighin.data.scan import Scan, scan_part
+    from weighin.data.prepare import Scan, scan_part
     from weighin.images import load
 
     picture = Image.fromarray(_pictures("decode", 1, (6, 8))[0]).resize((256, 192))

@@ -2,6 +2,11 @@
 
 `dvc.yaml` says what a stage depends on, and that is taken at its word: a parameter section that it
 does not name cannot be read, and scratch space belongs to exactly those contents and values.
+
+To DVC `search.network: net.yaml` is a text. So that an edit of a file that a parameter names reruns
+what reads it, the stage `inputs` runs whenever the pipeline does, copies each named file and writes
+its hash into work/inputs/<section>.json; the stages that read the file depend on that. What comes
+with the package is known by its name alone: its content is code.
 """
 
 import atexit
@@ -16,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from weighin.determinism import PINS, restart_with
+from weighin.determinism import PINS, output, require_portable, restart_with
 from weighin.errors import DataError, ParamsError, WeighinError
 
 if TYPE_CHECKING:
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 SCRATCH = Path(".weighin/scratch")
 INTERRUPTED = 130  # what a shell says of a command that an interrupt ended
+PACKAGE = Path(__file__).parent
+SHIPPED = {"search.network": "network/rows", "search.space": "search/spaces"}
+NAMED = ("contest.score", *SHIPPED, "train.weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +77,6 @@ def main(body: Callable[[Stage], None], pinned: bool = True) -> None:
 
 def _start(name: str, body: Callable[[Stage], None], pinned: bool) -> None:
     restart_with((PINS if pinned else {}) | _own_source())
-    from weighin.machine import require_portable
-
     require_portable()
     run(name, body)
 
@@ -201,3 +207,93 @@ def _value(values: Any, key: str) -> Any:
     for part in key.split("."):
         values = values.get(part)  # one that an older file does not hold has its default
     return values
+
+
+# --- the files that parameters name
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedFile:
+    """A parameter that names a file, and the file, or None for what comes with the package."""
+
+    parameter: str
+    name: str
+    path: Path | None
+
+    def facts(self) -> dict[str, str]:
+        """Return the name, and the hash of a file of one's own."""
+        from weighin.files import sha256_file
+
+        return {"name": self.name} | ({"sha256": sha256_file(self.path)} if self.path else {})
+
+
+def named_files(params: "Params") -> list[NamedFile]:
+    """Return what the parameters that are in use name.
+
+    Raises:
+        ParamsError: a named file is not there.
+    """
+    search = params.search
+    used = {
+        "contest.score": params.contest.score,
+        "search.network": None if search.enabled else search.network,
+        "search.space": search.space if search.enabled else None,
+        "train.weights": params.train.weights,
+    }
+    return [_found(parameter, name) for parameter, name in used.items() if name is not None]
+
+
+def _found(parameter: str, name: str) -> NamedFile:
+    folder = SHIPPED.get(parameter)
+    shipped = sorted(path.stem for path in (PACKAGE / folder).glob("*.yaml")) if folder else []
+    if name in shipped or (parameter == "contest.score" and not name.endswith(".py")):
+        return NamedFile(parameter, name, None)
+    if not Path(name).is_file():
+        others = f"neither a file here nor one of {', '.join(shipped)}" if shipped else "no file"
+        raise ParamsError(
+            f"{parameter} is {name}: {others}",
+            f"write {name}, or name another; a queued or temporary experiment holds only what Git "
+            f"tracks: {_tracking(parameter)} {name}",
+        )
+    return NamedFile(parameter, name, Path(name))
+
+
+def record_files(params: "Params", out: Path) -> None:
+    """Write the folder `out`: a JSON file for each section that names files, and their copies.
+
+    Raises:
+        ParamsError: a named file is not there.
+        OutputError: `out` cannot be written.
+    """
+    from weighin.files import NEW, replace_folder, write_json
+    from weighin.parallel import say
+
+    sections: dict[str, dict[str, Any]] = {name.split(".")[0]: {} for name in NAMED}
+    files = named_files(params)
+    with replace_folder(out) as draft:
+        (draft / NEW).mkdir()
+        for file in files:
+            section, _, key = file.parameter.partition(".")
+            sections[section][key] = file.facts()
+            if file.path is not None:
+                shutil.copyfile(file.path, draft / NEW / f"{file.parameter}{file.path.suffix}")
+        for section, facts in sections.items():
+            write_json(draft / NEW / f"{section}.json", facts)
+    for file in files:
+        if file.path is not None and _is_untracked(file.path):
+            say(
+                f"{file.parameter}: {file.name} is not tracked; `{_tracking(file.parameter)} "
+                f"{file.name}`, for `weighin verify` and for queued experiments"
+            )
+
+
+def _tracking(parameter: str) -> str:
+    """Return the command that tracks a file: DVC's for weights, which are large and binary."""
+    return "dvc add" if parameter == "train.weights" else "git add"
+
+
+def _is_untracked(path: Path) -> bool:
+    """Whether a file lies in a Git repository, and neither Git nor DVC tracks it."""
+    if path.with_name(f"{path.name}.dvc").exists():
+        return False
+    return bool(output("git", "ls-files", "--others", "--", str(path)))

@@ -28,17 +28,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from weighin.determinism import PINS
-from weighin.errors import DataError, MachineError, MismatchError, ParamsError
-from weighin.file_differences import first_difference
-from weighin.files import read_yaml
-from weighin.machine import (
+from weighin.determinism import (
+    PINS,
     library_differences,
     locked_versions,
     processor,
     require_trusted,
     unportable,
 )
+from weighin.errors import DataError, MachineError, MismatchError, ParamsError
+from weighin.file_differences import first_difference
+from weighin.files import from_yaml, read_yaml
 
 Lock = Mapping[str, Mapping[str, Any]]
 Verdict = Literal["same", "differs", "cannot be compared here"]
@@ -302,17 +302,14 @@ def _accusation(path: str, golden: list[str] | None) -> str:
 
 def _committed_lock(project: Path) -> Lock:
     """Return the stages of the last commit's dvc.lock, in the order of its dvc.yaml."""
-    done = [_try(project, "git", "show", f"HEAD:./{name}") for name in ("dvc.lock", "dvc.yaml")]
-    if None in done:
-        require_trusted(project)
-        fix = "commit what `dvc repro` wrote: git add dvc.lock && git commit"
-        raise DataError("the last commit has no dvc.lock", fix)
-    with tempfile.TemporaryDirectory() as name:
-        found = []
-        for text in done:
-            path = Path(name) / "file.yaml"
-            path.write_text(text or "", encoding="utf-8")
-            found.append(read_yaml(path)["stages"])
+    found = []
+    for name in ("dvc.lock", "dvc.yaml"):
+        text = _try(project, "git", "show", f"HEAD:./{name}")
+        if text is None:
+            require_trusted(project)
+            fix = "commit what `dvc repro` wrote: git add dvc.lock && git commit"
+            raise DataError("the last commit has no dvc.lock", fix)
+        found.append(from_yaml(text.encode(), name)["stages"])
     lock, order = found
     return {name: lock[name] for name in (*order, *lock) if name in lock}
 

@@ -7,8 +7,8 @@ from threading import Event, Timer
 
 import pytest
 
-from weighin.contest import bounds
-from weighin.contest.bounds import Ended, bounded
+from weighin.contest import grading
+from weighin.contest.grading import Ended, bounded
 
 
 def run(script: str, folder: Path, seconds: float = 20, stopped: Event | None = None) -> Ended:
@@ -53,8 +53,8 @@ def test_a_time_bomb(tmp_path: Path) -> None:
     ],
 )
 def test_a_flood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flood: str) -> None:
-    monkeypatch.setattr(bounds, "MAX_WRITTEN", 2**21)
-    monkeypatch.setattr(bounds, "PAUSE", 0.02)
+    monkeypatch.setattr(grading, "MAX_WRITTEN", 2**21)
+    monkeypatch.setattr(grading, "PAUSE", 0.02)
     (tmp_path / "out").mkdir()
     began = time.monotonic()
     ended = run(f"cd {tmp_path}; {flood}", tmp_path / "out")
@@ -62,8 +62,8 @@ def test_a_flood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flood: str) ->
     assert time.monotonic() - began < 15
     assert_nothing_is_left()
     # the control: without the bound it goes on
-    monkeypatch.setattr(bounds, "MAX_WRITTEN", 2**40)
-    monkeypatch.setattr(bounds, "MAX_MESSAGE", 2**40)
+    monkeypatch.setattr(grading, "MAX_WRITTEN", 2**40)
+    monkeypatch.setattr(grading, "MAX_MESSAGE", 2**40)
     assert run(f"cd {tmp_path}; {flood}", tmp_path / "out", 0.3).over == "time"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.contest.conftest import model_bytes
 from tests.pipeline.project import IDENTITY
-from weighin.contest.bundle import NEEDED, submit
+from weighin.contest.submissions import NEEDED, submit
 from weighin.errors import DataError, OutputError
 
 ROOT = Path(__file__).parents[2]

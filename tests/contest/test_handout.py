@@ -17,8 +17,7 @@ from click.testing import CliRunner
 
 from tests.contest.conftest import model_bytes
 from weighin.cli import commands
-from weighin.contest.bundle import IMAGES, write_smoke
-from weighin.contest.handout import write_handout
+from weighin.contest.handout import IMAGES, write_handout, write_smoke
 from weighin.errors import OutputError
 from weighin.files import sha256_tree
 from weighin.grading.grade import read_contest

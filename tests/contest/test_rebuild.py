@@ -9,11 +9,10 @@ import pytest
 from tests.contest.conftest import model_bytes
 from tests.small_models import write_pictures
 from weighin.contest import rebuild
-from weighin.contest.bundle import zipped
 from weighin.contest.grading import Grader, grade_submission
 from weighin.contest.ranking import Board, Line, Standing
 from weighin.contest.rebuild import Rebuild, rebuilt
-from weighin.contest.submissions import found_in
+from weighin.contest.submissions import found_in, zipped
 from weighin.grading.limits import Limits
 from weighin.grading.score import WASTE
 

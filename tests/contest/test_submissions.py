@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from weighin.contest.bundle import zipped
-from weighin.contest.submissions import MAX_BYTES, found_in, read_file, read_model
+from weighin.contest.submissions import MAX_BYTES, found_in, read_file, read_model, zipped
 from weighin.errors import DataError, ModelError
 
 

@@ -11,8 +11,7 @@ import pytest
 from photos import encoded, photo, write
 from PIL import Image, ImageOps
 
-from weighin.data.coco import box_of, read_coco, read_json
-from weighin.data.coco_crops import turned_box
+from weighin.data.coco import box_of, read_coco, read_json, turned_box
 from weighin.data.importing import Options, import_data
 from weighin.errors import DataError
 

@@ -9,7 +9,8 @@ import pytest
 from photos import photo
 from PIL import Image
 
-from weighin.data.scan import MARKS, UNREADABLE, Scan, scan_part
+from weighin.data.faults import MARKS, UNREADABLE
+from weighin.data.prepare import Scan, scan_part
 from weighin.determinism import generator
 from weighin.images import UnreadableImageError, decode, load
 

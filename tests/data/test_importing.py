@@ -20,8 +20,7 @@ from photos import encoded, photo, tree, write
 from weighin.cli import commands
 from weighin.data.import_index import ImportIndex, told_copies
 from weighin.data.importing import Options, import_data
-from weighin.data.packing import pack_data
-from weighin.data.versioning import write_mark
+from weighin.data.versioning import pack_data, write_mark
 from weighin.errors import DataError, OutputError
 from weighin.files import read_json, sha256_tree, write_csv
 from weighin.images import decode

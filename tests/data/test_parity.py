@@ -11,8 +11,7 @@ from PIL import Image
 from tests.small_models import make_model
 
 from weighin.data.pack import packed_sizes, read_packed
-from weighin.data.prepare import prepare
-from weighin.data.scan import Scan, scan
+from weighin.data.prepare import Scan, prepare, scan
 from weighin.grading.model import open_model
 from weighin.grading.runtime import Runner, predict
 from weighin.images import Pixels, Size, load, normalize

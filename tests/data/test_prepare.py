@@ -14,6 +14,7 @@ import pytest
 from photos import encoded, photo, tree, write
 from PIL import Image
 
+from weighin.data.faults import RECORD, hexadecimal
 from weighin.data.pack import (
     COLUMNS,
     packed_finer,
@@ -26,7 +27,6 @@ from weighin.data.pack import (
     write_table,
 )
 from weighin.data.prepare import prepare
-from weighin.data.scan import RECORD, hexadecimal
 from weighin.errors import DataError, OutputError, WorkerError
 from weighin.files import read_json, sha256_tree
 from weighin.images import load

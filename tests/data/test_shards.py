@@ -14,8 +14,8 @@ from photos import encoded, photo, tree, write
 from test_prepare import faulty, in_process
 
 from weighin.data.importing import Options, import_data
-from weighin.data.packing import pack_data
 from weighin.data.shards import open_images, read_shards
+from weighin.data.versioning import pack_data
 from weighin.errors import DataError
 from weighin.files import read_json, sha256_tree, write_csv
 from weighin.params import Prepare

@@ -24,7 +24,7 @@ from tests.pipeline.project import (
     run,
     set_params,
 )
-from weighin.contest.bundle import zipped
+from weighin.contest.submissions import zipped
 from weighin.data.demo import draw_demo
 
 from .conftest import ROOT, Built, Engine, Rebuilds, handed_over

@@ -11,19 +11,18 @@ from pathlib import Path
 
 import click
 
+from weighin.determinism import PINS, pin
 from weighin.stage import exit_code, leave
 
 QUICK = {"--help", "-h", "--version"}
 EXISTING, ANY = click.Path(exists=True, path_type=Path), click.Path(path_type=Path)
 APART = {"count", "score", "wrap"}  # these read an ONNX file, which can crash a process
-MODULES = ("contest", "data", "model", "project")  # each adds its commands to `cli`
+MODULES = ("data", "model", "project")  # each adds its commands to `cli`
 
 
 def main() -> None:
     """Run the command line and exit with a code of errors.py."""
     if len(sys.argv) > 1 and not QUICK & set(sys.argv) and "_WEIGHIN_COMPLETE" not in os.environ:
-        from weighin.determinism import pin
-
         pin()
     leave(exit_code(_apart if APART & set(sys.argv[1:2]) else _run))
 
@@ -66,8 +65,6 @@ def _run() -> None:
 def version() -> str:
     """Return the versions that decide the bytes: package, torch, instruction set, image."""
     from importlib.metadata import version as installed
-
-    from weighin.determinism import PINS
 
     image = os.environ.get("WEIGHIN_IMAGE", "none")
     return (

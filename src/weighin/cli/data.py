@@ -90,11 +90,10 @@ def pack_data(shard_mb: int, record: bool) -> None:
     weighin pack-data
     """
     from weighin.data import versioning
-    from weighin.data.packing import pack_data
 
     if record:
         versioning.check_recordable(Path())
-    for line in pack_data(Path("data"), shard_mb * 10**6, cores()):
+    for line in versioning.pack_data(Path("data"), shard_mb * 10**6, cores()):
         click.echo(line)
     if record:
         click.echo(

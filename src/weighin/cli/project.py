@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from weighin.cli import ANY, EXISTING, cli
+from weighin.stage import PARAMS, NamedFile, named_files
 
 if TYPE_CHECKING:
-    from weighin.inputs import NamedFile
     from weighin.params import Params
 
-PARAMS = Path("params.yaml")
 LOOPBACK = "tcp://127.0.0.1:8786"
 
 
@@ -26,7 +25,8 @@ def check() -> None:
     \b
     weighin check
     """
-    from weighin.inputs import named_files
+    from weighin.data.import_index import told_copies
+    from weighin.errors import DataError
     from weighin.params import load
 
     params = load(PARAMS)
@@ -37,21 +37,13 @@ def check() -> None:
     for file in named_files(params):
         if file.path is not None:
             click.echo(f"{file.parameter}: {_checked(file, params)}")
-    _check_test()
-    click.echo(f"{PARAMS} is well")
-
-
-def _check_test() -> None:
-    """Say which test images are images of the training folder."""
-    from weighin.data.import_index import told_copies
-    from weighin.errors import DataError
-
     with contextlib.suppress(DataError, OSError):  # it is the stages that need images
         for line in told_copies(Path("data")):
             click.echo(line)
+    click.echo(f"{PARAMS} is well")
 
 
-def _checked(file: "NamedFile", params: "Params") -> str:
+def _checked(file: NamedFile, params: "Params") -> str:
     """Return what is said of a file of one's own that a stage could read."""
     if file.parameter == "contest.score":
         from weighin.grading.score import Metrics, score
@@ -119,9 +111,9 @@ def reset() -> None:
     \b
     weighin reset
     """
+    from weighin.determinism import require_trusted
     from weighin.errors import DataError
     from weighin.files import sha256, write_bytes
-    from weighin.machine import require_trusted
 
     done = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
     if done.returncode:
@@ -186,7 +178,7 @@ def verify(
     if signature is not None:
         _verify_signature(signature, key)
         return
-    from weighin.machine import ALLOW, require_portable
+    from weighin.determinism import ALLOW, require_portable
     from weighin.verification import verify
 
     if allow_unportable:

@@ -5,21 +5,32 @@ container of docker/grade.sh. It is never told the truth: what is graded could o
 What comes out is not believed either: a model that took over the grader could have written it. A
 finished result is kept in a folder under a name made of all that decides it, so that a board that
 was interrupted goes on where it was.
+
+Commands that work on strangers' files run within bounds of time and of what they write. Memory and
+processes are bounded by the container, or by the grader's own limits; `bounded` is for what gets
+past those: a command that does not end, or that fills the disk.
 """
 
+import contextlib
 import csv
 import io
 import json
+import os
+import secrets
+import signal
+import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
 
-from weighin.contest.bounds import Ended, bounded, container_name, image_id
 from weighin.contest.submissions import Submission, plain, read_model
+from weighin.determinism import output
 from weighin.errors import DataError, WeighinError
 from weighin.files import (
     fingerprint,
@@ -45,6 +56,10 @@ MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
 COUNTED = tuple(each.name for each in fields(Cost) if each.name != "bytes")
 FIX = "  to fix: "
 MAX_SAID = 500  # characters of a grader's message
+MAX_WRITTEN = 200_000_000  # bytes in the folder that a command may write to
+MAX_MESSAGE = 1_000_000  # bytes that it may write to standard error
+KEPT_MESSAGE = 4_000  # bytes at its end that are kept
+PAUSE = 0.25  # seconds between two looks
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,15 @@ class Outcome:
     def is_graded(self) -> bool:
         """Return whether it has figures."""
         return self.costs is not None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, or what it had too much of; and its last words."""
+
+    code: int
+    over: str  # "", "time", "output", or "stopped" where another thread asked for that
+    said: str
 
 
 @dataclass(frozen=True)
@@ -215,3 +239,88 @@ def _script() -> Path:
         if path.is_file():
             return path
     raise DataError(f"{found[-1]} is not here", "run this in the project's folder")
+
+
+# --- commands within bounds
+
+
+def bounded(
+    command: Sequence[str],
+    seconds: float,
+    folder: Path,
+    stopped: Event,
+    *,
+    container: str = "",
+    environment: dict[str, str] | None = None,
+    most: int | None = None,
+) -> Ended:
+    """Run a command to its end or to its bounds; then nothing that it started is left.
+
+    Args:
+        command: The program and its arguments.
+        seconds: Wall clock.
+        folder: What it may write to; `most` bytes in all, or `MAX_WRITTEN`.
+        stopped: When it is set, the command is ended.
+        container: The name of the container that it starts, if it starts one.
+        environment: Variables beside those of this process.
+        most: Bytes.
+    """
+    most, pause = most or MAX_WRITTEN, PAUSE
+    end, over = time.monotonic() + seconds, ""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None and not over:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(pause)
+                looked = time.monotonic()
+                if stopped.is_set():
+                    over = "stopped"
+                elif time.monotonic() > end and process.poll() is None:
+                    over = "time"
+                elif _written(folder, most) > most or os.fstat(said.fileno()).st_size > MAX_MESSAGE:
+                    over = "output"
+                pause = max(PAUSE, 20 * (time.monotonic() - looked))  # to look is little work
+        finally:
+            _end(process, container)
+        said.seek(max(0, os.fstat(said.fileno()).st_size - KEPT_MESSAGE))
+        return Ended(process.returncode, over, said.read().decode(errors="replace"))
+
+
+def container_name() -> str:
+    """Return a new name for a container, by which it can be ended."""
+    return f"weighin-{secrets.token_hex(8)}"
+
+
+def image_id(image: str) -> str | None:
+    """Return the ID of an image; None where no engine answers or none has it."""
+    return output("docker", "image", "inspect", "--format", "{{.Id}}", image) or None
+
+
+def _written(folder: Path, most: int) -> int:
+    """Return the bytes on disk below a folder, counted until there are too many."""
+    total = 0
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with contextlib.suppress(OSError):
+                total += max(4096, 512 * os.lstat(f"{place}/{name}").st_blocks)
+        if total > most:
+            break
+    return total
+
+
+def _end(process: "subprocess.Popen[bytes]", container: str) -> None:
+    """End a command with its process group, and the container that the engine runs for it."""
+    was_running = process.poll() is None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if container and was_running:
+        subprocess.run(("docker", "rm", "--force", container), capture_output=True)

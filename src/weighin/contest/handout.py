@@ -1,4 +1,4 @@
-"""What an organizer hands out: the rules, a smoke folder; and bundles for other platforms.
+"""What an organizer hands out: rules, a smoke folder, bundles for other platforms; `preflight`.
 
     params.yaml            the section `contest`, which every command takes by --contest
     RULES.md               the score and the MAC rule, with worked numbers
@@ -9,23 +9,41 @@
 
 Both platforms run the grader's own code. Their bundles are the organizer's: what lacks in them is
 the secret test, and README.md in each says where it goes.
+
+`weighin preflight` tries a submission as the organizer will, on the smoke images. These have the
+same bytes wherever they are written.
 """
 
 import dataclasses
 import io
 import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
-from weighin.contest.bounds import image_id
-from weighin.contest.bundle import write_smoke, zipped
-from weighin.errors import OutputError
+from weighin.contest.grading import Grader, Outcome, grade_submission, image_id
+from weighin.contest.submissions import (
+    ANSWERS,
+    MAX_BYTES,
+    Submission,
+    json_object,
+    read_file,
+    zipped,
+)
+from weighin.determinism import generator
+from weighin.errors import OutputError, WeighinError
 from weighin.files import write_bytes, write_json
+from weighin.grading.limits import Limits
 from weighin.grading.score import Metrics, score
+from weighin.images import EXIF_ORIENTATION
 from weighin.params import Contest
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -134,3 +152,135 @@ def _logo() -> bytes:
 
 def _text(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+# --- the smoke images
+
+
+def write_smoke(folder: Path) -> list[str]:
+    """Write the images into a new folder and return their names."""
+    for name, make in IMAGES.items():
+        write_bytes(folder / name, make())
+    return sorted(IMAGES)
+
+
+def _picture(height: int, width: int, mode: str = "RGB") -> Image.Image:
+    coarse = generator(0, "smoke", height, width).integers(0, 256, (4, 6, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def _turned() -> bytes:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    return _saved(_picture(60, 90), "JPEG", exif=exif)
+
+
+def _sixteen_bit() -> bytes:
+    ramp = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    return _saved(Image.fromarray(ramp), "PNG")
+
+
+def _animated() -> bytes:
+    frames = [_picture(40, 40 + more).resize((40, 40)) for more in range(3)]
+    return _saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+def _long_text() -> bytes:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "x" * 200_000)
+    return _saved(_picture(48, 64), "PNG", pnginfo=info)
+
+
+IMAGES: dict[str, Callable[[], bytes]] = {
+    "plain.jpg": lambda: _saved(_picture(96, 96), "JPEG"),
+    "tall.jpg": lambda: _saved(_picture(400, 20), "JPEG"),
+    "wide.png": lambda: _saved(_picture(16, 500), "PNG"),
+    "one pixel.png": lambda: _saved(_picture(1, 1), "PNG"),
+    "large.jpg": lambda: _saved(_picture(3000, 4000), "JPEG"),
+    "grey.jpg": lambda: _saved(_picture(80, 80, "L"), "JPEG"),
+    "cmyk.jpg": lambda: _saved(_picture(80, 80, "CMYK"), "JPEG"),
+    "palette.png": lambda: _saved(_picture(64, 64, "P"), "PNG"),
+    "transparent.png": lambda: _saved(_picture(64, 64, "RGBA"), "PNG"),
+    "sixteen-bit.png": _sixteen_bit,
+    "long-text.png": _long_text,
+    "turned.jpg": _turned,
+    "animated.gif": _animated,
+    "image.webp": lambda: _saved(_picture(64, 64), "WEBP"),
+    "UPPER.JPG": lambda: _saved(_picture(64, 64), "JPEG"),
+    "유리병.jpg": lambda: _saved(_picture(64, 64), "JPEG"),
+    "folder/inside.jpg": lambda: _saved(_picture(64, 64), "JPEG"),
+    "truncated.jpg": lambda: _saved(_picture(96, 96), "JPEG")[:900],
+    "empty.jpg": lambda: b"",
+    "text.jpg": lambda: b"this is no image\n",
+}
+
+
+# --- a submission tried on them
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that an organizer's grader needs, and what to fix where it is not so."""
+
+    name: str
+    ok: bool
+    said: str
+
+
+def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Check]:
+    """Return what an organizer would find: each check of a bundle, a folder or an ONNX file."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - errors name it, also where it is "."
+    checks: list[Check] = []
+    try:
+        for name in MAX_BYTES:
+            read_file(path, name)
+        checks.append(Check("it can be read", True, ""))
+    except WeighinError as error:
+        return [Check("it can be read", False, f"{error.problem}; {error.fix}")]
+    with tempfile.TemporaryDirectory(prefix="weighin-") as name:
+        place = Path(name)
+        images = write_smoke(place / "smoke")
+        grader = Grader(place / "smoke", limits, image)
+        outcome = grade_submission(Submission("preflight", path), grader, place / "graded")
+    said = "; to fix: ".join(filter(None, (outcome.said, outcome.fix)))
+    checks.append(Check("the grader takes the model", outcome.is_graded, said))
+    if not outcome.is_graded:
+        return checks
+    missing = set(images) - outcome.labels.keys()
+    said = f"no label for {', '.join(sorted(missing))}" if missing else ""
+    checks.append(Check("it labels awkward images", not missing, said))
+    checks += _claims(path, outcome)
+    return checks
+
+
+def verdict(checks: list[Check]) -> dict[str, Any]:
+    """Return the checks as `weighin preflight --json` writes them."""
+    return {
+        "ready": all(check.ok for check in checks),
+        "checks": [{"name": c.name, "ok": c.ok, "said": c.said} for c in checks],
+    }
+
+
+def _claims(path: Path, outcome: Outcome) -> list[Check]:
+    """Return whether the files beside a model say what the grader finds."""
+    found: list[Check] = []
+    counted = outcome.costs and outcome.costs.macs
+    metrics = read_file(path, "metrics.json")
+    if metrics is not None:
+        claimed = json_object(metrics).get("macs")
+        said = "" if claimed == counted else f"metrics.json says {claimed}, the graph {counted:,}"
+        found.append(Check("its MACs are those of the graph", not said, said))
+    answers = read_file(path, ANSWERS)
+    if answers is not None:
+        known = set(outcome.classes)
+        labels = [line.rpartition(",")[2] for line in answers.decode(errors="replace").split("\n")]
+        other = sorted(set(labels[1:]) - known - {""})
+        said = f"{ANSWERS} has classes that the model does not: {', '.join(other[:5])}"
+        found.append(Check("its labels are classes of the model", not other, said if other else ""))
+    return found

@@ -17,13 +17,12 @@ from weighin.contest.ranking import Board, Entry, Line, Standing, is_public, ord
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.file_names import class_form
-from weighin.files import sha256
 from weighin.grading.grade import Truth, read_truth
 from weighin.grading.runtime import list_files
 from weighin.grading.score import WASTE
 from weighin.label_csv import read_labels
+from weighin.parallel import Progress
 from weighin.params import Contest
-from weighin.progress import Progress
 
 InClasses = Callable[[tuple[str, ...]], dict[str, str]]  # {file: class} as a model spells it
 FIX = "name the folder of the test images that the truth is about"
@@ -100,16 +99,12 @@ def _unknown(
 def _check_apart(folder: Path, out: Path, options: Options) -> None:
     test = options.grader.test
     for place, what in ((folder, "submissions"), (test, "test images")):
-        if _is_below(out, place):
+        if out.resolve().is_relative_to(place.resolve()):
             problem = f"{out} lies in the folder of the {what}, {place}"
             raise OutputError(problem, "name a folder outside it, such as board")
-    if _is_below(options.truth, test):
+    if options.truth.resolve().is_relative_to(test.resolve()):
         problem = f"{options.truth} lies among the test images, where a submission could read it"
         raise DataError(problem, f"move it out of {test}")
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Options) -> Board:
@@ -120,17 +115,10 @@ def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Optio
         parts[is_public(name, options.public_share, options.seed)].append(name)
     placed = {public: _standings(graded, names, truth, options) for public, names in parts.items()}
     same = _same(graded)
-    lines = [
-        Line(
-            outcome,
-            placed[False].get(outcome.team),
-            placed[True].get(outcome.team),
-            same[outcome.team],
-        )
-        if outcome.is_graded
-        else Line(outcome)
-        for outcome in outcomes
-    ]
+    lines = []
+    for outcome in outcomes:
+        private, public = (placed[part].get(outcome.team) for part in (False, True))
+        lines.append(Line(outcome, private, public, same.get(outcome.team, ())))
     sizes = (len(parts[False]), len(parts[True]))
     return Board(tuple(sorted(lines, key=order)), options.contest, *sizes, options.name)
 
@@ -182,30 +170,24 @@ def _standings(
 ) -> dict[str, Standing]:
     if not outcomes or not names:
         return {}
-    entries = [_entry(outcome, names) for outcome in outcomes]
+    entries = [
+        Entry([outcome.labels[name] for name in names], outcome.costs.of_file(outcome.bytes))
+        for outcome in outcomes
+        if outcome.costs
+    ]
     found = standings(
         [truth[name] for name in names], entries, options.contest, options.resamples, options.seed
     )
     return {outcome.team: each for outcome, each in zip(outcomes, found, strict=True)}
 
 
-def _entry(outcome: Outcome, names: Sequence[str]) -> Entry:
-    assert outcome.costs is not None
-    labels = [outcome.labels[name] for name in names]
-    return Entry(labels, outcome.costs.of_file(outcome.bytes))
-
-
 def _same(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
     """Return {team: the other teams with the same file or the same answers}."""
-    answers = {
-        outcome.team: sha256(repr(sorted(outcome.labels.items())).encode()) for outcome in outcomes
-    }
     return {
         one.team: tuple(
             other.team
             for other in outcomes
-            if other.team != one.team
-            and (other.sha256 == one.sha256 or answers[other.team] == answers[one.team])
+            if other.team != one.team and (other.sha256 == one.sha256 or other.labels == one.labels)
         )
         for one in outcomes
     }

@@ -43,6 +43,7 @@ COLUMNS = (
     *("f1", "accuracy", "macs", "parameters", "bytes", "public_rank", "public_score"),
     *("said", "rebuilt"),
 )
+OF_OUTCOME = ("team", "state", "said", "fix", "sha256", "bytes")
 TEMPLATES = Path(__file__).parent / "templates"
 FARTHEST = 3  # so many moves are shown in color
 Point = tuple[float, float, str]  # million MACs, F1, team
@@ -63,12 +64,7 @@ def facts(board: Board) -> dict[str, Any]:
         "images": {"private": board.private_images, "public": board.public_images},
         "submissions": [
             {
-                "team": line.team,
-                "state": line.outcome.state,
-                "said": line.outcome.said,
-                "fix": line.outcome.fix,
-                "sha256": line.outcome.sha256,
-                "bytes": line.outcome.bytes,
+                **{name: getattr(line.outcome, name) for name in OF_OUTCOME},
                 "model": line.outcome.costs and asdict(line.outcome.costs),
                 "private": line.private and asdict(line.private),
                 "public": line.public and asdict(line.public),

@@ -23,15 +23,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
 
-from weighin.contest.bounds import Ended, bounded, container_name, image_id
+from weighin.contest.grading import Ended, bounded, container_name, image_id
 from weighin.contest.pages import write_board
 from weighin.contest.ranking import Board, Line, with_rebuilt
 from weighin.contest.submissions import MAX_BYTES, MODEL, found_in, plain, read_file
 from weighin.errors import WeighinError
-from weighin.files import fingerprint, read_json, read_yaml, sha256, sha256_tree, write_json
-from weighin.progress import Progress
+from weighin.files import fingerprint, from_yaml, read_json, sha256, sha256_tree, write_json
+from weighin.parallel import Progress
 
 IMAGE, HOURS = "weighin-rebuild", 6.0
 MAX_WRITTEN = 50_000_000_000  # bytes that a checkout may grow to
@@ -176,23 +175,17 @@ def _compared(project: Path, expected: str, before: dict[str, dict[str, str]]) -
 def _outputs(project: Path) -> dict[str, dict[str, str]]:
     """Return {stage: {output: hash}} of a checkout's dvc.lock, in the order of its dvc.yaml."""
     try:
-        order, stages = (_stages(project, name) for name in ("dvc.yaml", "dvc.lock"))
-        found = {
+        order, stages = (
+            from_yaml(_inside(project, name, MAX_LOCK) or b"", name)["stages"]
+            for name in ("dvc.yaml", "dvc.lock")
+        )
+        return {
             str(name): {str(out["path"]): str(out["md5"])[:99] for out in stages[name]["outs"]}
             for name in (*order, *stages)
             if name in stages
         }
     except (WeighinError, LookupError, TypeError, AttributeError):
         return {}
-    return found
-
-
-def _stages(project: Path, name: str) -> Any:
-    text = _inside(project, name, MAX_LOCK)
-    with tempfile.NamedTemporaryFile(suffix=name) as file:
-        file.write(text or b"")
-        file.flush()
-        return read_yaml(Path(file.name))["stages"]
 
 
 def _inside(project: Path, name: str, most: int) -> bytes | None:

@@ -1,20 +1,33 @@
-"""Submissions as they come in: an ONNX file, a folder or a ZIP file, of people nobody vouches for.
+"""Submissions: read as they come in, of people nobody vouches for; and written as one ZIP file.
 
-A ZIP file is never unpacked: the few files that a submission may hold are read by their names, each
-up to its limit, so that no path in it can lead anywhere and no size in it can fill a disk.
+What comes in is an ONNX file, a folder or a ZIP file. A ZIP file is never unpacked: the few files
+that a submission may hold are read by their names, each up to its limit, so that no path in it can
+lead anywhere and no size in it can fill a disk.
+
+What `weighin submit` writes is a bundle of a project's submission, checked; it has the same bytes
+wherever it is made from the same files.
 """
 
 import io
+import json
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from weighin.errors import DataError, ModelError
+from weighin.data.versioning import dvc
+from weighin.determinism import output
+from weighin.errors import DataError, ModelError, OutputError, WeighinError
 from weighin.file_names import printable
+from weighin.files import canonical_json, sha256, write_bytes
+from weighin.grading.recount import count_file
+from weighin.params import load
+from weighin.report.signing import observe_build, uncommitted
 
 MODEL, ANSWERS = "model.onnx", "submission.csv"
 MAX_BYTES = {  # what a submission may hold, and how large each file may be
@@ -29,6 +42,9 @@ MAX_BYTES = {  # what a submission may hold, and how large each file may be
 MAX_READ = 2**20  # bytes that are read of a ZIP file at once; so many has its table of contents
 LONGEST = 100  # characters of an entry's name that are told
 FIX = "hand in an .onnx file, a folder or a ZIP file with a model.onnx in it (`weighin submit`)"
+NEEDED = (MODEL, ANSWERS, "metrics.json", "provenance.json", "MODEL_CARD.md")
+REBUILD = "run `dvc repro`"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can hold
 
 
 @dataclass(frozen=True)
@@ -167,3 +183,123 @@ def _of_entry(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> byt
 def _check_size(size: int, name: str, most: int) -> None:
     if size > most:
         raise ModelError(f"{name} has {size:,} bytes, over {most:,}", FIX)
+
+
+# --- the bundle that is handed in
+
+
+def submit(project: Path, out: Path) -> tuple[list[str], str]:
+    """Write the bundle of a project's submission to `out`.
+
+    Returns:
+        The names in it, and what keeps others from rebuilding it; empty where nothing does.
+
+    Raises:
+        DataError: an output is missing or older than what it is made from, or the outputs do not
+            belong together.
+    """
+    if out.suffix.lower() != ".zip":
+        raise OutputError(f"{out} is no name of a ZIP file", f"name it {out.stem}.zip")
+    if out.exists() and not _is_bundle(out):
+        raise OutputError(f"{out} is there already, and no bundle", "name another file")
+    folder = project / "submission"
+    files = {name: _read(folder / name) for name in NEEDED}
+    signed = folder / "provenance.dsse.json"
+    if signed.is_file():
+        files[signed.name] = signed.read_bytes()
+    _check_together(folder, files)
+    _check_current(project)
+    source = _source(project)
+    files["source.json"] = canonical_json(source).encode()
+    write_bytes(out, zipped(files))
+    return sorted(files), _missing(project, source)
+
+
+def _missing(project: Path, source: dict[str, str | None]) -> str:
+    """Return what a source lacks to be rebuilt from, and the command that brings it."""
+    if source["commit"] is None:
+        if changed := uncommitted(project):
+            return f"not committed: {', '.join(changed)}; git commit -a, push it, submit again"
+        return "there is no commit: git add -A && git commit, push it, submit again"
+    if source["repository"] is None:
+        return "Git has no remote: git remote add origin URL, push to it, submit again"
+    return ""
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        return read_file(path, "source.json") is not None
+    except WeighinError:
+        return False
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Return a ZIP file whose bytes depend on names and contents alone."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as bundle:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16
+            bundle.writestr(entry, files[name])
+    return out.getvalue()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", REBUILD) from None
+
+
+def _check_together(folder: Path, files: dict[str, bytes]) -> None:
+    """Check that a model is the one that the metrics and the provenance are about."""
+    counted, metrics = count_file(folder / MODEL), json_object(files["metrics.json"])
+    if metrics.get("macs") != counted.macs:
+        claim = f"{folder / 'metrics.json'} says {metrics.get('macs')} MACs"
+        raise DataError(f"{claim}, {MODEL} does {counted.macs:,}", REBUILD)
+    subjects = json_object(files["provenance.json"]).get("subject", [])
+    recorded = {Path(each["name"]).name: each["digest"]["sha256"] for each in subjects}
+    for name in (MODEL, ANSWERS):
+        if recorded.get(name) != sha256(files[name]):
+            raise DataError(f"{folder / name} is not the file that provenance.json names", REBUILD)
+
+
+def _check_current(project: Path) -> None:
+    """Check that data, parameters and code are those that the submission was made from.
+
+    Raises:
+        DataError: DVC says that one of them changed since.
+    """
+    changed: dict[str, list[str]] = {}
+    for stage, entries in json.loads(dvc(project, "status", "--json") or "{}").items():
+        for entry in entries:
+            for found in entry.values() if isinstance(entry, dict) else ():
+                for path, how in found.items():
+                    names = how if isinstance(how, dict) else {path: how}  # of a file of parameters
+                    changed.setdefault(stage, []).extend(map(str, names))
+    if changed:
+        stages = "; ".join(f"{stage}: {', '.join(names[:5])}" for stage, names in changed.items())
+        problem = f"submission/ is older than what it is made from ({stages})"
+        raise DataError(problem, f"{REBUILD}, and `dvc add data` where data/ changed")
+
+
+def _source(project: Path) -> dict[str, str | None]:
+    """Return where the submission can be rebuilt from: Git's remote and commit, if any.
+
+    No commit is named where a tracked file differs from it, and no password in an address.
+    """
+    remote = output("git", "config", "--get", "remote.origin.url", folder=project) or ""
+    return {
+        "repository": re.sub(r"(?<=://)[^/@]*@", "", remote) or None,
+        "commit": observe_build(project).commit,
+        "seed": str(load(project / "params.yaml").seed),
+    }
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one where it holds none."""
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,98 +1,33 @@
 """A COCO file: boxes or polygons become crops with a margin, categories become classes.
 
 Format: https://cocodataset.org/#format-data ("images", "annotations", "categories"). An annotation
-with neither box nor mask labels its whole image, as in COCO Camera Traps. What tools and people
-leave odd in an entry leaves out that entry, counted by reason, and not the file.
+with neither box nor mask labels its whole image, as in COCO Camera Traps.
+
+The crops, those of other annotation files too, are cut out of the pictures upright.
 """
 
+import io
 import json
+import math
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from weighin.data.annotations import BARE, Box, Coco, Crop, read_mapping
+from weighin.data.import_index import ImportIndex
 from weighin.errors import DataError
-from weighin.file_names import TEST, TRAIN, VALIDATION
-from weighin.images import Size
-from weighin.label_csv import split_of
-from weighin.text_table import CLASSES, read_table
+from weighin.image_formats import FORMATS, UnreadableImageError
+from weighin.images import EXIF_ORIENTATION, Pixels, Size, decode
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 SLACK = 2  # pixels that a box may reach out of its picture
-BARE = "an image without annotations"
 FORM = "give a JSON file with the lists images, annotations and categories"
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One annotated object; without a box it is the whole image."""
-
-    annotation: str
-    label: str
-    box: Box | None
-    size: Size  # annotated (H, W) of its image; 0 where it is not known
-    group: str = ""
-    split: str = ""  # train, validation or test; empty where the file does not say
-
-
-@dataclass
-class Coco:
-    """What a COCO file asks for."""
-
-    crops: dict[str, list[Crop]] = field(default_factory=dict)  # file name: its crops
-    skipped: Counter[str] = field(default_factory=Counter)  # reason: entries
-    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first such entry
-    splits: dict[str, str] = field(default_factory=dict)  # file name: what the file calls its split
-
-    def skip(self, reason: str, entry: str, count: int = 1) -> None:
-        """Count an entry that is left out."""
-        self.skipped[reason] += count
-        self.such_as.setdefault(reason, entry)
-
-    def settle(self) -> None:
-        """Leave out images that are of several classes as a whole; tie an image to its boxes."""
-        for name, crops in self.crops.items():
-            boxes = [crop for crop in crops if crop.box]
-            whole = [crop for crop in crops if not crop.box]
-            if len({crop.label for crop in whole}) > 1:
-                self.skip("several classes", name)
-                whole = []
-            if boxes:
-                whole = [replace(crop, group=boxes[0].group) for crop in whole]
-            self.crops[name] = whole + boxes
-        self.crops = {name: crops for name, crops in self.crops.items() if crops}
-
-    def take_splits(self) -> tuple[Counter[str], set[str]]:
-        """Give crops the splits that the file names; return words that name none, and the splits.
-
-        The boxes of test images are left out: a test is of whole images.
-        """
-        said = {name: self.splits.get(name, "") for name in self.crops}
-        splits = {name: split_of(word) for name, word in said.items()}
-        unknown = Counter(word for name, word in said.items() if word and not splits[name])
-        for name, crops in self.crops.items():
-            split = splits[name]
-            if split == TEST and any(crop.box for crop in crops):
-                self.skip("a box of the test, which is of whole images", name, len(crops))
-                crops = []
-            if split != TEST and VALIDATION in splits.values():
-                split = split or TRAIN
-            self.crops[name] = [replace(crop, split=split) for crop in crops]
-        self.crops = {name: crops for name, crops in self.crops.items() if crops}
-        return unknown, {*splits.values()}
-
-    def words(self, with_skipped: bool = True) -> str:
-        """Return what the file asks for in a line, and what of it is left out."""
-        labels = Counter(crop.label for crops in self.crops.values() for crop in crops)
-        listed = "".join(f", {label} {count:,}" for label, count in sorted(labels.items()))
-        left = left_out(self.skipped) if with_skipped else ""
-        return f"annotations of a class: {labels.total():,}{listed}{left}"
-
-
-def left_out(skipped: Mapping[str, int]) -> str:
-    """Return the reasons why entries were left out, and how many, to go on a sentence with."""
-    return "".join(f"; {many:,} left out: {why}" for why, many in sorted(skipped.items()))
+Turned = tuple[Size, int]  # a picture's stored size and its EXIF orientation
+UNFIT = "its box does not fit its image"
+SAME_ASPECT = 0.02  # a picture may be a scaled copy of the annotated one, not another shape
 
 
 def read_coco(
@@ -112,7 +47,7 @@ def read_coco(
     coco = Coco()
     names = _categories(path, lists["categories"], coco)
     images = _images(path, lists["images"], group, coco)
-    corners = _Corners()
+    given: list[tuple[Any, Size]] = []  # boxes as the file gives them, and their images' sizes
     labels = read_mapping(mapping, names) if mapping else names
     crops: dict[str, list[Crop]] = defaultdict(list)
     bare = {name: None for name, *_ in images.values()}
@@ -130,7 +65,7 @@ def read_coco(
             fault = "its image is not listed"
         elif not label:
             fault = "its category has no class"
-        corners.look(item.get("bbox"), size)
+        given.append((item.get("bbox"), size))
         own = _key(item.get("id")) or str(number)
         if fault:
             known = label or not category
@@ -140,74 +75,32 @@ def read_coco(
     for name in bare:
         coco.skip(BARE, name)
     coco.crops = {name: crops[name] for name in sorted(crops) if crops[name]}
-    corners.check(path)
-    boxes = [crop.box for found in crops.values() for crop in found if crop.box]
-    if boxes and all(0 <= edge <= 1 for box in boxes for edge in box):
+    taken = [crop.box for found in crops.values() for crop in found if crop.box]
+    _refuse_other_boxes(path, given, taken)
+    return coco
+
+
+def _refuse_other_boxes(path: Path, given: list[tuple[Any, Size]], taken: list[Box]) -> None:
+    """Refuse a file whose boxes are two corners each, as half of them or more fit, or shares."""
+    boxes = ((_numbers(bbox) or [], size) for bbox, size in given if isinstance(bbox, list))
+    seen = [
+        (*box, size[0] + SLACK, size[1] + SLACK)
+        for box, size in boxes
+        if len(box) == 4 and all(size)
+    ]
+    out = sum(x + right > wide or y + bottom > tall for x, y, right, bottom, tall, wide in seen)
+    inside = (x < right <= wide and y < bottom <= tall for x, y, right, bottom, tall, wide in seen)
+    if 0 < len(seen) <= 2 * out and all(inside):
+        raise DataError(
+            f"{path}: {out:,} of {len(seen):,} boxes reach out of their pictures, as where they "
+            "are left, top, right, bottom; COCO's are left, top, width, height",
+            "subtract left from the third number of each box and top from the fourth",
+        )
+    if taken and all(0 <= edge <= 1 for box in taken for edge in box):
         raise DataError(
             f"{path}: all boxes lie between 0 and 1, as shares of a picture; COCO's are in pixels",
             "multiply left and width by the picture's width, top and height by its height",
         )
-    return coco
-
-
-class _Corners:
-    """Counts the boxes of a file that do not fit their images, but would as two corners."""
-
-    def __init__(self) -> None:
-        self._out = self._seen = 0
-        self._as_corners = True
-
-    def look(self, bbox: Any, size: Size) -> None:
-        """Take up a box as the file gives it."""
-        numbers = _numbers(bbox) if isinstance(bbox, list) else None
-        if not numbers or len(numbers) != 4 or not all(size):
-            return
-        left, top, right, bottom = numbers
-        tall, wide = size
-        self._seen += 1
-        self._out += left + right > wide + SLACK or top + bottom > tall + SLACK
-        inside = right <= wide + SLACK and bottom <= tall + SLACK
-        self._as_corners &= left < right and top < bottom and inside
-
-    def check(self, path: Path) -> None:
-        """Refuse a file of which half of the boxes or more are no boxes but as corners."""
-        if self._as_corners and 0 < self._seen <= 2 * self._out:
-            raise DataError(
-                f"{path}: {self._out:,} of {self._seen:,} boxes reach out of their pictures, as "
-                "where they are left, top, right, bottom; COCO's are left, top, width, height",
-                "subtract left from the third number of each box and top from the fourth",
-            )
-
-
-def read_mapping(path: Path, categories: dict[str, str]) -> dict[str, str]:
-    """Return {category id: class}; the CSV's columns are guessed by what they hold.
-
-    The category column is the one with most of the file's category names in it, else most of
-    their ids; the class column is called class, label or the like.
-    """
-    table = read_table(path, header=True)
-    rows, header = table.records(), table.header
-    by_name = {name: key for key, name in categories.items()}
-    by_id = {key: key for key in categories}
-    choices = [
-        (len({row[title] for row in rows} & known.keys()), known, title)
-        for known in (by_name, by_id)
-        for title in header
-    ]
-    hits, known, source = max(choices, key=lambda choice: choice[0])
-    target = next((n for n in header if n.lower() in CLASSES and n != source), None)
-    if target is None or hits == 0:
-        raise DataError(
-            f"{path} maps no category to a class; its columns are {', '.join(header)}",
-            "give it the columns category,class with the COCO file's category names",
-        )
-    mapped: dict[str, str] = {}
-    for row in rows:
-        name, label = row[source], row[target]
-        if name in known and mapped.setdefault(known[name], label) != label:
-            problem = f"{path} maps {name} to {mapped[known[name]]} and to {label}"
-            raise DataError(problem, "remove the wrong line")
-    return mapped
 
 
 def box_of(item: dict[str, Any], boxed: bool = True) -> tuple[Box | None, str]:
@@ -352,3 +245,121 @@ def _has_box(item: dict[str, Any]) -> bool:
     bbox, mask = item.get("bbox"), item.get("segmentation")
     placed = any(_numbers(bbox) or (1,)) if isinstance(bbox, list) and bbox else bool(bbox)
     return placed or isinstance(mask, dict) or bool(isinstance(mask, list) and _points(mask))
+
+
+# --- the crops
+
+
+def stored_pixels(
+    coco: Coco, files: Mapping[str, Path], told: str | None, index: ImportIndex
+) -> dict[str, Turned]:
+    """Return {name: (stored size, orientation)} of the pictures whose boxes have yet to be turned.
+
+    Tools draw boxes on pixels as a file stores them, or as its EXIF orientation turns them; all of
+    a file do the same. `told` says which, or the annotated size of a picture turned by a quarter.
+    """
+    turned: dict[str, Turned] = {}
+    signs: Counter[str] = Counter()
+    for name, path in files.items():
+        size, orientation = _orientation(path)
+        if orientation == 1 or all(crop.box is None for crop in coco.crops[name]):
+            continue
+        turned[name] = size, orientation
+        annotated = coco.crops[name][0].size
+        if orientation >= 5 and size[0] != size[1] and all(annotated):
+            tall = (annotated[0] > annotated[1]) == (size[0] > size[1])
+            signs["stored" if tall else "upright"] += 1
+    kind = told or ("stored" if signs["stored"] > signs["upright"] else "upright")
+    if turned:
+        index.notes.append(
+            f"{len(turned):,} pictures have an EXIF orientation; their boxes are taken as drawn on "
+            + ("the stored pixels" if kind == "stored" else "the upright pictures")
+            + ("" if told or signs else ", which nothing shows; --boxes says otherwise")
+        )
+    return turned if kind == "stored" else {}
+
+
+def _orientation(path: Path) -> Turned:
+    """Return a picture's stored size and EXIF orientation; 1 where it has none."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+            warnings.simplefilter("ignore")
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            return (image.height, image.width), orientation if orientation in range(2, 9) else 1
+    except Exception:  # Pillow's readers raise anything; what is unreadable is said when it is cut
+        return (0, 0), 1
+
+
+def write_crops(
+    path: Path,
+    name: str,
+    crops: Sequence[Crop],
+    turned: Turned | None,
+    index: ImportIndex,
+    margin: float,
+) -> None:
+    """Write the boxes `crops` of the picture at `path`, called `name`, as JPEG files.
+
+    `turned` is its stored size and orientation, where the boxes have yet to be turned with it.
+    """
+    try:
+        pixels = decode(path.read_bytes()).pixels
+    except UnreadableImageError as error:
+        index.skip(f"its image is unreadable ({error})", name, len(crops))
+        return
+    except OSError as error:
+        index.skip(f"its image cannot be read: {error.strerror}", name, len(crops))
+        return
+    for crop in crops:
+        assert crop.box is not None
+        box, size = crop.box, crop.size
+        if turned is not None:
+            size, orientation = (size if all(size) else turned[0]), turned[1]
+            box = turned_box(box, size, orientation)
+            size = size[::-1] if orientation >= 5 else size
+        piece = cut(pixels, box, size, margin)
+        if piece is None:
+            index.skip(UNFIT, f"annotation {crop.annotation} of {name}")
+            continue
+        filename = f"{path.stem}_{crop.annotation}.jpg"
+        out = io.BytesIO()
+        Image.fromarray(piece).save(out, "JPEG", quality=95, subsampling=0)
+        Path(index.add(index.named(crop.label, filename, crop.group, crop.split))).write_bytes(
+            out.getvalue()
+        )
+
+
+def turned_box(box: Box, size: Size, orientation: int) -> Box:
+    """Return the box of stored pixels in the upright picture.
+
+    `size` is the stored (H, W), `orientation` the EXIF tag 0x0112 (TIFF 6.0, page 36), of which 2
+    to 4 mirror or turn by half, and 5 to 8 also exchange the sides.
+    """
+    height, width = size
+    x0, y0, x1, y1 = box
+    if orientation in (5, 6, 7, 8):
+        x0, y0, x1, y1, height, width = y0, x0, y1, x1, width, height
+    if orientation in (2, 3, 6, 7):
+        x0, x1 = width - x1, width - x0
+    if orientation in (3, 4, 7, 8):
+        y0, y1 = height - y1, height - y0
+    return x0, y0, x1, y1
+
+
+def cut(pixels: Pixels, box: Box, annotated: Size, margin: float) -> Pixels | None:
+    """Return the box's pixels with `margin` (a share of its sides) around it, inside the picture.
+
+    Every pixel that the box touches counts. A box drawn on a picture of another size is scaled
+    with it. None: the shapes differ, or the box lies outside.
+    """
+    height, width = pixels.shape[:2]
+    tall, wide = annotated if all(annotated) else (height, width)
+    if abs((height / tall) / (width / wide) - 1) > SAME_ASPECT:
+        return None
+    left, top, right, bottom = box
+    more_x, more_y = margin * (right - left), margin * (bottom - top)
+    x0 = max(0, math.floor((left - more_x) * width / wide))
+    x1 = min(width, math.ceil((right + more_x) * width / wide))
+    y0 = max(0, math.floor((top - more_y) * height / tall))
+    y1 = min(height, math.ceil((bottom + more_y) * height / tall))
+    return pixels[y0:y1, x0:x1] if x0 < x1 and y0 < y1 else None

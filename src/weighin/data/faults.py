@@ -12,11 +12,26 @@ import numpy.typing as npt
 
 from weighin.data.listing import Listing, class_of
 from weighin.data.near_duplicates import close_pairs, near_an_earlier
-from weighin.data.scan import MARKS, UNREADABLE, Records
 from weighin.errors import DataError
 from weighin.image_formats import MAX_HEAD, kind_of
 from weighin.params import Faults
 
+# A record's `marks` are bits in this order
+UNREADABLE = ("unreadable", "zero-byte", "not-an-image", "truncated", "bomb")
+UNUSUAL = (
+    "damaged",
+    "animated",
+    "cmyk",
+    "16-bit",
+    "range-guessed",
+    "palette-transparency",
+    "exif-rotated",
+    "extreme-aspect",
+)
+MARKS = UNREADABLE + UNUSUAL
+RECORD = np.dtype([("sha256", "S32"), ("hash", "u8"), ("marks", "u4")])
+
+Records = npt.NDArray[np.void]
 Found = tuple[str, str, str]  # fault, name, detail
 Row = tuple[str, str, str, str]  # fault, name, what was done, detail
 DONE = {"drop": "dropped", "keep": "kept", "fail": "failed"}
@@ -39,6 +54,16 @@ POLICY_OF = {
     "near-duplicate": "near_duplicate",
     "small-class": "small_class",
 }
+
+
+def hexadecimal(sha256: bytes) -> str:
+    """Return a record's SHA-256 as text; NumPy's fixed-width bytes drop the zeros at their end."""
+    return sha256.ljust(32, b"\0").hex()
+
+
+def mark(*faults: str) -> int:
+    """Return the bits of faults."""
+    return sum(1 << MARKS.index(fault) for fault in faults)
 
 
 @dataclass
@@ -133,6 +158,15 @@ def _alike(
         yield "near-duplicate", names[places[place]], names[places[other]]
 
 
+def dropped(rows: Iterable[Row]) -> list[tuple[str, int, Row]]:
+    """Return each fault that images were dropped for, how many, and the first of these rows."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row[2] == "dropped":
+            found.setdefault(row[0], []).append(row)
+    return [(fault, len(own), own[0]) for fault, own in sorted(found.items())]
+
+
 def _small_classes(names: list[str], verdict: Verdict, least: int) -> Iterator[Found]:
     """Yield the images of small classes; a class of which nothing is left by its name alone."""
     counts = Counter(class_of(names[place]) for place in np.flatnonzero(verdict.keep))
@@ -146,7 +180,7 @@ def _small_classes(names: list[str], verdict: Verdict, least: int) -> Iterator[F
     gone = Counter(label for label in map(class_of, names) if label not in counts)
     for label, files in sorted(gone.items()):
         rows = [row for row in verdict.rows if row[2] == "dropped" and class_of(row[1]) == label]
-        why = ", ".join(f"{n:,} {f}" for f, n in sorted(Counter(row[0] for row in rows).items()))
+        why = ", ".join(f"{many:,} {fault}" for fault, many, _ in dropped(rows))
         both = (f", such as {row[1]} and {row[3]}" for row in rows if row[0] == "contradiction")
         why += min(both, default="")
         yield "small-class", label, f"none of its {files:,} files can be used: {why}"
@@ -246,10 +280,9 @@ def _refuse_emptied(
         if label not in classes or not side:
             continue
         mine = (row for row in rows if class_of(row[1]) == label and splits.get(row[1]) == side)
-        gone = [row for row in mine if row[2] == "dropped"]
-        faults = Counter(row[0] for row in gone)
-        why = ", ".join(f"{many:,} {fault}" for fault, many in sorted(faults.items()))
-        such = "".join(f", such as {r[1]}{f' ({r[3]})' if r[3] else ''}" for r in gone[:1])
+        gone = dropped(mine)
+        why = ", ".join(f"{many:,} {fault}" for fault, many, _ in gone)
+        such = "".join(f", such as {r[1]}{f' ({r[3]})' if r[3] else ''}" for _, _, r in gone[:1])
         raise DataError(
             f"none of the {before[label, side]:,} images of class {label} that train.csv puts into "
             f"the {side} split can be used: {why}{such}",
@@ -260,12 +293,9 @@ def _refuse_emptied(
 
 def _too_few(files: int, kept: int, classes: tuple[str, ...], rows: list[Row]) -> DataError:
     """Return the error that says what became of the images of a data set without two classes."""
-    dropped = {row[0]: row for row in reversed(rows) if row[2] == "dropped"}
-    counts = Counter(row[0] for row in rows if row[2] == "dropped")
     why = "".join(
-        f"\n{many:,} {fault}: such as {dropped[fault][1]}{', ' * bool(dropped[fault][3])}"
-        f"{dropped[fault][3]}"
-        for fault, many in sorted(counts.items())
+        f"\n{many:,} {fault}: such as {name}{', ' * bool(detail)}{detail}"
+        for fault, many, (_, name, _, detail) in dropped(rows)
     )
     left = f"{kept:,} images" + (f" of one class, {classes[0]}," if classes else "")
     fix = "convert or replace these files, or relax prepare.faults in params.yaml, and "

@@ -7,11 +7,12 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weighin.data.annotations import LeftOut
 from weighin.data.layout import Layout, read_test
 from weighin.data.listing import copies, list_files
 from weighin.data.shards import open_images
@@ -28,24 +29,17 @@ WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tel
 
 
 @dataclass
-class ImportIndex:
+class ImportIndex(LeftOut):
     """The images that an import has copied into `folder`, and what could not be brought there."""
 
     folder: Path
     rows: list[Row] = field(default_factory=list)
     test: list[tuple[Path, str, str]] = field(default_factory=list)  # file, name, class or empty
     missing: list[str] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)  # reason: images, rows or annotations
-    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first one
     notes: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)  # folders
     strange: dict[str, list[str]] = field(default_factory=dict)  # what it is: files
-
-    def skip(self, reason: str, name: str, count: int = 1) -> None:
-        """Count what is left out."""
-        self.skipped[reason] += count
-        self.such_as.setdefault(reason, name)
 
     def heed(self, layout: Layout, where: str = "") -> None:
         """Take over what a layout says of a folder's files."""
@@ -125,11 +119,6 @@ class ImportIndex:
                     "is not seen",
                     "write both as one class, or give them names that differ by more",
                 )
-
-        self._check_trained()
-
-    def _check_trained(self) -> None:
-        """Refuse a class that the validation split has and the training images have not."""
         trained = {row.label for row in self.rows if row.split != VALIDATION}
         for row in self.rows:
             if row.label not in trained:
@@ -207,12 +196,11 @@ def checked_class(label: str) -> str:
     return label
 
 
-def wide_groups(rows: Iterable[Row]) -> list[str]:
+def wide_groups(rows: list[Row]) -> list[str]:
     """Return the groups that tell nothing apart, sorted.
 
     A value such as ``split=train`` on every image would tie a whole class to one split.
     """
-    rows = list(rows)
     labels = Counter(row.label for row in rows)
     groups = Counter(row.group for row in rows)
     both = Counter((row.group, row.label) for row in rows)

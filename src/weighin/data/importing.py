@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
 
-from weighin.data.coco import Coco, left_out, read_coco, read_json
-from weighin.data.coco_crops import UNFIT, stored_pixels, write_crops
+from weighin.data.annotations import Coco, left_out, read_cvat, read_label_studio
+from weighin.data.coco import UNFIT, read_coco, read_json, stored_pixels, write_crops
 from weighin.data.import_index import (
     ImportIndex,
     checked_class,
@@ -38,7 +38,6 @@ from weighin.data.layout import (
     split_word,
 )
 from weighin.data.shards import read_shards, shards_of
-from weighin.data.tool_exports import read_cvat, read_label_studio
 from weighin.data.versioning import DRAWN, IMPORTED, aside, link, snapshot, write_mark
 from weighin.errors import DataError
 from weighin.file_names import (

@@ -219,21 +219,18 @@ def _of_splits(
     told = ", ".join(f"{top}/ is the {splits[top]} split" for top in sorted(below))
     layout.notes.append(told)
     for top in sorted(below, key=lambda top: (TRAIN, VALIDATION, TEST).index(splits[top])):
+        inner = ["/".join(name.split("/")[skip + 1 :]) for name in below[top]]
+        known, where = len(layout.files), f"{source}/{top}"
         if splits[top] == TEST:
             classes = {placed.label for placed in layout.files}
-            base = skip + 1
-            inner = ["/".join(name.split("/")[base:]) for name in below[top]]
-            before = len(layout.files)
-            _of_test(below[top], base + _wrappers(inner, classes), classes, layout)
+            _of_test(below[top], skip + 1 + _wrappers(inner, classes), classes, layout)
             if list(splits.values()).count(TEST) > 1:  # names repeat from test to test
-                layout.files[before:] = [
-                    replace(placed, rest=f"{top}/{placed.rest}") for placed in layout.files[before:]
+                layout.files[known:] = [
+                    replace(placed, rest=f"{top}/{placed.rest}") for placed in layout.files[known:]
                 ]
             continue
-        inner = ["/".join(name.split("/")[skip + 1 :]) for name in below[top]]
-        base, where = skip + 1 + _wrappers(inner), f"{source}/{top}"
         flat = {fold(n.split("/")[-2]) for other in below if other != top for n in below[other]}
-        known = len(layout.files)
+        base = skip + 1 + _wrappers(inner)
         _of_classes(below[top], base, where, level, layout, splits[top], flat)
         if level is None and splits[top] == VALIDATION:
             _refuse_unlabelled(layout.files[:known], layout.files[known:], where)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -139,10 +139,7 @@ def read_splits(folder: Path) -> npt.NDArray[np.bool_]:
     Raises:
         DataError: they were not written.
     """
-    path = folder / "splits.npy"
-    if not path.exists():
-        raise DataError(f"{path} does not exist", REMAKE)
-    return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+    return np.load(_present(folder / "splits.npy"), allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def validation_groups(folder: Path, splits: int) -> list[npt.NDArray[np.int64]]:
@@ -169,11 +166,15 @@ def validation_groups(folder: Path, splits: int) -> list[npt.NDArray[np.int64]]:
     return [np.array(found, np.int64)[flags] for flags in (np.array(validates, bool), *further)]
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file's content, as DVC sees it."""
+def _present(path: Path) -> Path:
     if not path.exists():
         raise DataError(f"{path} does not exist", REMAKE)
-    facts = path.stat()
+    return path
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file's content, as DVC sees it."""
+    facts = _present(path).stat()
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
@@ -189,26 +190,18 @@ def _rows(path: Path, split: str, _stamp: tuple[int, ...]) -> tuple[list[str], l
 
 def read_table(folder: Path) -> list[dict[str, str]]:
     """Return the rows of images.csv."""
-    path = folder / "images.csv"
-    if not path.exists():
-        raise DataError(f"{path} does not exist", REMAKE)
-    with path.open(encoding="utf-8", newline="") as file:
+    with _present(folder / "images.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def write_array(path: Path, pieces: Iterable[npt.NDArray[np.uint8]], shape: Sequence[int]) -> None:
     """Write uint8 `pieces`, which make up `shape` together, with the bytes `np.save` would."""
+    facts = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        write_header(file, shape)
+        np.lib.format.write_array_header_1_0(file, facts)
         for piece in pieces:
             file.write(np.ascontiguousarray(piece).data)
-
-
-def write_header(file: BinaryIO, shape: Sequence[int]) -> None:
-    """Write the header that `np.save` gives a uint8 array of `shape`."""
-    facts = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
-    np.lib.format.write_array_header_1_0(file, facts)
 
 
 def write_table(path: Path, rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:

@@ -12,17 +12,21 @@ sample follow each other, and no key comes twice. An image without a name of its
 <class>/<key>.<suffix>. `prepare` reads the images where they lie; nothing is unpacked.
 """
 
+import csv
+import io
 import itertools
 import json
 import re
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from weighin.data.listing import Listing, Member, list_images, name_collisions
+from weighin.data.listing import Listing, Member, class_of, list_images, name_collisions
 from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES
+from weighin.files import canonical_json
+from weighin.parallel import Progress
 from weighin.parallel import workers as worker_pool
 
 KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
@@ -185,3 +189,51 @@ def _facts(path: Path, file: BinaryIO, key: str, parts: dict[str, Header]) -> di
 def _read(file: BinaryIO, where: Header) -> bytes:
     file.seek(where[0])
     return file.read(where[1])
+
+
+def write_shards(listing: Listing, out: Path, size: int, workers: int) -> int:
+    """Write the images of a listing into `out`/shard-*.tar and return how many shards there are.
+
+    Bytes follow from names and contents alone: members in the order of names, without dates and
+    owners. A shard is full with the image that takes it to `size` bytes.
+    """
+    out.mkdir(parents=True)
+    jobs: list[tuple[Path, Path, int, list[tuple[str, dict[str, str]]]]] = []
+    said, full = _said(listing.root.parent / "train.csv"), size
+    for number, name in enumerate(listing.names):
+        if full >= size:
+            full = 0
+            jobs.append((listing.root, out / f"shard-{len(jobs):06d}.tar", number, []))
+        full += 4 * BLOCK + (listing.root / name).stat().st_size
+        jobs[-1][3].append((name, {"class": class_of(name), "name": name, **said.get(name, {})}))
+    progress = Progress("images packed", len(listing.names))
+    with worker_pool(max(1, min(workers, len(jobs))), "it wrote shards") as pool:
+        for written in pool.map(_write_shard, jobs):
+            progress.step("images", written)
+    return len(jobs)
+
+
+def _said(table: Path) -> dict[str, dict[str, str]]:
+    """Return the groups and splits that train.csv gives to images, by name."""
+    if not table.exists():
+        return {}
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("filename")]
+    return {row["filename"]: {k: row[k] for k in ("group", "split") if row.get(k)} for row in rows}
+
+
+def _write_shard(job: tuple[Path, Path, int, Sequence[tuple[str, dict[str, str]]]]) -> int:
+    root, path, first, samples = job
+    with tarfile.open(path, "x", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (name, facts) in enumerate(samples, first):
+            suffix = PurePosixPath(name).suffix[1:].lower()
+            key = f"{number:09d}"
+            _add(tar, f"{key}.{suffix if suffix in IMAGE else 'bin'}", (root / name).read_bytes())
+            _add(tar, f"{key}.json", canonical_json(facts).encode())
+    return len(samples)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))

@@ -27,9 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from weighin.data.faults import Images
+from weighin.data.faults import Images, hexadecimal
 from weighin.data.near_duplicates import Pairs, components
-from weighin.data.scan import hexadecimal
 from weighin.errors import DataError
 
 SPLITS = ("train", "validation")

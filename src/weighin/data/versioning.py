@@ -3,6 +3,8 @@
 `data.dvc` names its content, so Git's history is the data's history. A mark is a file that Weigh-in
 writes into a folder of its own: it holds the hash of each thing beside it, and facts that are told
 to people. Marks tell of changes across runs, snapshots within one.
+
+DVC's cost goes by files: `pack_data` puts the images into a few large ones.
 """
 
 import contextlib
@@ -18,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weighin.data.listing import list_images
+from weighin.data.shards import shards_of, write_shards
 from weighin.errors import DataError, MismatchError, ParamsError
 from weighin.files import (
     NEW,
     free_place,
     read_json,
     read_yaml,
+    recover_folder,
     replace_folder,
     sha256_tree,
     write_json,
@@ -56,11 +61,8 @@ def _hashes(folder: Path, name: str) -> dict[str, str]:
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the size and time of every file: enough to see whether anyone wrote there since."""
-    found = {}
-    for path in folder.rglob("*"):
-        facts = path.lstat()
-        found[str(path)] = (facts.st_size, facts.st_mtime_ns)
-    return found
+    found = ((path, path.lstat()) for path in folder.rglob("*"))
+    return {str(path): (facts.st_size, facts.st_mtime_ns) for path, facts in found}
 
 
 def link(source: str, target: str) -> None:
@@ -202,6 +204,40 @@ def aside(into: Path, force: bool) -> Path | None:
         f"move {into} away, or keep it with `dvc add {into}`; "
         f"or run again with --force, which moves it to {beside}",
     )
+
+
+def pack_data(data: Path, size: int, workers: int) -> list[str]:
+    """Put the images of `data`/train into shards of `size` bytes; return what to say of it.
+
+    All else in `data` stays. What is neither an import, nor drawn, nor kept by DVC moves aside.
+
+    Raises:
+        DataError: there are shards already, or files that shards would not keep.
+        OutputError: the disk is full or the folder cannot be written; `data` is as it was.
+    """
+    root = data / "train"
+    recover_folder(data)
+    if shards_of(root):
+        raise DataError(f"{root} holds shards already", "nothing is left to do")
+    listing = list_images(root)
+    for _, name, detail in (fault for fault in listing.faults if fault[0] != "name-collision"):
+        raise DataError(f"{root / name} cannot be kept in a shard: {detail}", "move it away first")
+    own = [m for m in (IMPORTED, DRAWN) if (data / m).exists() and not changes(data, m)]
+    beside = None if own or kept(data) else free_place(data)
+    before = snapshot(data)
+    with replace_folder(data, beside) as draft:
+        shards = write_shards(listing, draft / NEW / "train", size, workers)
+        for path in data.iterdir():
+            if path.is_dir() and path != root:
+                shutil.copytree(path, draft / NEW / path.name, copy_function=link)
+            elif path.is_file() and path.name not in own:
+                shutil.copyfile(path, draft / NEW / path.name)
+        for mark in own:
+            write_mark(draft / NEW, mark, read_json(data / mark))
+        if snapshot(data) != before:
+            raise DataError(f"{data} was changed meanwhile", "run the same command again")
+    lines = [f"{len(listing.names):,} images in {shards:,} shards in {root}"]
+    return lines + ([f"what {data} was is in {beside}"] if beside else [])
 
 
 def fetch(project: Path, default: str, draw: Callable[[Path], object]) -> str:

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from weighin.data.demo import class_counts, draw_demo, held_out
-from weighin.data.demo.scene import DRAWINGS, render
+from weighin.data.demo.drawings import DRAWINGS
+from weighin.data.demo.scene import render
 from weighin.determinism import generator
 from weighin.errors import DataError, OutputError, WorkerError
 from weighin.files import sha256_tree
@@ -97,7 +98,7 @@ def test_files(drawn):
 
 def test_every_picture_is_its_address(drawn):
     pictures = {
-        jpeg(render(label, 32, generator(5, "demo", label, i))): label
+        jpeg(render(DRAWINGS[label], 32, generator(5, "demo", label, i))): label
         for label, number in class_counts(60).items()
         for i in range(number)
     }

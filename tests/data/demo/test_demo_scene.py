@@ -8,9 +8,17 @@ import pytest
 from PIL import Image
 
 from weighin.data import demo
-from weighin.data.demo.canvas import NEUTRAL, Canvas, Dice, contrast, tone
-from weighin.data.demo.drawings import CIRCLE
-from weighin.data.demo.scene import DRAWINGS, _pose, inverse_projection, render
+from weighin.data.demo.drawings import CIRCLE, DRAWINGS, metal
+from weighin.data.demo.scene import (
+    NEUTRAL,
+    Canvas,
+    Dice,
+    _pose,
+    contrast,
+    inverse_projection,
+    render,
+    tone,
+)
 from weighin.determinism import generator
 
 SHEET = [(0, 0), (200, 0), (200, 200), (0, 200)]
@@ -48,7 +56,7 @@ def test_an_object_fills_its_sheet_and_stays_on_it(label):
 @pytest.mark.parametrize("label", DRAWINGS)
 @pytest.mark.parametrize("size", [16, 97])
 def test_a_picture_of_any_size(label, size):
-    picture = render(label, size, generator("size", label))
+    picture = render(DRAWINGS[label], size, generator("size", label))
     assert (picture.shape, picture.dtype) == ((size, size, 3), np.uint8)
     assert picture.std() > 5
 
@@ -68,7 +76,7 @@ def test_a_drawing_is_the_same_at_any_size(label):
 
 
 def test_pictures_of_a_class_differ_in_pose_light_and_ground():
-    pictures = np.stack([render("Metal", 32, generator("many", n)) for n in range(40)])
+    pictures = np.stack([render(metal, 32, generator("many", n)) for n in range(40)])
     assert len({picture.tobytes() for picture in pictures}) == 40
     brightness = pictures.mean((1, 2, 3))
     assert brightness.max() / brightness.min() > 1.8

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from weighin.data.demo.scene import DRAWINGS, render
+from weighin.data.demo.drawings import DRAWINGS
+from weighin.data.demo.scene import render
 from weighin.data.versioning import DRAWN, changes, write_mark
 from weighin.determinism import generator
 from weighin.errors import DataError, WorkerError
 from weighin.files import NEW, replace_folder, write_csv
-from weighin.parallel import Pool
-from weighin.progress import Progress
+from weighin.parallel import Pool, Progress
 
 # shares of the classes, in the order of DRAWINGS: uneven as the contest's are, 1 : 4
 SHARES = (15, 25, 25, 30, 50, 25, 40, 60, 30)
@@ -151,7 +151,7 @@ def _run(draw: Callable[[list[Job]], int], chunks: list[list[Job]], workers: int
 
 def _draw(draft: Path, size: int, seed: int, jobs: list[Job]) -> int:
     for label, index, name in jobs:
-        pixels = render(label, size, generator(seed, "demo", label, index))
+        pixels = render(DRAWINGS[label], size, generator(seed, "demo", label, index))
         out = io.BytesIO()
         Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY)
         (draft / name).write_bytes(out.getvalue())

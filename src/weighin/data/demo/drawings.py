@@ -4,7 +4,7 @@ Each function draws one of its class's variants on a canvas. Colours come from t
 classes share; outline, texture and gloss tell the class.
 """
 
-from weighin.data.demo.canvas import NEUTRAL, Canvas, Colour, Point, contrast, tone
+from weighin.data.demo.scene import NEUTRAL, Canvas, Colour, Point, contrast, tone
 
 STEEL = (175, 175, 180)
 BOTTLE_GLASS = ((40, 120, 65), (110, 65, 25), (195, 225, 225))  # green, brown, clear
@@ -392,3 +392,9 @@ def styrofoam(c: Canvas) -> None:
         c.polygon([(x + 50, y + 70) for x, y in ring], tone(foam, 60))
         c.polygon(ring, foam)
     c.shade(c.beads(c.roll(17, 23), 34))
+
+
+DRAWINGS = {
+    draw.__name__.capitalize(): draw
+    for draw in (battery, clothing, glass, metal, paper, paperpack, plastic, plasticbag, styrofoam)
+}

@@ -1,24 +1,141 @@
-"""What annotation tools export: Label Studio's JSON and JSON-MIN, CVAT's XML "for images".
+"""What annotation files ask for; and what tools export: Label Studio's JSON and CVAT's XML.
 
-Formats: https://labelstud.io/guide/export and https://docs.cvat.ai/docs/manual/advanced/xml_format.
-Both are read as a COCO file is: classes of whole images, boxes, and polygons as their boxes.
+Formats: https://labelstud.io/guide/export (JSON and JSON-MIN) and "for images" of
+https://docs.cvat.ai/docs/manual/advanced/xml_format. Both are read as a COCO file is (coco.py):
+classes of whole images, boxes, and polygons as their boxes. What tools and people leave odd in an
+entry leaves out that entry, counted by reason, and not the file.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from weighin.data.coco import BARE, Box, Coco, Crop, read_mapping
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES
+from weighin.file_names import IMAGE_SUFFIXES, TEST, TRAIN, VALIDATION
 from weighin.images import Size
+from weighin.label_csv import split_of
+from weighin.text_table import CLASSES, read_table
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+BARE = "an image without annotations"
 SHAPES = ("rectanglelabels", "polygonlabels")
 # (class, box or None for the whole image, annotated size) or why an annotation is left out
 Found = tuple[str, Box | None, Size] | str
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One annotated object; without a box it is the whole image."""
+
+    annotation: str
+    label: str
+    box: Box | None
+    size: Size  # annotated (H, W) of its image; 0 where it is not known
+    group: str = ""
+    split: str = ""  # train, validation or test; empty where the file does not say
+
+
+@dataclass(kw_only=True)
+class LeftOut:
+    """What of a data set is left out."""
+
+    skipped: Counter[str] = field(default_factory=Counter)  # reason: images, rows or annotations
+    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first one
+
+    def skip(self, reason: str, name: str, count: int = 1) -> None:
+        """Count what is left out."""
+        self.skipped[reason] += count
+        self.such_as.setdefault(reason, name)
+
+
+@dataclass
+class Coco(LeftOut):
+    """What an annotation file asks for, COCO or another."""
+
+    crops: dict[str, list[Crop]] = field(default_factory=dict)  # file name: its crops
+    splits: dict[str, str] = field(default_factory=dict)  # file name: what the file calls its split
+
+    def settle(self) -> None:
+        """Leave out images that are of several classes as a whole; tie an image to its boxes."""
+        for name, crops in self.crops.items():
+            boxes = [crop for crop in crops if crop.box]
+            whole = [crop for crop in crops if not crop.box]
+            if len({crop.label for crop in whole}) > 1:
+                self.skip("several classes", name)
+                whole = []
+            if boxes:
+                whole = [replace(crop, group=boxes[0].group) for crop in whole]
+            self.crops[name] = whole + boxes
+        self.crops = {name: crops for name, crops in self.crops.items() if crops}
+
+    def take_splits(self) -> tuple[Counter[str], set[str]]:
+        """Give crops the splits that the file names; return words that name none, and the splits.
+
+        The boxes of test images are left out: a test is of whole images.
+        """
+        said = {name: self.splits.get(name, "") for name in self.crops}
+        splits = {name: split_of(word) for name, word in said.items()}
+        unknown = Counter(word for name, word in said.items() if word and not splits[name])
+        for name, crops in self.crops.items():
+            split = splits[name]
+            if split == TEST and any(crop.box for crop in crops):
+                self.skip("a box of the test, which is of whole images", name, len(crops))
+                crops = []
+            if split != TEST and VALIDATION in splits.values():
+                split = split or TRAIN
+            self.crops[name] = [replace(crop, split=split) for crop in crops]
+        self.crops = {name: crops for name, crops in self.crops.items() if crops}
+        return unknown, {*splits.values()}
+
+    def words(self, with_skipped: bool = True) -> str:
+        """Return what the file asks for in a line, and what of it is left out."""
+        labels = Counter(crop.label for crops in self.crops.values() for crop in crops)
+        listed = "".join(f", {label} {count:,}" for label, count in sorted(labels.items()))
+        left = left_out(self.skipped) if with_skipped else ""
+        return f"annotations of a class: {labels.total():,}{listed}{left}"
+
+
+def left_out(skipped: Mapping[str, int]) -> str:
+    """Return the reasons why entries were left out, and how many, to go on a sentence with."""
+    return "".join(f"; {many:,} left out: {why}" for why, many in sorted(skipped.items()))
+
+
+def read_mapping(path: Path, categories: dict[str, str]) -> dict[str, str]:
+    """Return {category id: class}; the CSV's columns are guessed by what they hold.
+
+    The category column is the one with most of the file's category names in it, else most of
+    their ids; the class column is called class, label or the like.
+    """
+    table = read_table(path, header=True)
+    rows, header = table.records(), table.header
+    by_name = {name: key for key, name in categories.items()}
+    by_id = {key: key for key in categories}
+    choices = [
+        (len({row[title] for row in rows} & known.keys()), known, title)
+        for known in (by_name, by_id)
+        for title in header
+    ]
+    hits, known, source = max(choices, key=lambda choice: choice[0])
+    target = next((n for n in header if n.lower() in CLASSES and n != source), None)
+    if target is None or hits == 0:
+        raise DataError(
+            f"{path} maps no category to a class; its columns are {', '.join(header)}",
+            "give it the columns category,class with the COCO file's category names",
+        )
+    mapped: dict[str, str] = {}
+    for row in rows:
+        name, label = row[source], row[target]
+        if name in known and mapped.setdefault(known[name], label) != label:
+            problem = f"{path} maps {name} to {mapped[known[name]]} and to {label}"
+            raise DataError(problem, "remove the wrong line")
+    return mapped
+
+
+# --- the exports of tools
 
 
 def read_label_studio(
