@@ -92,6 +92,10 @@ def test_a_model_from_elsewhere_is_counted_and_graded(
         ({"classes": "a,b"}, "not one number for each of 2 classes"),
         ({"classes": "a,b,c", "mean": "1,2"}, "mean is [1.0, 2.0]; it must be a list of 3"),
         ({"classes": "a,b,c", "std": "x"}, "std is ['x']; it must be a list of 3"),
+        (
+            {"classes": ",".join(f"class{n}" for n in range(60))},
+            "one number for each of 60 classes",
+        ),
     ],
 )
 def test_what_cannot_be_graded_is_not_wrapped(
@@ -101,6 +105,26 @@ def test_what_cannot_be_graded_is_not_wrapped(
         wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, given)
     assert words in caught.value.problem
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("held", "problem"),
+    [
+        ("[1]", "holds no fields of a contract"),
+        ("null", "holds no fields of a contract"),
+        ('{"classes": 3}', "`classes` is not a list of names"),
+        ('{"classes": {"a": 1}}', "`classes` is not a list of names"),
+        ('{"classes": [1, 2, 3]}', "`classes` is not a list of names"),
+    ],
+)
+def test_a_contract_of_another_form_is_refused(
+    build: Build, tmp_path: Path, held: str, problem: str
+) -> None:
+    beside = tmp_path / "contract.json"
+    beside.write_text(held)
+    with pytest.raises(ModelError) as caught:
+        wrapped(build(metadata=BARE), tmp_path / "out.onnx", beside, {})
+    assert str(beside) in caught.value.problem and problem in caught.value.problem
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ JSON file of the same names. `wrapped` writes it into an ONNX file that was made
 """
 
 import json
+import os
 import unicodedata
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -194,16 +195,18 @@ def wrapped(
     from weighin.grading import model  # which reads contracts itself
     from weighin.grading.recount import counted
 
-    values = dict(read_values(contract)) if contract else {}
+    values = read_values(contract) if contract else {}
+    if not isinstance(values, dict):
+        raise ModelError(f"{contract} holds no fields of a contract", f"edit {contract}; {FIX}")
     values |= {name: _value(name, value) for name, value in given.items()}
     if not values.get("classes"):
         raise ModelError(
             f"{path}: nobody says what its outputs mean",
             "name the classes in their order: --classes a,b,c, or --classes FILE of one a line",
         )
-    found = from_values(
-        {"fallback": values["classes"][0], **values}, str(contract or "the options")
-    )
+    if isinstance(values["classes"], list):
+        values = {"fallback": values["classes"][0], **values}
+    found = from_values(values, str(contract or "the options"))
     with model.damage_told(path):
         proto = model.parse(model.read(path))
         texts = {entry.key: entry.value for entry in proto.metadata_props} | found.metadata()
@@ -221,7 +224,7 @@ def wrapped(
 
 
 def _value(name: str, value: Any) -> Any:
-    if name == "classes" and Path(value).is_file():
+    if name == "classes" and os.path.isfile(value):  # a Path refuses names that are too long
         text = Path(value).read_text(encoding="utf-8-sig", errors="surrogateescape")
         return text.strip("\r\n").splitlines()
     if name not in ("classes", "mean", "std"):
