@@ -4,8 +4,8 @@ It is written in the model's metadata, one key a field (docs/GRADING.md), or giv
 JSON file of the same names. `wrapped` writes it into an ONNX file that was made elsewhere.
 """
 
+import contextlib
 import json
-import os
 import unicodedata
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -223,8 +223,14 @@ def wrapped(
         return count, keep_aside(target, data) if target.is_file() else None
 
 
+def _is_file(name: str) -> bool:
+    with contextlib.suppress(OSError):  # too long for a name: a list of many classes
+        return Path(name).is_file()
+    return False
+
+
 def _value(name: str, value: Any) -> Any:
-    if name == "classes" and os.path.isfile(value):  # a Path refuses names that are too long
+    if name == "classes" and _is_file(value):
         text = Path(value).read_text(encoding="utf-8-sig", errors="surrogateescape")
         return text.strip("\r\n").splitlines()
     if name not in ("classes", "mean", "std"):
