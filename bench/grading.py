@@ -77,7 +77,7 @@ def vs_decode(place: Path, quick: bool) -> list[float]:
     """Return the ratio of each of several runs, decoding and labelling in turns."""
     from weighin.grading.graph import BATCH
     from weighin.grading.model import open_model
-    from weighin.grading.runtime import list_files, predict, read
+    from weighin.grading.predict import list_files, predict, read
     from weighin.images import decode
 
     many = 400 if quick else 2_000

@@ -66,7 +66,7 @@ def _auroc(clone: Path) -> float:
     import numpy as np
 
     from weighin.grading.model import open_model
-    from weighin.grading.runtime import predict
+    from weighin.grading.predict import predict
     from weighin.label_csv import read_labels
 
     truth = read_labels(WASTE7 / "public_truth.csv").by_name()

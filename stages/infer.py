@@ -10,7 +10,7 @@ def infer(stage: Stage) -> None:
     from weighin.files import csv_text, write_text
     from weighin.grading.grade import HEADER, submission_text
     from weighin.grading.model import open_model
-    from weighin.grading.runtime import predict
+    from weighin.grading.predict import predict
     from weighin.parallel import say
 
     folder = Path("data/test")

@@ -61,14 +61,14 @@ def test_an_image(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     from weighin.data.prepare import prepare
     from weighin.grading.grade import submission_text
     from weighin.grading.model import open_model
-    from weighin.grading.runtime import predict
+    from weighin.grading.predict import predict
     from weighin.network.export import export_onnx
     from weighin.network.spec import NetworkSpec
     from weighin.training.process_group import ProcessGroup
     from weighin.training.trainer import Job, fit
     from weighin.training.weights import Trained
 
-    monkeypatch.setattr("weighin.grading.runtime.cores", lambda: 1, raising=False)
+    monkeypatch.setattr("weighin.grading.predict.cores", lambda: 1, raising=False)
     params = load(ROOT / "params.yaml")
     faults = replace(params.prepare.faults, min_per_class=2)
     pack, out = tmp_path / "pack", tmp_path / "model.onnx"
@@ -105,7 +105,7 @@ def on_this_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             return future
 
     with monkeypatch.context() as patch:
-        patch.setattr("weighin.grading.runtime.ThreadPoolExecutor", Here)
+        patch.setattr("weighin.grading.predict.ThreadPoolExecutor", Here)
         yield
 
 

@@ -13,7 +13,8 @@ from tests.small_models import make_model
 from weighin.data.pack import packed_sizes, read_packed
 from weighin.data.prepare import Scan, prepare, scan
 from weighin.grading.model import open_model
-from weighin.grading.runtime import Runner, predict
+from weighin.grading.predict import predict
+from weighin.grading.runtime import Runner
 from weighin.images import Pixels, Size, load, normalize
 from weighin.parallel import InProcess
 from weighin.params import Prepare

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from weighin.grading.model import open_model
-from weighin.grading.runtime import list_files, predict, read
+from weighin.grading.predict import list_files, predict, read
 from weighin.images import load, normalize
 from weighin.network.build import build as build_network
 from weighin.network.build import initialize

@@ -14,10 +14,11 @@ from onnx import helper
 from PIL import Image
 
 from weighin.errors import ModelError
-from weighin.grading.contract import Contract, from_file, wrapped
+from weighin.grading.contract import Contract, from_file
 from weighin.grading.model import open_model
+from weighin.grading.predict import predict
 from weighin.grading.recount import count_file
-from weighin.grading.runtime import predict
+from weighin.grading.wrapping import wrapped
 from weighin.images import Source, normalize
 
 Build = Callable[..., Path]

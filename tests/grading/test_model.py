@@ -230,8 +230,8 @@ def test_every_truncation_is_refused_or_opened(build: Build) -> None:
 
 def test_flipped_bits_are_refused_or_run(build: Build, pictures: Path) -> None:
     """Whatever a bit says, the outcome is a ModelError, or labels of a network that was counted."""
+    from weighin.grading.predict import predict
     from weighin.grading.recount import recount
-    from weighin.grading.runtime import predict
 
     path = build()
     data, random = path.read_bytes(), generator("flips")

@@ -15,10 +15,10 @@ from PIL import Image
 
 from weighin.errors import DataError, ModelError
 from weighin.grading import graph
-from weighin.grading import runtime as module
-from weighin.grading import runtime as predict_module
+from weighin.grading import predict as module
+from weighin.grading import predict as predict_module
 from weighin.grading.model import open_model
-from weighin.grading.runtime import predict, top_two_margin
+from weighin.grading.predict import predict, top_two_margin
 
 Build = Callable[..., Path]
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -232,7 +232,7 @@ import sys
 from pathlib import Path
 from weighin.grading import graph
 from weighin.grading import graph
-from weighin.grading import runtime as module
+from weighin.grading import predict as module
 from weighin.grading.model import open_model
 graph.BATCH, module.LARGE = 1, int(sys.argv[3])
 module.predict(open_model(Path(sys.argv[1])), Path(sys.argv[2]), workers=4)

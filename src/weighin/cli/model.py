@@ -44,7 +44,7 @@ def predict(
     from weighin.grading.contract import from_file
     from weighin.grading.grade import submission_text
     from weighin.grading.model import open_model
-    from weighin.grading.runtime import predict
+    from weighin.grading.predict import predict
 
     to_terminal = out is None and images.is_file()
     out = out or Path("submission.csv")
@@ -100,7 +100,7 @@ def wrap(model: Path, out: Path | None, contract: Path | None, **given: Any) -> 
     weighin wrap resnet.onnx entry.onnx --classes cat,dog \\
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
     """
-    from weighin.grading.contract import wrapped
+    from weighin.grading.wrapping import wrapped
 
     target = out or model.with_suffix(".wrapped.onnx")
     values = {name: value for name, value in given.items() if value is not None}
@@ -294,7 +294,7 @@ def leaderboard(
     from weighin.contest.pages import lines_of
     from weighin.grading.grade import read_contest
     from weighin.grading.limits import Limits, seconds_for
-    from weighin.grading.runtime import list_files
+    from weighin.grading.predict import list_files
     from weighin.grading.score import WASTE
 
     limits = Limits(seconds or seconds_for(len(list_files(test))), memory * 2**20)

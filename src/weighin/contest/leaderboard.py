@@ -18,7 +18,7 @@ from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.file_names import class_form
 from weighin.grading.grade import Truth, read_truth
-from weighin.grading.runtime import list_files
+from weighin.grading.predict import list_files
 from weighin.grading.score import WASTE
 from weighin.label_csv import read_labels
 from weighin.parallel import Progress

@@ -4,7 +4,6 @@ It is written in the model's metadata, one key a field (docs/GRADING.md), or giv
 JSON file of the same names. `wrapped` writes it into an ONNX file that was made elsewhere.
 """
 
-import contextlib
 import json
 import unicodedata
 from dataclasses import asdict, dataclass, fields
@@ -16,13 +15,12 @@ import numpy.typing as npt
 
 from weighin.errors import ModelError, ParamsError
 from weighin.file_names import printable
-from weighin.files import keep_aside, replacing
 from weighin.grading.operators import FIX
 from weighin.images import Pixels, normalize
 from weighin.validation import Section, parameter, read
 
 if TYPE_CHECKING:
-    from weighin.grading.recount import Count
+    pass
 
 MAX_CLASSES = 100_000
 MAX_NAME = 200  # characters of a class name
@@ -174,69 +172,3 @@ def _check_range(contract: Contract, source: str) -> None:
 def _unprintable(character: str) -> bool:
     category = unicodedata.category(character)
     return category in ("Cc", "Cs", "Cf", "Zl", "Zp") and character not in JOINERS
-
-
-def wrapped(
-    path: Path, target: Path, contract: Path | None, given: dict[str, Any]
-) -> tuple["Count", Path | None]:
-    """Write the model in `path` with its contract to `target`, if it is gradable.
-
-    Returns the model's count, and the name under which another file of that name was kept.
-
-    Args:
-        path: An ONNX file.
-        target: The file to write; it may be `path`, which is kept aside then.
-        contract: A JSON file of the contract's fields.
-        given: The same fields as the command line has them; they come before the file's.
-
-    Raises:
-        ModelError, HiddenWorkError: it is not gradable; nothing has been written.
-    """
-    from weighin.grading import model  # which reads contracts itself
-    from weighin.grading.recount import counted
-
-    values = read_values(contract) if contract else {}
-    if not isinstance(values, dict):
-        raise ModelError(f"{contract} holds no fields of a contract", f"edit {contract}; {FIX}")
-    values |= {name: _value(name, value) for name, value in given.items()}
-    if not values.get("classes"):
-        raise ModelError(
-            f"{path}: nobody says what its outputs mean",
-            "name the classes in their order: --classes a,b,c, or --classes FILE of one a line",
-        )
-    if isinstance(values["classes"], list):
-        values = {"fallback": values["classes"][0], **values}
-    found = from_values(values, str(contract or "the options"))
-    with model.damage_told(path):
-        proto = model.parse(model.read(path))
-        texts = {entry.key: entry.value for entry in proto.metadata_props} | found.metadata()
-        del proto.metadata_props[:]
-        for key in sorted(texts):
-            proto.metadata_props.add(key=key, value=texts[key])
-    data = proto.SerializeToString(deterministic=True)
-    with replacing(target) as draft:
-        draft.write_bytes(data)
-        try:
-            count = counted(model.open_model(draft), path)
-        except ModelError as error:
-            raise ModelError(f"{path}{error.problem.removeprefix(str(draft))}", error.fix) from None
-        return count, keep_aside(target, data) if target.is_file() else None
-
-
-def _is_file(name: str) -> bool:
-    with contextlib.suppress(OSError):  # too long for a name: a list of many classes
-        return Path(name).is_file()
-    return False
-
-
-def _value(name: str, value: Any) -> Any:
-    if name == "classes" and _is_file(value):
-        text = Path(value).read_text(encoding="utf-8-sig", errors="surrogateescape")
-        return text.strip("\r\n").splitlines()
-    if name not in ("classes", "mean", "std"):
-        return value
-    parts = value.split(",")
-    try:
-        return parts if name == "classes" else [float(part) for part in parts]
-    except ValueError:
-        return parts  # what is wrong with it is said where it is checked

@@ -23,9 +23,9 @@ from weighin.files import canonical_json, csv_text, read_yaml, replacing, sha256
 from weighin.grading.contract import Contract
 from weighin.grading.limits import UNLIMITED, Limits
 from weighin.grading.model import Model, open_model
+from weighin.grading.predict import CLOSE, Predictions, list_files, predict
 from weighin.grading.recount import CEILING, Count, counted, file_cost
 from weighin.grading.risk import risk
-from weighin.grading.runtime import CLOSE, Predictions, list_files, predict
 from weighin.grading.score import (
     WASTE,
     ConfusionMatrix,

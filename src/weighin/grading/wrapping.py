@@ -1,0 +1,75 @@
+"""Writes a grading contract into an ONNX file that was made elsewhere."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from weighin.errors import ModelError
+from weighin.files import keep_aside, replacing
+from weighin.grading.contract import from_values, read_values
+from weighin.grading.model import damage_told, open_model, parse, read
+from weighin.grading.operators import FIX
+from weighin.grading.recount import Count, counted
+
+
+def wrapped(
+    path: Path, target: Path, contract: Path | None, given: dict[str, Any]
+) -> tuple[Count, Path | None]:
+    """Write the model in `path` with its contract to `target`, if it is gradable.
+
+    Returns the model's count, and the name under which another file of that name was kept.
+
+    Args:
+        path: An ONNX file.
+        target: The file to write; it may be `path`, which is kept aside then.
+        contract: A JSON file of the contract's fields.
+        given: The same fields as the command line has them; they come before the file's.
+
+    Raises:
+        ModelError, HiddenWorkError: it is not gradable; nothing has been written.
+    """
+    values = read_values(contract) if contract else {}
+    if not isinstance(values, dict):
+        raise ModelError(f"{contract} holds no fields of a contract", f"edit {contract}; {FIX}")
+    values |= {name: _value(name, value) for name, value in given.items()}
+    if not values.get("classes"):
+        raise ModelError(
+            f"{path}: nobody says what its outputs mean",
+            "name the classes in their order: --classes a,b,c, or --classes FILE of one a line",
+        )
+    if isinstance(values["classes"], list):
+        values = {"fallback": values["classes"][0], **values}
+    found = from_values(values, str(contract or "the options"))
+    with damage_told(path):
+        proto = parse(read(path))
+        texts = {entry.key: entry.value for entry in proto.metadata_props} | found.metadata()
+        del proto.metadata_props[:]
+        for key in sorted(texts):
+            proto.metadata_props.add(key=key, value=texts[key])
+    data = proto.SerializeToString(deterministic=True)
+    with replacing(target) as draft:
+        draft.write_bytes(data)
+        try:
+            count = counted(open_model(draft), path)
+        except ModelError as error:
+            raise ModelError(f"{path}{error.problem.removeprefix(str(draft))}", error.fix) from None
+        return count, keep_aside(target, data) if target.is_file() else None
+
+
+def _is_file(name: str) -> bool:
+    with contextlib.suppress(OSError):  # too long for a name: a list of many classes
+        return Path(name).is_file()
+    return False
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "classes" and _is_file(value):
+        text = Path(value).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        return text.strip("\r\n").splitlines()
+    if name not in ("classes", "mean", "std"):
+        return value
+    parts = value.split(",")
+    try:
+        return parts if name == "classes" else [float(part) for part in parts]
+    except ValueError:
+        return parts  # what is wrong with it is said where it is checked
