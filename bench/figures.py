@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from weighin.parallel import say
+from weighin.progress import say
 
 Figures = dict[str, dict[str, Any]]
 TITLES = {

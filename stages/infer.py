@@ -11,7 +11,7 @@ def infer(stage: Stage) -> None:
     from weighin.grading.grade import HEADER, submission_text
     from weighin.grading.model import open_model
     from weighin.grading.predict import predict
-    from weighin.parallel import say
+    from weighin.progress import say
 
     folder = Path("data/test")
     if folder.is_dir():

@@ -187,7 +187,7 @@ rows:
 - [1, Flatten, []]
 - [1, Linear, [classes]]
 """
-OWN_ROWS = (("enabled: true     # false takes", "enabled: false    # false takes"),)
+OWN_ROWS = (("enabled: true      # false takes", "enabled: false    # false takes"),)
 OWN_ROWS += (("network: null", "network: net.yaml"),)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from weighin import determinism, doctor
+from weighin import doctor, machine
 from weighin.errors import MachineError
 from weighin.files import write_text
 
@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[1]
 
 def with_flags(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
     facts = {"model name": "A processor", "flags": flags}
-    monkeypatch.setattr(determinism, "_cpuinfo", lambda: facts)
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: facts)
 
 
 def test_this_machine_is_one_that_the_promise_is_about() -> None:
-    assert determinism.unportable() == ""
-    assert determinism.processor()
-    determinism.require_portable()
+    assert machine.unportable() == ""
+    assert machine.processor()
+    machine.require_portable()
 
 
 @pytest.mark.parametrize(
@@ -30,34 +30,34 @@ def test_this_machine_is_one_that_the_promise_is_about() -> None:
 )
 def test_a_processor_without_avx2(monkeypatch: pytest.MonkeyPatch, flags: str, lacks: str) -> None:
     with_flags(monkeypatch, flags)
-    monkeypatch.delenv(determinism.ALLOW, raising=False)
+    monkeypatch.delenv(machine.ALLOW, raising=False)
     with pytest.raises(MachineError) as caught:
-        determinism.require_portable()
+        machine.require_portable()
     assert f"the processor lacks {lacks}" in caught.value.problem
-    assert f"{determinism.ALLOW}=1" in caught.value.fix
+    assert f"{machine.ALLOW}=1" in caught.value.fix
     for value, allowed in (("", False), ("0", False), ("1", True)):
-        monkeypatch.setenv(determinism.ALLOW, value)
-        assert determinism.allows_unportable() == allowed
-    determinism.require_portable()
+        monkeypatch.setenv(machine.ALLOW, value)
+        assert machine.allows_unportable() == allowed
+    machine.require_portable()
     assert str(doctor._processor()).startswith("FAULT processor  A processor")
 
 
 def test_another_architecture_or_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(determinism.os, "confstr", lambda name: None)
-    assert determinism.unportable() == "the C library is not glibc"
-    monkeypatch.setattr(determinism.platform, "machine", lambda: "aarch64")
-    assert determinism.unportable() == "this is linux on aarch64, not Linux on x86-64"
+    monkeypatch.setattr(machine.os, "confstr", lambda name: None)
+    assert machine.unportable() == "the C library is not glibc"
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+    assert machine.unportable() == "this is linux on aarch64, not Linux on x86-64"
 
 
 def test_libraries_are_compared_with_the_lock(tmp_path: Path) -> None:
     numpy = importlib.metadata.version("numpy")
     lock = tmp_path / "requirements.lock"
     write_text(lock, f"numpy=={numpy} \\\n    --hash=sha256:00\nnumpy-of-others==1.0\nclick==0.1\n")
-    missing, other = determinism.library_differences(lock)
+    missing, other = machine.library_differences(lock)
     assert str(missing) == "numpy-of-others is not installed, requirements.lock says 1.0"
     assert (other.name, other.locked) == ("click", "0.1")
-    assert determinism.library_differences(tmp_path / "none.lock") == []
-    assert determinism.library_differences(ROOT / "requirements.lock") == []
+    assert machine.library_differences(tmp_path / "none.lock") == []
+    assert machine.library_differences(ROOT / "requirements.lock") == []
 
 
 def test_the_doctor_looks_at_everything_and_says_what_to_do(

@@ -2,14 +2,14 @@
 
 import pytest
 
-from weighin import parallel
-from weighin.parallel import Progress, say, span
+from weighin import progress
+from weighin.progress import Progress, say, span
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(parallel.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
 
 

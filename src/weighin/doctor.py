@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from weighin.determinism import (
+from weighin.determinism import PINS
+from weighin.machine import (
     NOT_YOURS,
-    PINS,
     allows_unportable,
     instruction_sets,
     library_differences,

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from weighin.determinism import PINS, output, require_portable, restart_with
+from weighin.determinism import PINS, restart_with
 from weighin.errors import DataError, ParamsError, WeighinError
+from weighin.machine import output, require_portable
 
 if TYPE_CHECKING:
     from weighin.params import Params
@@ -266,7 +267,7 @@ def record_files(params: "Params", out: Path) -> None:
         OutputError: `out` cannot be written.
     """
     from weighin.files import NEW, replace_folder, write_json
-    from weighin.parallel import say
+    from weighin.progress import say
 
     sections: dict[str, dict[str, Any]] = {name.split(".")[0]: {} for name in NAMED}
     files = named_files(params)

@@ -28,17 +28,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from weighin.determinism import (
-    PINS,
+from weighin.determinism import PINS
+from weighin.errors import DataError, MachineError, MismatchError, ParamsError
+from weighin.file_differences import first_difference
+from weighin.files import from_yaml, read_yaml
+from weighin.machine import (
     library_differences,
     locked_versions,
     processor,
     require_trusted,
     unportable,
 )
-from weighin.errors import DataError, MachineError, MismatchError, ParamsError
-from weighin.file_differences import first_difference
-from weighin.files import from_yaml, read_yaml
 
 Lock = Mapping[str, Mapping[str, Any]]
 Verdict = Literal["same", "differs", "cannot be compared here"]

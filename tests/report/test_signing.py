@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from made_project import ROOT, make_params
 
-from weighin.determinism import processor
 from weighin.errors import DataError, MismatchError, ParamsError
 from weighin.files import write_json, write_text
+from weighin.machine import processor
 from weighin.report.provenance import record_machine
 from weighin.report.signing import (
     UNKNOWN,

@@ -111,9 +111,9 @@ def reset() -> None:
     \b
     weighin reset
     """
-    from weighin.determinism import require_trusted
     from weighin.errors import DataError
     from weighin.files import sha256, write_bytes
+    from weighin.machine import require_trusted
 
     done = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
     if done.returncode:
@@ -178,7 +178,7 @@ def verify(
     if signature is not None:
         _verify_signature(signature, key)
         return
-    from weighin.determinism import ALLOW, require_portable
+    from weighin.machine import ALLOW, require_portable
     from weighin.verification import verify
 
     if allow_unportable:

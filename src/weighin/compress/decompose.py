@@ -51,7 +51,7 @@ from weighin.files import JsonCache, canonical_json, write_json
 from weighin.grading.score import ConfusionMatrix
 from weighin.network.build import Factorization, Method, Ranks, ranks_to_dict
 from weighin.network.cost import folded_macs
-from weighin.parallel import Progress, say
+from weighin.progress import Progress, say
 from weighin.training.device import record_device
 from weighin.training.process_group import is_first
 from weighin.training.weights import Trained

@@ -21,7 +21,7 @@ from weighin.grading.risk import expected_score
 from weighin.grading.runtime import Runner
 from weighin.grading.score import Metrics, confusion_of_indices, needs_file, score
 from weighin.network.export import export_onnx, exported_cost, file_metadata
-from weighin.parallel import say
+from weighin.progress import say
 from weighin.training.device import record_device
 from weighin.training.process_group import is_first
 from weighin.training.trainer import Epoch, Logits

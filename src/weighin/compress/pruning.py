@@ -32,7 +32,7 @@ from weighin.network.blocks import BLOCKS, Chain, SqueezeExcitation
 from weighin.network.build import blank_image, build, evaluating, structure
 from weighin.network.cost import folded_macs
 from weighin.network.spec import NetworkSpec, Row
-from weighin.parallel import say
+from weighin.progress import say
 from weighin.training.device import require_device
 from weighin.training.weights import Trained, module_weights
 

@@ -25,8 +25,8 @@ from weighin.grading.score import confusion_of_indices
 from weighin.images import Pixels
 from weighin.network.export import onnx_bytes
 from weighin.network.quantized import WEIGHTED, Batches, activation_ranges, quantized
-from weighin.parallel import Progress, say
 from weighin.params import Params, Quantize, load_recipe
+from weighin.progress import Progress, say
 from weighin.training.device import record_device, require_device
 
 if TYPE_CHECKING:

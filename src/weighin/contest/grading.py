@@ -30,7 +30,6 @@ from threading import Event
 from typing import Annotated, Any
 
 from weighin.contest.submissions import Submission, plain, read_model
-from weighin.determinism import output
 from weighin.errors import DataError, WeighinError
 from weighin.files import (
     fingerprint,
@@ -44,6 +43,7 @@ from weighin.files import (
 from weighin.grading.grade import HEADER
 from weighin.grading.limits import Limits
 from weighin.grading.score import Cost
+from weighin.machine import output
 from weighin.validation import Section, parameter, read
 
 KILLED = "too much memory"  # 137 and -9: by the system, which does not say so

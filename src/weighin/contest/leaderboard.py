@@ -21,8 +21,8 @@ from weighin.grading.grade import Truth, read_truth
 from weighin.grading.predict import list_files
 from weighin.grading.score import WASTE
 from weighin.label_csv import read_labels
-from weighin.parallel import Progress
 from weighin.params import Contest
+from weighin.progress import Progress
 
 InClasses = Callable[[tuple[str, ...]], dict[str, str]]  # {file: class} as a model spells it
 FIX = "name the folder of the test images that the truth is about"

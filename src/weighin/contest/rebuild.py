@@ -30,7 +30,7 @@ from weighin.contest.ranking import Board, Line, with_rebuilt
 from weighin.contest.submissions import MAX_BYTES, MODEL, found_in, plain, read_file
 from weighin.errors import WeighinError
 from weighin.files import fingerprint, from_yaml, read_json, sha256, sha256_tree, write_json
-from weighin.parallel import Progress
+from weighin.progress import Progress
 
 IMAGE, HOURS = "weighin-rebuild", 6.0
 MAX_WRITTEN = 50_000_000_000  # bytes that a checkout may grow to

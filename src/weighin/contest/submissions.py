@@ -21,11 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weighin.data.versioning import dvc
-from weighin.determinism import output
 from weighin.errors import DataError, ModelError, OutputError, WeighinError
 from weighin.file_names import printable
 from weighin.files import canonical_json, sha256, write_bytes
 from weighin.grading.recount import count_file
+from weighin.machine import output
 from weighin.params import load
 from weighin.report.signing import observe_build, uncommitted
 

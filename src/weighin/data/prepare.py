@@ -45,9 +45,9 @@ from weighin.data.shards import open_images
 from weighin.data.splits import SPLITS, Flags, Split, split_images
 from weighin.files import NEW, replace_folder, write_json
 from weighin.images import LEAST, Pixels, Size, Source, UnreadableImageError
-from weighin.parallel import Progress, say
 from weighin.parallel import workers as worker_pool
 from weighin.params import Prepare
+from weighin.progress import Progress, say
 
 CHUNK = 64  # images that a worker is sent at once
 MAX_BYTES = 256 * 2**20  # a larger file is no photograph; reading it would only fill the memory

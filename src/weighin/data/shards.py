@@ -26,8 +26,8 @@ from weighin.data.listing import Listing, Member, class_of, list_images, name_co
 from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES
 from weighin.files import canonical_json
-from weighin.parallel import Progress
 from weighin.parallel import workers as worker_pool
+from weighin.progress import Progress
 
 KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
 IMAGE = {*(suffix[1:] for suffix in IMAGE_SUFFIXES), "bin"}  # "bin": a file without such a suffix

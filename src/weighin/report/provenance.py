@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from weighin.data.versioning import recorded
-from weighin.determinism import PINS, installed, processor, unportable
+from weighin.determinism import PINS
 from weighin.files import canonical_json, read_json, sha256, sha256_file, write_json
+from weighin.machine import installed, processor, unportable
 from weighin.params import Params
 from weighin.report.inputs import Inputs
 from weighin.training.device import RECORD

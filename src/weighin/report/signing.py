@@ -29,9 +29,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from weighin.data.versioning import recorded
-from weighin.determinism import output
 from weighin.errors import DataError, MismatchError, ParamsError
 from weighin.files import canonical_json, read_yaml, sha256, sha256_file, write_json
+from weighin.machine import output
 from weighin.params import load
 from weighin.report.provenance import (
     PREDICATE,

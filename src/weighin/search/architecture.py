@@ -16,8 +16,8 @@ from weighin.network.build import build
 from weighin.network.cost import reject_hidden_work
 from weighin.network.export import contest_cost
 from weighin.network.spec import NetworkSpec, read_spec, rows_of, shipped
-from weighin.parallel import say
 from weighin.params import Params, Recipe
+from weighin.progress import say
 from weighin.search.choice import decide, study_record
 from weighin.search.cluster import open_workers
 from weighin.search.runner import TrialRunner

@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 from weighin.determinism import pinned
 from weighin.errors import OutputError, WorkerError
 from weighin.files import write_bytes
-from weighin.parallel import say, worker_count
+from weighin.parallel import worker_count
+from weighin.progress import say
 from weighin.search.workers import FIX, LocalWorkers, Workers
 
 if TYPE_CHECKING:  # half a second that most searches save

@@ -14,8 +14,8 @@ from weighin.data.pack import validation_groups
 from weighin.files import read_json, write_json
 from weighin.network.export import contest_cost
 from weighin.network.spec import NetworkSpec
-from weighin.parallel import say
 from weighin.params import Params, Recipe
+from weighin.progress import say
 from weighin.search.choice import decide, study_record
 from weighin.search.cluster import open_workers
 from weighin.search.runner import TrialRunner

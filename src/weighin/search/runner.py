@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from weighin.files import read_json
-from weighin.parallel import Progress
 from weighin.params import Contest, Recipe
+from weighin.progress import Progress
 from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.study import Plan, Trial, proxy_score
 from weighin.search.warm_start import Family, inherited

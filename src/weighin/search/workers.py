@@ -12,7 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Self, TypeVar
 
 from weighin.errors import WorkerError
-from weighin.parallel import LATE, Pool, say
+from weighin.parallel import LATE, Pool
+from weighin.progress import say
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from weighin.files import sweep
-from weighin.parallel import say
+from weighin.progress import say
 
 
 @dataclass(frozen=True)

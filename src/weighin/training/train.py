@@ -11,8 +11,9 @@ from weighin.files import fingerprint, read_json, sweep, write_bytes, write_json
 from weighin.grading.risk import risk
 from weighin.grading.score import confusion_of_indices
 from weighin.network.spec import NetworkSpec
-from weighin.parallel import Progress, worker_count
+from weighin.parallel import worker_count
 from weighin.params import Params, Recipe
+from weighin.progress import Progress
 from weighin.training import checkpoint
 from weighin.training.device import (
     device_facts,

@@ -24,7 +24,7 @@ from weighin.errors import NetworkError
 from weighin.files import sha256, write_bytes
 from weighin.network.build import Factorization, build, initialize
 from weighin.network.spec import NetworkSpec
-from weighin.parallel import say
+from weighin.progress import say
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 OWN_FIX = (

@@ -25,7 +25,8 @@ from weighin.data.versioning import DRAWN, changes, write_mark
 from weighin.determinism import generator
 from weighin.errors import DataError, WorkerError
 from weighin.files import NEW, replace_folder, write_csv
-from weighin.parallel import Pool, Progress
+from weighin.parallel import Pool
+from weighin.progress import Progress
 
 # shares of the classes, in the order of DRAWINGS: uneven as the contest's are, 1 : 4
 SHARES = (15, 25, 25, 30, 50, 25, 40, 60, 30)
