@@ -170,10 +170,13 @@ class EvaluationCache:
 
     def weights(self, task: Task) -> Weights | None:
         """Return the weights that a finished task ended in, or None where they are not kept."""
+        path = self._path(task, "safetensors")
         try:
-            return read_weights(self._path(task, "safetensors"))
-        except NetworkError:
+            found = read_weights(path)
+            os.utime(path)  # they are used
+        except (NetworkError, OSError):
             return None
+        return found
 
     def add(self, task: Task, outcome: Outcome) -> None:
         """Keep what a finished task gave."""
