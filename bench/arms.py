@@ -56,9 +56,10 @@ class Meter:
 
 
 def ours(seed: str, pack: str) -> list[Point]:
-    """Return what our search finds."""
+    """Return what our search finds, its networks with the weights that it gave them."""
     params = parameters(int(seed))
-    return generations(replace(params, search=replace(params.search, augment=AUGMENT)), Path(pack))
+    search = replace(params.search, augment=AUGMENT, warm_start=True)
+    return generations(replace(params, search=search), Path(pack))
 
 
 def chance(seed: str, pack: str) -> list[Point]:
