@@ -11,7 +11,7 @@ from weighin.grading.score import WASTE, Cost, score
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params
 from weighin.search.choice import choose, study_record
-from weighin.search.study import Proposal, Trial
+from weighin.search.study import Proposal, Trial, proxy_score
 from weighin.search.trials import read_trials, write_trials
 
 SPEC = NetworkSpec((8, 8), 1.0, (Row(1, "Linear", ("classes",)),))
@@ -119,6 +119,24 @@ def test_the_next_best_five_are_rivals_and_four_finalists(trial) -> None:  # typ
         one.measured = replace(one.measured, labels=labels[99::-1] + labels[:99:-1])
     choice = choose([trial(0, 70, 10**6), trial(7, 30, 10**6), *aside], WASTE, 0)
     assert [one.number for one in choice.finalists()] == [0, 1, 2, 3]
+
+
+def test_what_trained_again_without_inherited_weights_decides(trial) -> None:  # type: ignore[no-untyped-def]
+    """The floor is one of those trainings too: trial 2, which did not train again, is above."""
+    warm = [trial(0, 90, 10**6), trial(1, 86, 3 * 10**5), trial(2, 80, 10**6)]
+    again = {0: [trial(0, 44, 10**6)], 1: [trial(1, 18, 3 * 10**5)]}
+    contest = replace(WASTE, floor_f1=0.5)
+    choice = choose(warm, contest, 0, further=again)
+    assert [one.number for one in choice.ranked] == [0, 1, 2]
+    assert choice.ranked[0] is warm[0]
+    assert (
+        "all are likely under the floor of 0.5, and it comes closest, trained without" in choice.why
+    )
+    assert "validation F1 0.440" in choice.why and "validation F1 0.180" in choice.why
+    proxies = [proxy_score(contest, again[number][0].metrics()) for number in (0, 1)]
+    assert [one.scores for one in choice.splits] == [pytest.approx((p,), abs=2e-6) for p in proxies]
+    record = study_record(warm, choice, contest)
+    assert "Trained again from their own start: trial 0 " in record.certainty()[-1]
 
 
 def test_the_mean_over_the_splits_decides(tmp_path: Path, trial) -> None:  # type: ignore[no-untyped-def]

@@ -13,7 +13,8 @@ from weighin.network.spec import NetworkSpec
 from weighin.params import Params
 from weighin.search.architecture import search
 from weighin.search.study import Proposal, Trial, proxy_score
-from weighin.search.warm_start import Family, inherited
+from weighin.search.warm_start import Family, inherited, is_finite
+from weighin.training.weights import read_weights
 
 LONG = {"trials": 9, "generation": 3, "epochs": 2, "halving": 2}
 Outputs = dict[str, bytes]
@@ -107,6 +108,28 @@ def test_a_search_whose_weights_are_lost_trains_the_parents_again(
     assert parents <= again
 
 
+def test_weights_that_were_damaged_are_as_good_as_lost(
+    packed: Path, params: Params, tmp_path: Path, warm: Outputs
+) -> None:
+    searched(packed, params, tmp_path, trials=6)
+    kept = list((tmp_path / "scratch").glob("*.safetensors"))
+    for path in kept:
+        half = path.stat().st_size // 2
+        path.write_bytes(path.read_bytes()[:half] + bytes(path.stat().st_size - half))
+    assert searched(packed, params, tmp_path) == warm
+
+
+def test_a_training_that_diverged_has_no_children(
+    packed: Path, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = replace(params, recipe=replace(params.recipe, lr=100.0, weight_decay=10.0))
+    found = rows(searched(packed, wild, tmp_path, halving=1))
+    assert [row["state"] for row in found].count("complete") == 9
+    weights = [read_weights(path) for path in (tmp_path / "scratch").glob("*.safetensors")]
+    assert not any(is_finite(one) for one in weights)
+    assert not any("parent" in row for row in found)
+
+
 def test_a_longer_search_goes_on_from_a_finished_one(
     packed: Path, params: Params, tmp_path: Path, warm: Outputs
 ) -> None:
@@ -120,7 +143,7 @@ def test_the_choice_is_made_without_the_weights_of_others(
     doubtful = replace(params, seed=1)
     study = json.loads(searched(packed, doubtful, tmp_path)["trials.json"])
     finalists = {one["number"]: one for one in study["splits"]}
-    assert len(finalists) > 1 and study["chosen"] == study["splits"][0]["number"]
+    assert len(finalists) == 4 and study["chosen"] == study["splits"][0]["number"]
     assert all(len(one["scores"]) == 1 and one["error"] == 0 for one in finalists.values())
     assert "trained without the weights of others" in study["why"]
     for row in study["trials"]:

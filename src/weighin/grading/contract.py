@@ -1,14 +1,14 @@
 """The grading contract: what the numbers that go into a model and come out of it mean.
 
 It is written in the model's metadata, one key a field (docs/GRADING.md), or given beside it as a
-JSON file of the same names. `wrapped` writes it into an ONNX file that was made elsewhere.
+JSON file of the same names. wrapping.py writes it into an ONNX file that was made elsewhere.
 """
 
 import json
 import unicodedata
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,6 @@ from weighin.file_names import printable
 from weighin.grading.operators import FIX
 from weighin.images import Pixels, normalize
 from weighin.validation import Section, parameter, read
-
-if TYPE_CHECKING:
-    pass
 
 MAX_CLASSES = 100_000
 MAX_NAME = 200  # characters of a class name

@@ -52,9 +52,10 @@ def decide(trials: list[Trial], runner: TrialRunner, units: Units) -> Choice:
     """
     contest, seed = runner.contest, runner.plan.seed
     choice = choose(trials, contest, seed, units)
-    finalists = choice.finalists()
-    # the first split again where weights were inherited: later trials had more of them
-    splits = range(0 if runner.plan.warm_start else 1, len(units))
+    # inherited weights favour later trials: the best train again without them, however sure
+    warm = any(trial.parent is not None for trial in choice.ranked)
+    finalists = choice.ranked[:FINALISTS] if warm else choice.finalists()
+    splits = range(0 if warm else 1, len(units))
     if not splits or len(finalists) == 1:
         return choice
     further = runner.again(finalists, splits)
@@ -72,7 +73,16 @@ def choose(
     """
     complete = {trial.number: trial for trial in trials if trial.state == "complete"}
     scores = {number: _expected(trial, contest, seed) for number, trial in complete.items()}
-    all_under = all(found.under_floor > 0.5 for found in scores.values())
+    cold = any(run.split == 0 for found in further.values() for run in found)
+    runs = {number: [trial, *further.get(number, ())] for number, trial in complete.items()}
+    runs |= {number: [*found] for number, found in further.items() if cold}
+
+    def expected(trial: Trial) -> ExpectedScore:
+        own = trial is complete[trial.number]
+        return scores[trial.number] if own else _expected(trial, contest, seed)
+
+    judged = further if cold else complete
+    all_under = all(expected(runs[number][0]).under_floor > 0.5 for number in judged)
 
     def compared(metrics: Metrics) -> float:
         return proxy_score(contest, metrics) if all_under else score(contest, metrics).value
@@ -80,12 +90,8 @@ def choose(
     def value(trial: Trial) -> float:
         if all_under:
             return compared(trial.metrics())
-        own = trial is complete[trial.number]
-        return (scores[trial.number] if own else _expected(trial, contest, seed)).expected
+        return expected(trial).expected
 
-    cold = any(run.split == 0 for found in further.values() for run in found)
-    runs = {number: [trial, *further.get(number, ())] for number, trial in complete.items()}
-    runs |= {number: [*found] for number, found in further.items() if cold}
     values = {number: [value(run) for run in runs[number]] for number in runs}
     order = sorted(runs, key=lambda number: (number not in further, mean(values[number]), number))
     ranked, finalists = [complete[number] for number in order], order[: len(further)]
@@ -96,7 +102,8 @@ def choose(
         rule += ", trained without the weights of others"
     if (count := len(runs[order[0]])) > 1:
         rule += f", in the mean of {count} validation splits"
-    first, *others = ((trial.number, _facts(trial, scores, contest)) for trial in ranked)
+    told = (runs[number][0] for number in order)
+    first, *others = ((run.number, _facts(run, expected(run), contest)) for run in told)
     why = f"Trial {first[0]} leads the {len(ranked)} that were trained to the end: {rule} "
     why += f"({first[1]})."
     if others:
@@ -139,8 +146,8 @@ def _expected(trial: Trial, contest: Contest, seed: int) -> ExpectedScore:
     return ExpectedScore(*(round(number, 6) for number in astuple(found)))
 
 
-def _facts(trial: Trial, scores: dict[int, ExpectedScore], contest: Contest) -> str:
-    metrics, found = trial.metrics(), scores[trial.number]
+def _facts(trial: Trial, found: ExpectedScore, contest: Contest) -> str:
+    metrics = trial.metrics()
     facts = (
         f"score {found.expected:.4f} expected, {score(contest, metrics).value:.4f} measured; "
         f"validation F1 {metrics.f1:.3f}, 95 % between {found.low:.3f} and {found.high:.3f}; "

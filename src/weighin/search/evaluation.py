@@ -2,7 +2,7 @@
 
 Finished evaluations are kept, so that a killed search goes on, and a finished one can be extended.
 
-<folder>/<trial>-<epoch>-<hash of all that decides it>.json    the measure, and the state's hash
+<folder>/<trial>-<epoch>-<hash of all that decides it>.json    the measure, and the others' hashes
 <folder>/<the same>.state                                      the packed state to go on from
 <folder>/<the same>.safetensors                                the last weights, for warm starts
 
@@ -10,7 +10,7 @@ The hash covers the task (rows, recipe, epochs, random address), the packed data
 evaluates, and the versions of what it computes with, so no change gives a stale result. The state
 is written first and both appear whole or not at all; what does not fit together is as good as
 absent. States are dropped when their generation is over; of the measures, those that were used last
-stay, within MAX_BYTES, and of the weights likewise.
+stay, within MAX_BYTES, and of the weights likewise, within MAX_WEIGHTS.
 """
 
 import json
@@ -30,6 +30,7 @@ from weighin.files import (
     fingerprint,
     read_json,
     sha256,
+    sha256_file,
     sha256_tree,
     source_hash,
     write_bytes,
@@ -42,6 +43,7 @@ from weighin.training.trainer import Job, fit
 from weighin.training.weights import Weights, packed_weights, read_weights, weights_hash
 
 MAX_BYTES = 256 * 2**20  # a measure takes about 5 bytes an image of the validation split
+MAX_WEIGHTS = 2**30  # bytes: what is lost trains again
 TORN = (OSError, ValueError, KeyError, TypeError)  # what reading a file that is not whole raises
 EVALUATING = ("data", "grading", "network", "search", "training")  # packages of this code
 
@@ -172,11 +174,12 @@ class EvaluationCache:
         """Return the weights that a finished task ended in, or None where they are not kept."""
         path = self._path(task, "safetensors")
         try:
-            found = read_weights(path)
+            if sha256_file(path) != read_json(self._path(task, "json"))["weights"]:
+                return None
             os.utime(path)  # they are used
-        except (NetworkError, OSError):
+            return read_weights(path)
+        except (NetworkError, *TORN):
             return None
-        return found
 
     def add(self, task: Task, outcome: Outcome) -> None:
         """Keep what a finished task gave."""
@@ -184,17 +187,19 @@ class EvaluationCache:
             write_bytes(self._path(task, "safetensors"), outcome.weights)
         write_bytes(self._path(task, "state"), outcome.state)
         facts = {"measured": asdict(outcome.measured), "state": sha256(outcome.state)}
+        if outcome.weights:
+            facts["weights"] = sha256(outcome.weights)
         write_text(self._path(task, "json"), json.dumps(facts, separators=(",", ":")))
 
     def trim(self) -> None:
-        """Drop the states of a generation that is over, and other files beyond MAX_BYTES a kind."""
+        """Drop the states of a generation that is over, and measures and weights beyond limits."""
         for path in self._folder.glob("*.state"):
             path.unlink(missing_ok=True)
-        for kind in ("json", "safetensors"):
+        for kind, most in (("json", MAX_BYTES), ("safetensors", MAX_WEIGHTS)):
             files = [(path.stat(), path) for path in self._folder.glob(f"*.{kind}")]
             total = sum(found.st_size for found, _ in files)
             for found, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
-                if total <= MAX_BYTES:
+                if total <= most:
                     break
                 path.unlink(missing_ok=True)
                 total -= found.st_size

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from weighin.files import read_json
 from weighin.params import Contest, Recipe
-from weighin.progress import Progress
+from weighin.progress import Progress, say
 from weighin.search.evaluation import EvaluationCache, Measured, Task, evaluate
 from weighin.search.study import Plan, Trial, proxy_score
-from weighin.search.warm_start import Family, inherited
+from weighin.search.warm_start import Family, inherited, is_finite
 from weighin.search.workers import Workers
 from weighin.training.augment import weaker
 from weighin.training.device import device_facts
@@ -38,17 +38,34 @@ class TrialRunner:
         classes = len(read_json(packed / "classes.json"))
         self._family = Family(classes, plan.seed, plan.name)
         self._starts: dict[int, Weights] = {}  # of this generation
+        self._keep = plan.warm_start
 
     def __call__(self, trials: Sequence[Trial], until: int) -> None:
         """Set `measured` of each trial to what it is after `until` epochs."""
         if self.plan.warm_start and until == self.plan.rungs[0]:
             self._starts.clear()
-            for trial in trials:
-                trial.parent = self._family.parent(trial)
+            self._choose_parents(trials)
         self._train(trials, until)
         if self.plan.warm_start and until == self.plan.rungs[-1]:
             for trial in trials:
                 self._family.add(trial)
+
+    def _choose_parents(self, trials: Sequence[Trial]) -> None:
+        """Set the parent of each new trial, of those whose training did not diverge."""
+        while True:
+            for trial in trials:
+                trial.parent = self._family.parent(trial)
+            numbers = sorted({trial.parent for trial in trials if trial.parent is not None})
+            parents = self._last_weights([self._family.finished(number) for number in numbers])
+            diverged = [number for number, weights in parents.items() if not is_finite(weights)]
+            if not diverged:
+                break
+            for number in diverged:
+                self._family.drop(number)
+        for trial in trials:
+            if trial.parent is not None:
+                own = self._family.initial(trial)
+                self._starts[trial.number] = inherited(own, parents[trial.parent])
 
     def _train(self, trials: Sequence[Trial], until: int) -> None:
         tasks = [self._task(trial, until) for trial in trials]
@@ -72,7 +89,7 @@ class TrialRunner:
             for split in splits
             for trial in trials
         ]
-        epochs = self.plan.rungs[-1]
+        epochs, self._keep = self.plan.rungs[-1], False
         self._progress = Progress(f"{self.plan.name}: epochs, splits", len(again) * epochs)
         self._train(again, epochs)
         return {one.number: [t for t in again if t.number == one.number] for one in trials}
@@ -89,27 +106,27 @@ class TrialRunner:
             start=self._start(trial),
             validations=0,  # it is measured when it comes back
         )
-        keep = self.plan.warm_start and not trial.split
-        return Task(trial.number, job, until, state, device_facts(job.recipe), keep)
+        return Task(trial.number, job, until, state, device_facts(job.recipe), self._keep)
 
     def _start(self, trial: Trial) -> Weights | None:
         if trial.parent is None:
             return self.start
-        if trial.number not in self._starts:
-            parent = self._last_weights(self._family.finished(trial.parent))
+        if trial.number not in self._starts:  # of an earlier generation
+            (parent,) = self._last_weights([self._family.finished(trial.parent)]).values()
             self._starts[trial.number] = inherited(self._family.initial(trial), parent)
         return self._starts[trial.number]
 
-    def _last_weights(self, trial: Trial) -> Weights:
-        """Return the weights of a finished trial; it is trained again where they are lost."""
-        task = self._task(trial, self.plan.rungs[-1])
-        kept = self._cache.weights(task)
-        if kept is None:
-            ((_, outcome),) = self._workers.run(evaluate, [task])
-            self._cache.add(task, outcome)
-            kept = self._cache.weights(task)
-            assert kept is not None
-        return kept
+    def _last_weights(self, trials: Sequence[Trial]) -> dict[int, Weights]:
+        """Return the weights of finished trials; those that are not kept any more train again."""
+        tasks = {trial.number: self._task(trial, self.plan.rungs[-1]) for trial in trials}
+        found = {number: self._cache.weights(task) for number, task in tasks.items()}
+        lost = [number for number, weights in found.items() if weights is None]
+        if lost:
+            say(f"{self.plan.name}: {len(lost)} trials train again: their weights are not kept")
+        for place, outcome in self._workers.run(evaluate, [tasks[number] for number in lost]):
+            self._cache.add(tasks[lost[place]], outcome)
+            found[lost[place]] = self._cache.weights(tasks[lost[place]])
+        return {number: weights for number, weights in found.items() if weights is not None}
 
     def _resumed(self, trial: Trial, task: Task) -> Task:
         """Return the task with the state of the trial's last rung; without, it begins again."""

@@ -44,6 +44,10 @@ class Family:
         least = LEAST * sum(array.size for array in own.values())
         return None if best is None or shared[best] < least else best
 
+    def drop(self, number: int) -> None:
+        """Let no trial start from a finished one any more."""
+        del self._finished[number]
+
     def finished(self, number: int) -> Trial:
         """Return a finished trial."""
         return self._finished[number][0]
@@ -53,6 +57,11 @@ class Family:
         module = build(trial.proposal.spec, self._classes)
         initialize(module, *self._address, trial.number)
         return module_weights(module)
+
+
+def is_finite(weights: Weights) -> bool:
+    """Whether all weights are numbers: those of a training that diverged are not."""
+    return all(bool(np.isfinite(array).all()) for array in weights.values())
 
 
 def inherited(own: Weights, parent: Weights) -> Weights:
