@@ -248,3 +248,10 @@ def test_the_bits_are_those_of_every_processor(monkeypatch: pytest.MonkeyPatch) 
         assert step_bytes(monkeypatch, "") == here
     monkeypatch.setattr(vectors.Kernel, "fma", lambda k, a, b, c: a * b + c)
     assert step_bytes(monkeypatch, "") != here  # the control: two roundings
+
+
+def test_a_weight_that_no_step_writes_is_told() -> None:
+    module = draw(nn.Sequential(nn.Conv2d(3, 8, 1), Mean()))
+    module.register_parameter("unused", nn.Parameter(torch.zeros(3)))
+    with pytest.raises(RuntimeError, match="each gradient once"):
+        flat(module).module(images(2, 3, 4, 4))

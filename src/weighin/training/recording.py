@@ -56,7 +56,7 @@ class Recording(Calls):
     ) -> None:
         """Record a step on images of a shape; `gradients` are what it sets, by their parameters."""
         self.images = dense_maps(*shape)
-        self.gradients = gradients or {}
+        self.gradients, self.written = gradients or {}, list[Tensor]()
         self.forward: list[Callable[[], Any]] = []
         self.backward: list[Callable[[], Any]] = []
         self.kept: list[Tensor] = []  # maps are kept by their addresses alone otherwise
@@ -65,6 +65,8 @@ class Recording(Calls):
         self.logits, back = step(self.images, self)
         self.slope, self.calls = torch.empty_like(self.logits), self.backward
         back(self.slope)
+        if len(self.written) != len(self.gradients):
+            raise RuntimeError("a step must write each gradient once")
 
     def run(self, kernel: Callable[..., None], tensors: list[Tensor], *numbers: float) -> None:
         """Record a compiled kernel."""
@@ -84,7 +86,10 @@ class Recording(Calls):
     def gradient(self, parameter: Tensor) -> Tensor:
         """Return what the gradient of a parameter is written to: its own place, or a new one."""
         place = self.gradients.get(parameter)
-        return torch.empty_like(parameter) if place is None else place
+        if place is None:
+            return torch.empty_like(parameter)
+        self.written.append(place)
+        return place
 
     def give_back(self, maps: Tensor) -> None:
         """Let later maps of the backward pass have this one's memory."""
