@@ -56,10 +56,9 @@ class Meter:
 
 
 def ours(seed: str, pack: str) -> list[Point]:
-    """Return what our search finds, its networks with the weights that it gave them."""
+    """Return what our search finds."""
     params = parameters(int(seed))
-    search = replace(params.search, augment=AUGMENT, warm_start=True)
-    return generations(replace(params, search=search), Path(pack))
+    return generations(replace(params, search=replace(params.search, augment=AUGMENT)), Path(pack))
 
 
 def chance(seed: str, pack: str) -> list[Point]:

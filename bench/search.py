@@ -13,9 +13,8 @@
 
 Every arm is one process that has CPU_SECONDS, on the photographs of WEIGHIN_DATA/waste7/train with
 the recipe of results/waste7/params.yaml; trials of our search and of random search have a quarter
-of its augmentation, and those of our search start from the weights of earlier ones. What is over
-the gate of MAX_MACS costs it no training. Only networks trained for all EPOCHS count, with their F1
-on the validation split.
+of its augmentation. What is over the gate of MAX_MACS costs it no training. Only networks trained
+for all EPOCHS count, with their F1 on the validation split.
 
 The hypervolume is the mean, over every number of MACs from 0 to the gate, of the best F1 that is
 had for it: reference point F1 0 at the gate, both axes linear as in the contest's score. The gate
