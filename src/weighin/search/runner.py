@@ -64,8 +64,7 @@ class TrialRunner:
                 self._family.drop(number)
         for trial in trials:
             if trial.parent is not None:
-                own = self._family.initial(trial)
-                self._starts[trial.number] = inherited(own, parents[trial.parent])
+                self._inherit(trial, parents[trial.parent])
 
     def _train(self, trials: Sequence[Trial], until: int) -> None:
         tasks = [self._task(trial, until) for trial in trials]
@@ -113,8 +112,11 @@ class TrialRunner:
             return self.start
         if trial.number not in self._starts:  # of an earlier generation
             (parent,) = self._last_weights([self._family.finished(trial.parent)]).values()
-            self._starts[trial.number] = inherited(self._family.initial(trial), parent)
+            self._inherit(trial, parent)
         return self._starts[trial.number]
+
+    def _inherit(self, trial: Trial, parent: Weights) -> None:
+        self._starts[trial.number] = inherited(self._family.initial(trial), parent)
 
     def _last_weights(self, trials: Sequence[Trial]) -> dict[int, Weights]:
         """Return the weights of finished trials; those that are not kept any more train again."""

@@ -139,21 +139,14 @@ def single_step(layer: nn.Module) -> Step:
         return _shuffle(layer)
     if isinstance(layer, MixedDepthwise):
         return _mixed(layer)
-    if isinstance(layer, nn.MaxPool2d) and _is_plain(layer):
-        return _max_pool(layer)
+    if isinstance(layer, nn.MaxPool2d) and layer.dilation == 1 and not layer.ceil_mode:
+        sides = (layer.kernel_size, layer.stride, layer.padding)
+        return _max_pool(*sides) if all(isinstance(side, int) for side in sides) else _Other(layer)
     if isinstance(layer, nn.Flatten):
         return _flatten
     if isinstance(layer, nn.ZeroPad2d):
         return _zero_pad(layer)
     return _mean if isinstance(layer, Mean) else _Other(layer)
-
-
-def _is_plain(layer: nn.MaxPool2d) -> bool:
-    sides = (layer.kernel_size, layer.stride, layer.padding)
-    return all(isinstance(side, int) for side in sides) and (layer.dilation, layer.ceil_mode) == (
-        1,
-        False,
-    )
 
 
 @dataclass
@@ -232,9 +225,7 @@ def _flatten(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
     return y, back
 
 
-def _max_pool(layer: Any) -> Step:
-    side, stride, pad = layer.kernel_size, layer.stride, layer.padding
-
+def _max_pool(side: Any, stride: Any, pad: Any) -> Step:
     def run(x: Tensor, r: Recording) -> tuple[Tensor, Back]:
         x, (count, channels, *sizes) = r.laid(x), x.shape
         y, taken = (r.maps(*F.max_pool2d(x, side, stride, pad).shape) for _ in range(2))
@@ -343,12 +334,8 @@ class _Norm:
         )
 
         def back(dy: Tensor) -> Tensor:
-            dy, dx, grads = (
-                r.laid(dy),
-                r.maps(*x.shape),
-                [*map(r.gradient, (norm.weight, norm.bias))],
-            )
-            maps = [dy, x, *weights, *grads, dx]
+            dy, dx = r.laid(dy), r.maps(*x.shape)
+            maps = [dy, x, *weights, r.gradient(norm.weight), r.gradient(norm.bias), dx]
             r.run(activations.norm_backward(self.act), maps, pixels, channels, 1 / pixels)
             return dx
 
