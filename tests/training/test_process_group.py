@@ -170,6 +170,31 @@ def test_a_lost_worker_ends_the_run_at_once(how: str, said: str) -> None:
     assert time.monotonic() - began < 60
 
 
+def _late(group: ProcessGroup) -> float:
+    import os
+
+    import torch
+
+    group.all_gather(torch.zeros(1, 1), group.size)
+    if group.rank == 1:
+        group.all_gather(torch.ones(1, 1), group.size)
+        os._exit(0)
+    look = group._misses_others
+
+    def slow() -> bool:
+        """Look when the other has not come, and say so when it has ended."""
+        group._misses_others = look  # type: ignore[method-assign]
+        time.sleep(1)
+        return True
+
+    group._misses_others = slow  # type: ignore[method-assign]
+    return float(group.all_gather(torch.zeros(1, 1), group.size).sum())
+
+
+def test_a_worker_that_came_and_ended_is_not_lost() -> None:
+    assert launch(_late, 2) == 1.0
+
+
 class _Unreadable:
     """Cannot be made again in another process."""
 

@@ -100,12 +100,19 @@ class ProcessGroup:
                 dist.barrier()
             return
         self._arrived[self.rank] += 1
-        awake = time.perf_counter() + AWAKE
-        while (self._arrived < self._arrived[self.rank]).any():
-            if time.perf_counter() < awake:
+        began = time.perf_counter()
+        while self._misses_others():
+            waited = time.perf_counter() - began
+            if waited < AWAKE:
                 os.sched_yield()
-            elif wait(self.sentinels, NAP):
+                continue
+            lost = wait(self.sentinels, NAP) or waited > PATIENCE.total_seconds()
+            if lost and self._misses_others():  # it may have come, and ended
                 raise WorkerError("a training worker went away", FIX)
+
+    def _misses_others(self) -> bool:
+        """Whether another process has not come yet to the meeting that this one is at."""
+        return bool((self._arrived < self._arrived[self.rank]).any())
 
     def _shared_memory(self, numbers: int) -> Tensor:
         """Return float32 memory (numbers,) of no file, which every process of the group maps."""
