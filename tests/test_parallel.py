@@ -2,11 +2,16 @@
 
 import os
 import signal
+import threading
+import time
+from concurrent.futures import process
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import pytest
 
 from weighin.errors import ParamsError, WorkerError
-from weighin.parallel import worker_count, workers
+from weighin.parallel import Pool, worker_count, workers
 
 
 def test_workers_are_at_most_one_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +48,41 @@ def test_a_killed_worker_is_told() -> None:
         pool.submit(_kill_self).result()
     assert caught.value.problem == "a worker process went away while it read images"
     assert "fewer workers" in caught.value.fix
+
+
+def test_a_worker_that_dies_as_another_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Pool(2) as pool:
+        _kill_before(monkeypatch, pool, pool, "_spawn_process")
+        pool.submit(time.sleep, 60)  # the idle worker has it
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(os.getpid)
+
+
+def test_a_worker_that_dies_as_work_is_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would do that work, nor say so."""
+    with Pool(2) as pool:
+        _kill_before(monkeypatch, pool, process, "_WorkItem")
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(os.getpid).result(timeout=10)
+
+
+def _kill_before(monkeypatch: pytest.MonkeyPatch, pool: Any, owner: Any, name: str) -> None:
+    """Let a worker of `pool` die, and be seen to, as soon as `owner.name` is called."""
+    pid, then, seen = pool.submit(os.getpid).result(), getattr(owner, name), threading.Event()
+    pipe = pool._call_queue._reader
+    close = pipe.close
+
+    def tell() -> None:
+        close()
+        seen.set()
+
+    def kill(*arguments: Any) -> Any:
+        os.kill(pid, signal.SIGKILL)
+        assert seen.wait(60)
+        return then(*arguments)
+
+    monkeypatch.setattr(pipe, "close", tell)
+    monkeypatch.setattr(owner, name, kill)
 
 
 def _kill_self() -> None:

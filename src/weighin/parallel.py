@@ -92,9 +92,20 @@ class Pool(ProcessPoolExecutor):
         super().__init__(count, context, _watch, (self._reader,))
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
-        """Hand out a piece of work."""
-        with interrupts_blocked():  # a process is started when there is work for it
-            return super().submit(fn, *args, **kwargs)
+        """Hand out a piece of work.
+
+        Raises:
+            BrokenProcessPool: a process died, before this call or in the middle of it.
+        """
+        try:
+            with interrupts_blocked():  # a process is started when there is work for it
+                future = super().submit(fn, *args, **kwargs)
+        except OSError:  # the thread that saw the death closed a pipe which a new process needs
+            if not self._broken:
+                raise
+        if self._broken:  # and work that it had not seen by then would never be done
+            raise BrokenProcessPool(self._broken)
+        return future
 
     def __exit__(
         self,
