@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 from small_job import AUGMENT, picture
 
 from weighin.determinism import generator
+from weighin.images import normalize
 from weighin.training import augment as a
 from weighin.training.augment import GREY, RANDAUGMENT, WEAKER, augment, weaker
 
@@ -77,21 +78,68 @@ def test_nothing_on_is_the_identity() -> None:
 
 
 def test_flips_mirror_the_chosen_ones() -> None:
-    np.testing.assert_array_equal(a.flip(BATCH, rng(0), 1), BATCH[:, :, ::-1])
-    np.testing.assert_array_equal(a.flip_vertical(BATCH, rng(0), 1), BATCH[:, ::-1])
-    np.testing.assert_array_equal(a.flip(BATCH, rng(0), 0), BATCH)
+    def flipped(number: int, **chances: float) -> np.ndarray[Any, Any]:
+        return augment(BATCH, TARGETS, rng(number), replace(OFF, **chances))[0]
+
+    np.testing.assert_array_equal(flipped(0, flip=1.0), BATCH[:, :, ::-1])
+    np.testing.assert_array_equal(flipped(0, flip_vertical=1.0), BATCH[:, ::-1])
+    np.testing.assert_array_equal(flipped(0, flip=1.0, flip_vertical=1.0), BATCH[:, ::-1, ::-1])
     chosen = rng(3).random(6) < 0.5
-    half = a.flip(BATCH, rng(3), 0.5)
+    half = flipped(3, flip=0.5)
     assert 0 < chosen.sum() < 6
     np.testing.assert_array_equal(half[chosen], BATCH[chosen][:, :, ::-1])
     np.testing.assert_array_equal(half[~chosen], BATCH[~chosen])
 
 
 def test_translate_moves_whole_pixels_and_reflects() -> None:
-    row = np.arange(10, dtype=np.uint8).reshape(1, 1, 10, 1).repeat(3, axis=3)
-    seen = {tuple(a.translate(row, rng(i), 0.2)[0, 0, :, 0].tolist()) for i in range(60)}
+    rows = np.arange(10, dtype=np.uint8).reshape(1, 1, 10, 1).repeat(2, axis=1).repeat(3, axis=3)
+    knobs = replace(OFF, translate=0.2)
+    moved = [augment(rows, TARGETS[:1], rng(i), knobs)[0][0] for i in range(60)]
+    seen = {tuple(image[0, :, 0].tolist()) for image in moved}
     reflected = [2, 1, *range(10), 8, 7]
     assert seen == {tuple(reflected[left : left + 10]) for left in range(5)}
+    assert all((image == image[:1, :, :1]).all() for image in moved)
+
+
+@pytest.mark.parametrize("size", [(16, 12), (5, 7), (2, 9)])  # 17 pixels and more: no whole blocks
+def test_a_move_is_a_flip_and_then_a_reflected_window(size: tuple[int, int]) -> None:
+    batch = np.stack([picture("train", i, size) for i in range(6)])
+    mirrored, shifted = rng(0).random((6, 2)) < 0.5, rng(1).integers(-1, 2, (6, 2))
+    for before, after, (upside_down, left_right), (down, right) in zip(
+        batch, a.move(batch, mirrored, shifted), mirrored, shifted, strict=True
+    ):
+        flipped = before[:: -1 if upside_down else 1, :: -1 if left_right else 1]
+        wide = np.pad(flipped, ((1, 1), (1, 1), (0, 0)), "reflect")
+        wanted = wide[1 + down : 1 + down + size[0], 1 + right : 1 + right + size[1]]
+        np.testing.assert_array_equal(after, wanted)
+    still = np.zeros((6, 2), np.int64)
+    assert a.move(batch, still > 0, still) is batch
+
+
+def test_means_and_floats_are_exact() -> None:
+    bright = np.full((2, 1024, 1023, 3), 255, np.uint8)  # beyond what a float adds in ones
+    bright[1, 5, 7] = 0
+    for batch in (BATCH, BATCH[:, :7, :5].copy(), bright):
+        sums = batch.reshape(len(batch), -1).sum(1, np.uint64)
+        np.testing.assert_array_equal(a.means(batch), sums / batch[0].size)
+    turned = BATCH[:, ::-1]  # not as it lies in memory
+    np.testing.assert_array_equal(a.scaled(turned), normalize(turned))
+    every = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    np.testing.assert_array_equal(a.scaled(every), normalize(every))
+
+
+def test_no_kernel_writes_beyond_an_image_that_is_too_small() -> None:
+    tiny = BATCH[:, :3, :5].copy()
+    still = np.zeros((6, 2), np.int64)
+    changes: list[Callable[[], Any]] = [
+        lambda: a.move(tiny, still == 0, still),
+        lambda: a.warp(tiny, np.tile((1.0, 0, 0, 0, 1, 0), (6, 1))),
+        lambda: a.color(tiny, rng(0), 0.2),
+        lambda: a.mixup(tiny, TARGETS, rng(0), 0.4),
+    ]
+    for change in changes:
+        with pytest.raises(ValueError, match="images of 3 x 5 pixels; a kernel takes 16"):
+            change()
 
 
 def test_crops_stay_inside_and_have_the_areas_they_may() -> None:

@@ -11,13 +11,20 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-import torch
 from numpy.random import Generator
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from weighin.images import Pixels
 from weighin.params import Augment
-from weighin.training.pixel_kernels import blending, mix_colors, shifting, warping
+from weighin.training.pixel_kernels import (
+    blending,
+    mix_colors,
+    moving,
+    scaling,
+    summing,
+    warping,
+)
+from weighin.training.vectors import LANES
 
 Targets = npt.NDArray[np.float32]  # (B, K), each row a distribution
 Doubles = npt.NDArray[np.float64]
@@ -41,29 +48,29 @@ def weaker(knobs: Augment, share: float) -> Augment:
     return replace(knobs, crop=crop, magnitude=round(knobs.magnitude * share), **changes)
 
 
-def flip(batch: Pixels, rng: Generator, chance: float) -> Pixels:
-    """Mirror each image left to right with a chance."""
-    return _mirrored(batch, rng.random(len(batch)) < chance, axis=2)
-
-
-def flip_vertical(batch: Pixels, rng: Generator, chance: float) -> Pixels:
-    """Mirror each image top to bottom with a chance."""
-    return _mirrored(batch, rng.random(len(batch)) < chance, axis=1)
-
-
-def translate(batch: Pixels, rng: Generator, share: float) -> Pixels:
-    """Shift each image by whole pixels, at most `share` of a side; edges are reflected."""
-    shape = _shape(batch)
-    given, out = shifts(shape, rng, share).astype(np.float32), np.empty(batch.shape, np.uint8)
-    readable = _readable(batch)
-    shifting()(*(array.ctypes.data for array in (readable, given, out)), *shape)
-    return out
+def mirrors(count: int, rng: Generator, knobs: Augment) -> npt.NDArray[np.bool_]:
+    """Draw which images (B, 2) are mirrored top to bottom, and left to right."""
+    drawn = np.zeros((count, 2), np.bool_)
+    for axis, chance in ((1, knobs.flip), (0, knobs.flip_vertical)):
+        if chance:
+            drawn[:, axis] = rng.random(count) < chance
+    return drawn
 
 
 def shifts(shape: Shape, rng: Generator, share: float) -> npt.NDArray[np.int64]:
     """Draw how far down and right (B, 2) each image's window moves, in whole pixels."""
     most = [int(side * share) for side in shape[1:]]
     return np.stack([rng.integers(0, 2 * m + 1, shape[0]) - m for m in most], 1)
+
+
+def move(batch: Pixels, mirrored: npt.NDArray[np.bool_], shifted: npt.NDArray[np.int64]) -> Pixels:
+    """Mirror each image (B, 2), then shift it by whole pixels (B, 2); edges are reflected."""
+    if not (mirrored.any() or shifted.any()):
+        return batch
+    given, out = np.concatenate([shifted, mirrored], 1, dtype=np.float32), _output(batch.shape)
+    readable = _readable(batch)
+    moving()(*(array.ctypes.data for array in (readable, given, out)), *_shape(batch))
+    return out
 
 
 def warp(batch: Pixels, maps: Maps, finer: int = 1) -> Pixels:
@@ -73,7 +80,7 @@ def warp(batch: Pixels, maps: Maps, finer: int = 1) -> Pixels:
     """
     count, *sides = _shape(batch)
     height, width = (side // finer for side in sides)
-    readable, out = _readable(batch), np.empty((count, height, width, 3), np.uint8)
+    readable, out = _readable(batch), _output((count, height, width, 3))
     given = np.ascontiguousarray(maps, np.float32)
     addresses = (array.ctypes.data for array in (readable, given, out))
     warping(finer)(*addresses, count, height, width, GREY)
@@ -145,13 +152,21 @@ def color(batch: Pixels, rng: Generator, strength: float) -> Pixels:
     """Change brightness, contrast and saturation, each by a factor of 1 +- `strength`."""
     count = len(batch)
     matrix, share = color_maps(count, rng, strength)
-    means = (batch.reshape(count, -1).sum(1, np.uint32) / batch[0].size)[:, None, None]
-    shift = (share * means + 0.5).astype(np.float32)
-    given, out = np.ascontiguousarray(batch), np.empty(batch.shape, np.uint8)
+    given, out = np.ascontiguousarray(batch), _output(batch.shape)
+    shift = (share * means(given)[:, None, None] + 0.5).astype(np.float32)
     factors = np.ascontiguousarray(matrix, np.float32)
     addresses = (array.ctypes.data for array in (given, factors, shift, out))
     mix_colors()(*addresses, count, given[0].size // 3)
     return out
+
+
+def means(batch: Pixels) -> Doubles:
+    """Return the mean of each image (B,)."""
+    count, height, width = _shape(batch)
+    parts = np.empty((count, height, LANES), np.float32)
+    summing()(batch.ctypes.data, parts.ctypes.data, count * height, width * 3)
+    found: Doubles = parts.sum((1, 2), np.float64) / batch[0].size
+    return found
 
 
 def color_maps(count: int, rng: Generator, strength: float) -> tuple[Doubles, Doubles]:
@@ -182,7 +197,7 @@ def mixup(batch: Pixels, targets: Targets, rng: Generator, alpha: float) -> tupl
     """Blend each image and target with another's (Zhang et al., "mixup", 2018)."""
     weight = float(rng.beta(alpha, alpha))
     partner = rng.permutation(len(batch))
-    one, other, out = np.ascontiguousarray(batch), batch[partner], np.empty(batch.shape, np.uint8)
+    one, other, out = np.ascontiguousarray(batch), batch[partner], _output(batch.shape)
     addresses = (array.ctypes.data for array in (one, other, out))
     blending()(*addresses, batch.size // 3, weight)
     mixed = targets * np.float32(weight) + targets[partner] * np.float32(1 - weight)
@@ -336,16 +351,16 @@ def augment(
 
     The images of a batch may be `finer`, by whole times, than those that come out.
     """
-    if knobs.flip:
-        batch = flip(batch, rng, knobs.flip)
-    if knobs.flip_vertical:
-        batch = flip_vertical(batch, rng, knobs.flip_vertical)
+    still = np.zeros((len(batch), 2), np.int64)
+    mirrored = mirrors(len(batch), rng, knobs)
+    shifted = still
     if finer > 1 or moves(knobs):
         count, height, width = _shape(batch)
         maps = source_maps((count, height // finer, width // finer), rng, knobs)
-        batch = warp(batch, maps, finer)
+        batch, mirrored = warp(move(batch, mirrored, still), maps, finer), still > 0
     if knobs.translate:
-        batch = translate(batch, rng, knobs.translate)
+        shifted = shifts(_shape(batch), rng, knobs.translate)
+    batch = move(batch, mirrored, shifted)
     if knobs.randaugment:
         batch = randaugment(batch, rng, knobs.randaugment, knobs.magnitude)
     if knobs.color:
@@ -362,10 +377,18 @@ def augment(
     return batch, targets
 
 
-def _mirrored(batch: Pixels, chosen: npt.NDArray[np.bool_], axis: int) -> Pixels:
-    out = batch.copy()
-    out[chosen] = torch.from_numpy(batch[chosen]).flip(axis).numpy()  # NumPy: five times slower
-    return out
+def scaled(batch: Pixels) -> npt.NDArray[np.float32]:
+    """Return what `images.normalize` makes of a batch, in one pass."""
+    given, out = np.ascontiguousarray(batch), np.empty(batch.shape, np.float32)
+    scaling()(given.ctypes.data, out.ctypes.data, batch.size, 2 / 255)
+    return out.transpose(0, 3, 1, 2)
+
+
+def _output(shape: tuple[int, ...]) -> Pixels:
+    """Return the memory of what a kernel makes: images of as many pixels as it takes at a time."""
+    if shape[1] * shape[2] < LANES:
+        raise ValueError(f"images of {shape[1]} x {shape[2]} pixels; a kernel takes {LANES}")
+    return np.empty(shape, np.uint8)
 
 
 def _readable(batch: Pixels) -> Pixels:

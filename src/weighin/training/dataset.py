@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from weighin.determinism import generator
-from weighin.images import Pixels, Size, normalize
+from weighin.images import Pixels, Size
 from weighin.params import Recipe
 from weighin.plain_background import Mask, on_background, plain_background
-from weighin.training.augment import augment
+from weighin.training.augment import augment, scaled
 
 ONE_COLOR = 0.2  # share of the new backgrounds
 CLOSE_UP = (0.15, 0.5)  # of the sides of an image
@@ -137,7 +137,7 @@ class Dataset:
         targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
         images = self._images(size, chosen, rng)
         images, targets = augment(images, targets, rng, self.recipe.augment, self.finer)
-        return Batch(torch.from_numpy(normalize(images)), torch.from_numpy(targets))
+        return Batch(torch.from_numpy(scaled(images)), torch.from_numpy(targets))
 
     def _images(self, size: Size, chosen: Labels, rng: np.random.Generator) -> Pixels:
         if chance := self.recipe.augment.background:

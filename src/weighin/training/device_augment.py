@@ -38,10 +38,8 @@ def on_processor(knobs: Augment) -> bool:
 def draw(shape: Shape, rng: Generator, knobs: Augment) -> Draws:
     """Return what `augment.augment` draws for a batch of a shape, in its order."""
     count, draws = shape[0], Draws()
-    if knobs.flip:
-        draws["flip"] = rng.random(count) < knobs.flip
-    if knobs.flip_vertical:
-        draws["flip_vertical"] = rng.random(count) < knobs.flip_vertical
+    if knobs.flip or knobs.flip_vertical:
+        draws["mirrored"] = augment.mirrors(count, rng, knobs)
     if augment.moves(knobs):
         draws["map"] = augment.source_maps(shape, rng, knobs).astype(np.float32)
     if knobs.translate:
@@ -98,9 +96,9 @@ def apply(images: Tensor, targets: Tensor, drawn: Drawn, finer: int = 1) -> tupl
 
     The images that come in may be `finer` times larger a side; then they are moved by maps.
     """
-    for name, dim in (("flip", 3), ("flip_vertical", 2)):
-        if name in drawn:
-            images = torch.where(_column(drawn[name]), images.flip(dim), images)
+    if "mirrored" in drawn:
+        for axis, chosen in enumerate(drawn["mirrored"].unbind(1)):
+            images = torch.where(_column(chosen), images.flip(2 + axis), images)
     if "map" in drawn:
         images = _warped(images, drawn["map"], finer)
     if "shift" in drawn:

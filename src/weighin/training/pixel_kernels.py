@@ -1,4 +1,4 @@
-"""The kernels of a batch's pixels: uint8 (B, H, W, 3), P = H * W pixels, 16 of them at a time.
+"""The kernels of a batch's pixels: uint8 (B, H, W, 3), P = H * W pixels, 16 or more.
 
 Like the kernels of a training step (compiled.py) they give the same bits on every processor.
 """
@@ -7,14 +7,14 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from weighin.training.vectors import LANES, Kernel, Term, compiled
+from weighin.training.vectors import LANES, Kernel, Term, Variable, compiled
 
 
 @contextmanager
-def _blocks(k: Kernel, pixels: Term) -> Iterator[Term]:
-    """Repeat for the first of every 16 pixels; the last 16 may overlap those before."""
-    with k.loop(0, pixels, LANES) as start:
-        yield start.at_most(pixels - LANES)
+def _blocks(k: Kernel, count: Term) -> Iterator[Term]:
+    """Repeat for the first of every 16; the last 16 may overlap those before."""
+    with k.loop(0, count, LANES) as start:
+        yield start.at_most(count - LANES)
 
 
 @compiled("x maps y", "B H W", "grey")
@@ -62,28 +62,51 @@ def warping(k: Kernel, finer: int) -> None:
             k.store_pixels(mixed, k.y, n * pixels + start)
 
 
-@compiled("x shifts y", "B H W")
-def shifting(k: Kernel) -> None:
-    """y (B, H, W, 3) = x at each pixel's place plus its image's shift (B, 2), down and right.
+@compiled("x moves y", "B H W")
+def moving(k: Kernel) -> None:
+    """y (B, H, W, 3) = x, mirrored, at each pixel's place plus a shift; the edges are reflected.
 
-    What lies outside is reflected. Memory goes on for a byte after x, as in `warping`.
+    `moves` (B, 4) are each image's shift down and right, and 1 or 0: mirrored top to bottom, left
+    to right. Memory goes on for a byte after x, as in `warping`.
     """
     pixels = k.H * k.W
 
-    def reflected(place: Term, side: Term) -> Term:
-        last = side - 1.0
+    def source(place: Term, shift: Term, mirrored: Term, side: Term) -> Term:
+        last, place = side - 1.0, place + shift
         place = place.at_least(k.vector(0.0) - place)
-        return place.at_most(last + last - place)
+        place = place.at_most(last + last - place)
+        return (mirrored > 0.0).choose(last - place, place)
 
     with k.loop(0, k.B) as n:
-        down, right = k.one(k.shifts, n * 2), k.one(k.shifts, n * 2 + 1)
+        down, right, upside_down, mirrored = (k.one(k.moves, n * 4 + i) for i in range(4))
         image = k.byte(k.x, n * pixels * 3)
         with _blocks(k, pixels) as start:
             number, width = k.number(start) + k.lanes(), k.number(k.W)
             row = k.floor((number + 0.5) / width)
             column = number - row * width
-            y, x = reflected(row + down, k.number(k.H)), reflected(column + right, width)
+            y = source(row, down, upside_down, k.number(k.H))
+            x = source(column, right, mirrored, width)
             k.store_pixels(k.pixels_at(image, y * width + x), k.y, n * pixels + start)
+
+
+@compiled("x y", "B N")
+def summing(k: Kernel) -> None:
+    """y (B, 16) = parts of the sum of each row's bytes x (B, N); exact for rows of a megabyte."""
+    with k.loop(0, k.B) as n:
+        total, whole = Variable(k), k.N / LANES * LANES
+        with k.loop(0, whole, LANES) as index:
+            total.set(total.get() + k.bytes(k.x, n * k.N + index))
+        last = k.bytes(k.x, (n + 1) * k.N - LANES)  # some of these were added before
+        new = k.lanes() > k.number(k.size(LANES - 1) - (k.N - whole))
+        k.store(total.get() + new.choose(last, 0.0), k.y, n * LANES)
+
+
+@compiled("x y", "N", "scale")
+def scaling(k: Kernel) -> None:
+    """y (N,), floats = the bytes x (N,) times `scale`, rounded, less 1."""
+    scale = k.every_lane(k.scale)
+    with _blocks(k, k.N) as start:
+        k.store(k.bytes(k.x, start) * scale - 1.0, k.y, start)
 
 
 @compiled("x matrix shift y", "B P")

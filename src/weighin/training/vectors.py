@@ -194,6 +194,11 @@ class Kernel:
         """Return the address of the byte base[index]."""
         return Term(self.b, self.b.gep(base.value, [index.value], source_etype=I8))
 
+    def bytes(self, base: Term, index: Term) -> Term:
+        """Return the 16 bytes at base[index]."""
+        loaded = self.b.load(self.byte(base, index).value, typ=BYTES, align=1)
+        return Term(self.b, self.b.uitofp(loaded, VECTOR))
+
     def pixels(self, base: Term, first: Term) -> list[Term]:
         """Return red, green and blue of 16 pixels of 3 bytes, from the one at base[first]."""
         place = self.byte(base, first * 3).value
