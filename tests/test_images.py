@@ -246,6 +246,23 @@ def test_floating_pixels(values: list[float], wanted: list[int]) -> None:
     assert picture.pixels[0, :, 0].tolist() == wanted
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted", "notes"),
+    [
+        ([0.0, 0.5, 1.0001], [0, 127, 255], ("16-bit", "range-guessed")),
+        ([-0.1, 0.5, 1.1], [0, 127, 255], ("16-bit", "range-guessed")),
+        ([0.0, 100.0, 256.5], [0, 100, 255], ("16-bit", "range-guessed")),
+        ([0.0, 2.0, 8.0], [0, 63, 255], ("16-bit", "range-guessed")),  # light, without an end
+        ([0.0, 2.0, 100.0], [0, 2, 100], ("16-bit",)),
+    ],
+)
+def test_floating_pixels_beyond_a_range(
+    values: list[float], wanted: list[int], notes: tuple[str, ...]
+) -> None:
+    picture = decode(encoded(Image.fromarray(np.array([values], np.float32)), "TIFF"))
+    assert (picture.notes, picture.pixels[0, :, 0].tolist()) == (notes, wanted)
+
+
 def test_transparency_lies_on_white() -> None:
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert decode(encoded(clear, "PNG")).pixels.min() == 255

@@ -7,6 +7,7 @@ processor, so that a picture gives the same pixels everywhere.
 import io
 import logging
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 from PIL import (
@@ -112,7 +113,10 @@ def open_image(data: bytes) -> "ImageFile":
     jpeg = data.startswith(b"\xff\xd8\xff")
     try:  # Pillow's own limit knows nothing of the scales of a JPEG
         file = io.BytesIO(data)
-        image = JpegImagePlugin.jpeg_factory(file) if jpeg else Image.open(file, formats=FORMATS)
+        with warnings.catch_warnings(action="ignore"):
+            image = (
+                JpegImagePlugin.jpeg_factory(file) if jpeg else Image.open(file, formats=FORMATS)
+            )
     except MemoryError:
         raise too_little_memory(f"{len(data):,} bytes") from None
     except Image.DecompressionBombError:

@@ -41,6 +41,7 @@ TURNS = {  # what makes a picture of an EXIF orientation upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+QUARTER_TURNS = (5, 6, 7, 8)  # which exchange height and width
 LEAST = 64  # pixels: every smaller size comes from the decode of this one
 SCALES = (8, 4, 2)  # that a JPEG is decoded at, one in so many
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE, S_MAX_SAMPLE = 258, 262, 281, 341  # TIFF tags
@@ -49,6 +50,7 @@ SAMPLE_FORMAT = 339
 SAMPLE_TYPES = {("L", 2, 8): np.int8, ("I", 2, 16): np.int16, ("I", 1, 32): np.uint32}
 # the largest values of 10 to 16 bits: what cameras and microscopes keep in 16
 DEPTHS = (1023.0, 4095.0, 16383.0, 65535.0)
+DARK = 32.0  # of 255: a picture that is nowhere brighter is hardly one of that range
 OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": "16B"}  # an unpacking of 16 bits: the low byte's
 BLOCK = 2**20  # pixels of more than eight bits that are scaled at once
 
@@ -80,11 +82,13 @@ class Source:
         self._jpeg = plain is not None
         if plain is not None:
             self.shape: Size = plain  # as stored, maybe not upright
+            self.upright: Size = plain  # of the whole picture, whatever the scale
             return
         file = open_image(data)
-        self.shape, self.notes = (file.height, file.width), _notes(file)
+        self.shape, self.notes = stored_size(file), _notes(file)
+        self.upright = self.shape[::-1] if exif_orientation(file) in QUARTER_TURNS else self.shape
         self._jpeg = file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L")
-        self._turn = TURNS.get(_orientation(file)) if self._jpeg else None
+        self._turn = TURNS.get(exif_orientation(file)) if self._jpeg else None
 
     def scale(self, least: int = MAX_PIXELS) -> int:
         """Return the scale, one in so many, at which `image` decodes.
@@ -173,7 +177,7 @@ class Source:
                 if deep.shape[2:] == (4,):  # opacity may have another range than the colors
                     opacity, _ = _eight_bits(deep[:, :, 3], largest)
                     upright.putalpha(Image.fromarray(opacity[:, :, 0]))
-            if (turn := TURNS.get(_orientation(image))) is not None:
+            if (turn := TURNS.get(exif_orientation(image))) is not None:
                 upright = upright.transpose(turn)
             return _on_white(upright)
 
@@ -232,7 +236,7 @@ def _notes(image: "ImageFile") -> tuple[str, ...]:
         notes.append("16-bit")
     if image.mode == "P" and "transparency" in image.info:
         notes.append("palette-transparency")
-    if _orientation(image) in TURNS:
+    if exif_orientation(image) in TURNS:
         notes.append("exif-rotated")
     return tuple(notes)
 
@@ -244,11 +248,21 @@ def _animated(image: "ImageFile") -> bool:
         return False
 
 
-def _orientation(image: "ImageFile") -> Any:
+def exif_orientation(image: "ImageFile") -> int:
+    """Return the EXIF orientation of an open picture, 1 to 8; 1 where it has none."""
     try:
-        return image.getexif().get(EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # a broken EXIF block says nothing about the pixels
         return 1
+    return orientation if orientation in TURNS else 1
+
+
+def stored_size(image: "ImageFile") -> Size:
+    """Return the size of an open picture before its orientation turns it."""
+    size = image.height, image.width
+    if image.format == "TIFF" and exif_orientation(image) in QUARTER_TURNS:
+        return size[::-1]  # of a TIFF Pillow gives the size that it will have
+    return size
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -329,21 +343,26 @@ def _eight_bits(values: npt.NDArray[Any], largest: float | None) -> tuple[Pixels
     The range begins at 0 and ends at the `largest` value that the file names. Where it names none,
     or a smaller one than it holds, it ends at the first that is large enough: 1 for floats, 255 but
     for 16-bit integers, then those of 10, 12, 14 and 16 bits (15 of signed ones, 7 of 8), then the
-    picture's own. Values below 0 or that are no numbers are black.
+    picture's own. Floats may reach beyond a range by a quarter, as where a picture was resized;
+    where they are of no range but far too dark for 255, it is the picture's own. Values below 0 or
+    that are no numbers are black.
     """
     blocks = list(_blocks(values))
     most = max((float(_finite(values[rows]).max(initial=0)) for rows in blocks), default=0.0)
-    kind = values.dtype.str[1:]
-    usual = () if kind in ("u2", "i1") else (255.0,) if values.dtype.kind != "f" else (1.0, 255.0)
+    kind, floats = values.dtype.str[1:], values.dtype.kind == "f"
+    usual = () if kind in ("u2", "i1") else (1.0, 255.0) if floats else (255.0,)
+    beyond = 1.25 if floats else 1.0
     full = {"i1": 127.0, "i2": 32767.0}.get(kind, DEPTHS[-1])
     depths = (*(top for top in DEPTHS if top < full), full)
-    guess = next((top for top in (*usual, *depths) if most <= top), most)
+    guess = next((top for top in (*usual, *depths) if most <= beyond * top), most)
+    if floats and beyond < most < DARK:
+        guess = most
     top = largest if largest is not None and most <= largest else guess
     pixels = np.empty((*values.shape[:2], 3), np.uint8)
     for rows in blocks:
         scaled = np.clip(_finite(values[rows]) * (255.0 / top), 0, 255).astype(np.uint8)
         pixels[rows] = scaled if scaled.ndim == 3 else scaled[:, :, None]
-    return pixels, top not in (*usual, full, largest)
+    return pixels, most > top or top not in (*usual, full, largest)
 
 
 def _blocks(values: npt.NDArray[Any]) -> Iterator[slice]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from photos import encoded, photo, write
 from PIL import Image, ImageOps
 
@@ -267,6 +268,39 @@ def test_boxes_of_two_corners_are_refused(tmp_path: Path, pictures: Path) -> Non
     assert caught.value.fix.startswith("subtract left from the third number")
 
 
+def test_few_corners_far_out_are_corners_too(tmp_path: Path, pictures: Path) -> None:
+    """Small objects: most of their corners would do as boxes. One that slips does not."""
+
+    def one(*box: int) -> Path:
+        def corners(facts: Facts) -> None:
+            for item in facts["annotations"]:
+                item["bbox"] = [8, 6, 30, 24]
+            facts["annotations"][5]["bbox"] = list(box)
+
+        return changed(tmp_path / "a.json", corners)
+
+    with pytest.raises(DataError) as caught:
+        import_data(one(50, 40, 76, 60), tmp_path / "d", Options(pictures))
+    assert "1 of 12 boxes reach out of their pictures" in caught.value.problem
+    assert caught.value.fix.startswith("subtract left from the third number")
+    slip = (50, 40, 66, 50)  # 20 of 96 pixels out
+    assert import_data(one(*slip), tmp_path / "d", Options(pictures))["images"] == 12
+    box = (50, 40, 45, 60)  # no corner: it would be left of the other
+    assert import_data(one(*box), tmp_path / "e", Options(pictures))["images"] == 12
+
+
+def test_shares_of_a_picture_from_a_center_are_refused(tmp_path: Path, pictures: Path) -> None:
+    def shares(facts: Facts) -> None:
+        for item in facts["annotations"]:
+            item["bbox"] = [0.8, 0.5, 0.4, 0.25]  # from 0.6 to 1: as left and width, to 1.2
+
+    path = changed(tmp_path / "a.json", shares)
+    with pytest.raises(DataError) as caught:
+        import_data(path, tmp_path / "d", Options(pictures))
+    assert caught.value.problem.startswith(f"{path}: all boxes lie between 0 and 1")
+    assert "first subtract half of width and height" in caught.value.fix
+
+
 def test_groups_are_images_or_a_key_of_theirs(tmp_path: Path, pictures: Path) -> None:
     def located(facts: Facts) -> None:
         for item in facts["images"]:
@@ -305,7 +339,9 @@ def test_a_box_turns_with_its_picture(orientation: int) -> None:
     assert int((upright == 255).sum()) == (right - left) * (bottom - top) == 17 * 5
 
 
-def turned_set(folder: Path, orientations: list[int], told: Callable[[int], Facts]) -> Path:
+def turned_set(
+    folder: Path, orientations: list[int], told: Callable[[int], Facts], kind: str = "PNG"
+) -> Path:
     """Write pictures whose object lies top left as stored; `told` gives each one's entry."""
     images, annotations = [], []
     for number, orientation in enumerate(orientations):
@@ -313,10 +349,11 @@ def turned_set(folder: Path, orientations: list[int], told: Callable[[int], Fact
         pixels[4:14, 6:26] = 255
         exif = Image.Exif()
         exif[0x0112] = orientation
-        write(folder / f"{number}.png", encoded(Image.fromarray(pixels), "PNG", exif=exif))
+        name = f"{number}.{kind.lower()}"
+        write(folder / name, encoded(Image.fromarray(pixels), kind, exif=exif))
         entry = told(orientation)
         box = entry.pop("bbox")
-        images.append({"id": number, "file_name": f"{number}.png", **entry})
+        images.append({"id": number, "file_name": name, **entry})
         annotations.append({"id": 0, "image_id": number, "category_id": number % 2, "bbox": box})
     facts = {"images": images, "annotations": annotations, "categories": sound()["categories"]}
     return write(folder / "a.json", json.dumps(facts).encode())
@@ -339,11 +376,12 @@ def cut_right(data: Path) -> list[bool]:
     return [p.min() > 200 and p.size == 20 * 10 * 3 for p in pixels]
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])  # of a TIFF Pillow tells the upright size
 @pytest.mark.parametrize(("told", "kind"), [(stored, "stored"), (upright, "upright")])
 def test_a_quarter_turn_tells_which_pixels_boxes_were_drawn_on(
-    tmp_path: Path, told: Callable[[int], Facts], kind: str
+    tmp_path: Path, told: Callable[[int], Facts], kind: str, form: str
 ) -> None:
-    path = turned_set(tmp_path / "set", [1, 2, 3, 4, 5, 6, 7, 8], told)
+    path = turned_set(tmp_path / "set", [1, 2, 3, 4, 5, 6, 7, 8], told, form)
     report = import_data(path, tmp_path / "data", Options(margin=0))
     assert cut_right(tmp_path / "data") == [True] * 8
     assert report["skipped"] == {}
@@ -366,6 +404,45 @@ def test_stored_sizes_that_are_not_told(tmp_path: Path) -> None:
     path = turned_set(tmp_path / "set", [1, 6, 8, 3], lambda _: {"bbox": [6, 4, 20, 10]})
     import_data(path, tmp_path / "data", Options(margin=0, boxes="stored"))
     assert cut_right(tmp_path / "data") == [True] * 4
+
+
+@pytest.mark.parametrize(("size", "orientation"), [((9248, 6936), 1), ((16320, 12288), 6)])
+@pytest.mark.parametrize("known", [True, False])
+def test_boxes_of_pictures_that_are_decoded_at_a_half(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    size: tuple[int, int],
+    orientation: int,
+    known: bool,
+) -> None:
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[2000:3000, 1000:3000] = 255
+    body = simplejpeg.encode_jpeg(pixels, 80)
+    if orientation != 1:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        block = exif.tobytes()
+        body = body[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + body[2:]
+    for name in "ab":
+        write(tmp_path / f"p/{name}.jpg", body)
+    facts = sound() | {
+        "images": [{"id": n, "file_name": f"{'ab'[n]}.jpg"} for n in (0, 1)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": n, "bbox": [1000, 2000, 2000, 1000]}
+            for n in (0, 1)
+        ],
+    }
+    for item in facts["images"] if known else []:
+        item.update(width=width, height=height)
+    path = write(tmp_path / "a.json", json.dumps(facts).encode())
+    boxes: Any = None if orientation == 1 else "stored"
+    import_data(path, tmp_path / "d", Options(tmp_path / "p", margin=0, boxes=boxes))
+    crops = [np.asarray(Image.open(file)) for file in (tmp_path / "d/train").rglob("*.jpg")]
+    wanted = (500, 1000) if orientation == 1 else (1000, 500)
+    assert [crop.shape[:2] for crop in crops] == [wanted] * 2
+    assert all(crop.min() > 200 for crop in crops)
+    assert "Warning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", [(96, 96), (72, 96)])  # width and height; the pictures' is 96 x 72

@@ -9,21 +9,22 @@ The crops, those of other annotation files too, are cut out of the pictures upri
 import io
 import json
 import math
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from weighin.data.annotations import BARE, Box, Coco, Crop, read_mapping
 from weighin.data.import_index import ImportIndex
 from weighin.errors import DataError
-from weighin.image_formats import FORMATS, UnreadableImageError
-from weighin.images import EXIF_ORIENTATION, Pixels, Size, decode
+from weighin.image_formats import UnreadableImageError, open_image
+from weighin.images import QUARTER_TURNS, Pixels, Size, Source, exif_orientation, stored_size
 
 SLACK = 2  # pixels that a box may reach out of its picture
+FAR = 0.25  # of a side: a slip of the hand reaches no further out
 FORM = "give a JSON file with the lists images, annotations and categories"
 Turned = tuple[Size, int]  # a picture's stored size and its EXIF orientation
 UNFIT = "its box does not fit its image"
@@ -81,25 +82,35 @@ def read_coco(
 
 
 def _refuse_other_boxes(path: Path, given: list[tuple[Any, Size]], taken: list[Box]) -> None:
-    """Refuse a file whose boxes are two corners each, as half of them or more fit, or shares."""
-    boxes = ((_numbers(bbox) or [], size) for bbox, size in given if isinstance(bbox, list))
-    seen = [
-        (*box, size[0] + SLACK, size[1] + SLACK)
-        for box, size in boxes
-        if len(box) == 4 and all(size)
+    """Refuse a file whose boxes are two corners each, or shares of a picture.
+
+    They are corners where all of them could be, and half of them reach out of their pictures as
+    COCO's boxes, or one by a quarter of a side.
+    """
+    boxes = [(_numbers(bbox) or [], size) for bbox, size in given if isinstance(bbox, list)]
+    whole = [(numbers, size) for numbers, size in boxes if len(numbers) == 4]
+    seen = [(*box, height, width) for box, (height, width) in whole if height and width]
+    beyond = [
+        max((x + right - SLACK) / wide, (y + bottom - SLACK) / tall)
+        for x, y, right, bottom, tall, wide in seen
     ]
-    out = sum(x + right > wide or y + bottom > tall for x, y, right, bottom, tall, wide in seen)
-    inside = (x < right <= wide and y < bottom <= tall for x, y, right, bottom, tall, wide in seen)
-    if 0 < len(seen) <= 2 * out and all(inside):
+    corners = all(
+        x < right <= wide + SLACK and y < bottom <= tall + SLACK
+        for x, y, right, bottom, tall, wide in seen
+    )
+    out = sum(share > 1 for share in beyond)
+    if seen and corners and (len(seen) <= 2 * out or max(beyond) > 1 + FAR):
         raise DataError(
             f"{path}: {out:,} of {len(seen):,} boxes reach out of their pictures, as where they "
             "are left, top, right, bottom; COCO's are left, top, width, height",
             "subtract left from the third number of each box and top from the fourth",
         )
-    if taken and all(0 <= edge <= 1 for box in taken for edge in box):
+    numbers = [number for box in [box for box, _ in whole] or taken for number in box]
+    if any(numbers) and all(0 <= number <= 1 for number in numbers):
         raise DataError(
             f"{path}: all boxes lie between 0 and 1, as shares of a picture; COCO's are in pixels",
-            "multiply left and width by the picture's width, top and height by its height",
+            "multiply left and width by the picture's width, top and height by its height; where "
+            "a box begins with its center, as YOLO's do, first subtract half of width and height",
         )
 
 
@@ -261,12 +272,12 @@ def stored_pixels(
     turned: dict[str, Turned] = {}
     signs: Counter[str] = Counter()
     for name, path in files.items():
-        size, orientation = _orientation(path)
+        size, orientation = _stored(path)
         if orientation == 1 or all(crop.box is None for crop in coco.crops[name]):
             continue
         turned[name] = size, orientation
         annotated = coco.crops[name][0].size
-        if orientation >= 5 and size[0] != size[1] and all(annotated):
+        if orientation in QUARTER_TURNS and size[0] != size[1] and all(annotated):
             tall = (annotated[0] > annotated[1]) == (size[0] > size[1])
             signs["stored" if tall else "upright"] += 1
     kind = told or ("stored" if signs["stored"] > signs["upright"] else "upright")
@@ -279,14 +290,12 @@ def stored_pixels(
     return turned if kind == "stored" else {}
 
 
-def _orientation(path: Path) -> Turned:
-    """Return a picture's stored size and EXIF orientation; 1 where it has none."""
+def _stored(path: Path) -> Turned:
+    """Return a picture's stored size and its EXIF orientation."""
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-            warnings.simplefilter("ignore")
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            return (image.height, image.width), orientation if orientation in range(2, 9) else 1
-    except Exception:  # Pillow's readers raise anything; what is unreadable is said when it is cut
+        image = open_image(path.read_bytes())
+        return stored_size(image), exif_orientation(image)
+    except (UnreadableImageError, OSError):  # which is said when it is cut
         return (0, 0), 1
 
 
@@ -303,7 +312,8 @@ def write_crops(
     `turned` is its stored size and orientation, where the boxes have yet to be turned with it.
     """
     try:
-        pixels = decode(path.read_bytes()).pixels
+        source = Source(path.read_bytes())
+        pixels = np.asarray(source.image())
     except UnreadableImageError as error:
         index.skip(f"its image is unreadable ({error})", name, len(crops))
         return
@@ -312,12 +322,12 @@ def write_crops(
         return
     for crop in crops:
         assert crop.box is not None
-        box, size = crop.box, crop.size
+        box, size = crop.box, crop.size if all(crop.size) else None
         if turned is not None:
-            size, orientation = (size if all(size) else turned[0]), turned[1]
-            box = turned_box(box, size, orientation)
-            size = size[::-1] if orientation >= 5 else size
-        piece = cut(pixels, box, size, margin)
+            (height, width), orientation = size or turned[0], turned[1]
+            box = turned_box(box, (height, width), orientation)
+            size = (width, height) if orientation in QUARTER_TURNS else (height, width)
+        piece = cut(pixels, box, size or source.upright, margin)
         if piece is None:
             index.skip(UNFIT, f"annotation {crop.annotation} of {name}")
             continue
@@ -337,7 +347,7 @@ def turned_box(box: Box, size: Size, orientation: int) -> Box:
     """
     height, width = size
     x0, y0, x1, y1 = box
-    if orientation in (5, 6, 7, 8):
+    if orientation in QUARTER_TURNS:
         x0, y0, x1, y1, height, width = y0, x0, y1, x1, width, height
     if orientation in (2, 3, 6, 7):
         x0, x1 = width - x1, width - x0
@@ -352,8 +362,7 @@ def cut(pixels: Pixels, box: Box, annotated: Size, margin: float) -> Pixels | No
     Every pixel that the box touches counts. A box drawn on a picture of another size is scaled
     with it. None: the shapes differ, or the box lies outside.
     """
-    height, width = pixels.shape[:2]
-    tall, wide = annotated if all(annotated) else (height, width)
+    (height, width), (tall, wide) = pixels.shape[:2], annotated
     if abs((height / tall) / (width / wide) - 1) > SAME_ASPECT:
         return None
     left, top, right, bottom = box
