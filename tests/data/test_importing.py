@@ -1,12 +1,14 @@
 """Folders, CSVs and COCO files come in whole, counted, and never from outside their folder."""
 
 import csv
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from photos import encoded, photo, tree, write
 
 from weighin.cli import commands
 from weighin.data.import_index import ImportIndex, told_copies
-from weighin.data.importing import Options, import_data
+from weighin.data.importing import KINDS, Options, _check_options, import_data
 from weighin.data.versioning import pack_data, write_mark
 from weighin.errors import DataError, OutputError
 from weighin.files import read_json, sha256_tree, write_csv
@@ -236,6 +238,112 @@ def test_a_csv_that_is_not_text(tmp_path: Path) -> None:
         f"{source} is not text in UTF-8, UTF-16 or Windows-1252\n"
         "  to fix: save it as CSV in UTF-8, with the columns filename,class"
     )
+
+
+def test_a_mapping_of_a_table(tmp_path: Path) -> None:
+    text = "filename,class\na.jpg,Metal/can\nb.jpg,bottle\nc.jpg,dust\na.jpg,tin\n"
+    source = table(tmp_path, text, files=("a.jpg", "b.jpg", "c.jpg"))
+    assert "map it with a mapping CSV" in fails(source, tmp_path / "data")
+    lines = b"category,class\nMetal/can,Metal\nbottle,Glass\ntin,Metal\ndust,\n"
+    options = Options(mapping=write(tmp_path / "map.csv", lines))
+    report = import_data(source, tmp_path / "data", options)
+    assert rows(tmp_path / "data") == [("Glass/b.jpg", "Glass", ""), ("Metal/a.jpg", "Metal", "")]
+    assert report["skipped"] == {"its category has no class": 1, "in the table: listed twice": 1}
+    assert report["such_as"]["its category has no class"] == 'c.jpg, "dust"'
+
+
+def test_a_mapping_of_a_tree_its_splits_and_its_test(tmp_path: Path) -> None:
+    found = ("train/can/0", "train/tin/0", "train/jar/1", "train/dust/2", "val/jar/3", "test/tin/4")
+    for number, name in enumerate(found):
+        write(tmp_path / f"set/{name}.jpg", encoded(photo(number)))
+    for number, name in enumerate(("can/0", "Glass/1", "dust/2")):  # in categories and in classes
+        write(tmp_path / f"more/{name}.jpg", encoded(photo(number + 10)))
+    lines = b"category,class\ncan,Metal\ntin,Metal\njar,Glass\n"
+    options = Options(mapping=write(tmp_path / "map.csv", lines))
+    report = import_data(tmp_path / "set", tmp_path / "data", options)
+    assert report["classes"] == {"Glass": 2, "Metal": 2}
+    assert report["such_as"] == {"its category has no class": 'train/dust/2.jpg, "dust"'}
+    assert names(tmp_path / "data/train/Metal") == ["0.jpg", "train_tin_0.jpg"]
+    assert (tmp_path / "data/test_truth.csv").read_text() == "filename,class\ntin/4.jpg,Metal\n"
+    whole = replace(options, validation=tmp_path / "more", test=tmp_path / "more")
+    report = import_data(tmp_path / "set", tmp_path / "data", whole)
+    assert (report["classes"], report["validation"]) == ({"Glass": 3, "Metal": 3}, 3)
+    assert report["such_as"] == {"its category has no class": 'train/dust/2.jpg, "dust"'}
+    assert report["skipped"] == {"its category has no class": 2}
+    assert (tmp_path / "data/test_truth.csv").read_text() == (
+        "filename,class\nGlass/1.jpg,Glass\ncan/0.jpg,Metal\ndust/2.jpg,dust\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "kinds"),
+    [
+        ("--images", Options(Path()), "coco csv cvat label-studio"),
+        ("--filename-column", Options(columns=Columns("a")), "csv"),
+        ("--class-column", Options(columns=Columns(label="a")), "csv label-studio"),
+        ("--group-column", Options(columns=Columns(group="a")), "coco csv"),
+        ("--split-column", Options(columns=Columns(split="a")), "csv"),
+        ("--classes", Options(classes="outer"), "folder"),
+        ("--mapping", Options(mapping=Path("m.csv")), "coco csv cvat folder label-studio"),
+        ("--margin", Options(margin=0), "coco cvat label-studio"),
+        ("--boxes", Options(boxes="stored"), "coco cvat label-studio"),
+        (
+            "none",
+            Options(columns=Columns(split="none")),
+            "coco csv cvat folder label-studio shards",
+        ),
+        (
+            "--classes beside --validation",
+            Options(classes="outer", validation=Path("v")),
+            "coco csv cvat folder label-studio shards",
+        ),
+    ],
+)
+def test_an_option_that_says_nothing_of_the_source_is_refused(
+    option: str, given: Options, kinds: str
+) -> None:
+    heeded = []
+    for kind, called in KINDS.items():
+        try:
+            _check_options(Path("source"), kind, given)
+            heeded.append(kind)
+        except DataError as error:
+            assert error.problem.startswith(f"{option} is for a")
+            assert error.problem.endswith(f"; source is {called}")
+            assert error.fix == f"leave {option} out"
+    assert sorted(heeded) == kinds.split()
+
+
+def test_an_option_that_is_refused_by_the_import(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"Cat": 1, "Dog": 1}) / "train"
+    assert fails(source, tmp_path / "data", Options(columns=Columns(group="patient"))) == (
+        f"--group-column is for a table or a COCO file; {source} is a folder of class folders\n"
+        "  to fix: leave --group-column out"
+    )
+
+
+def test_the_split_of_a_tree_or_of_shards_that_is_not_taken(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/Cat", "train/Dog", "val/Cat", "test/Dog")):
+        write(tmp_path / f"set/{name}/0.jpg", encoded(photo(number)))
+    whole = Options(columns=Columns(split="none"))
+    report = import_data(tmp_path / "set", tmp_path / "data", whole)
+    assert names(tmp_path / "data/train") == ["Cat/0.jpg", "Cat/val_Cat_0.jpg", "Dog/0.jpg"]
+    assert (report["validation"], report["test"]["images"]) == (0, 1)
+    assert report["notes"][-1] == (
+        "its validation split is not taken (--split-column none): prepare chooses one"
+    )
+    assert {name for name, _, _ in rows(tmp_path / "data")} == {*names(tmp_path / "data/train")}
+    (tmp_path / "shards").mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"shards/{split}-0.tar", "w") as tar:
+            for label in ("Cat", "Dog"):
+                for suffix, data in (("jpg", encoded(photo(0))), ("cls", label.encode())):
+                    member = tarfile.TarInfo(f"{split}{label}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    assert import_data(tmp_path / "shards", tmp_path / "own")["validation"] == 2
+    assert import_data(tmp_path / "shards", tmp_path / "more", whole)["validation"] == 0
+    assert len(rows(tmp_path / "more")) == 4
 
 
 def test_missing_files_are_listed_and_not_fatal(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from weighin.label_csv import Row, read_labels
 COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # what Roboflow puts into a copy's name
 MAX_NAME = 200  # bytes; file systems take 255, and a file's own name comes with it
 HEAD, PIECE = 4096, 2**20  # bytes that tell what a file is; that are copied at once
+UNMAPPED = "its category has no class"
 WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tells nothing apart
 
 
@@ -40,6 +41,7 @@ class ImportIndex(LeftOut):
     taken: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)  # folders
     strange: dict[str, list[str]] = field(default_factory=dict)  # what it is: files
+    words: dict[str, str] = field(default_factory=dict)  # category: class, where a mapping says it
 
     def heed(self, layout: Layout, where: str = "") -> None:
         """Take over what a layout says of a folder's files."""
@@ -222,7 +224,7 @@ def choose_test(index: ImportIndex, folder: Path) -> None:
         raise DataError(f"{folder} is not a folder", "name the folder of the test images")
     if index.test:
         index.notes.append(f"the source's own test is not taken, but {folder.name}")
-    layout = read_test(index.files(folder), {row.label for row in index.rows})
+    layout = read_test(index.files(folder), {*index.words, *(row.label for row in index.rows)})
     if not layout.files:
         raise DataError(f"{folder} holds no file", "name the folder of the test images")
     index.heed(layout, "in the test: ")
@@ -343,7 +345,10 @@ def _in_the_classes(known: dict[str, str], classes: set[str], index: ImportIndex
         DataError: none of its classes is one that is trained on.
     """
     spelled = {class_form(name): name for name in classes}
-    words = {label: spelled.get(class_form(label), label) for label in known.values()}
+    words = {
+        label: spelled.get(class_form(label)) or index.words.get(label) or label
+        for label in known.values()
+    }
     strange = sorted({word for word in words.values() if word not in classes})
     listed = f"the training images' classes are {', '.join(sorted(classes))}"
     if len(strange) == len(set(words.values())):
