@@ -23,10 +23,12 @@ from weighin.data.coco import UNFIT, read_coco, read_json, stored_pixels, write_
 from weighin.data.import_index import (
     UNMAPPED,
     ImportIndex,
+    barred,
     checked_class,
     choose_test,
     copies_in_validation,
     keep_test,
+    remedy,
     told_copies,
     write_test,
 )
@@ -38,7 +40,7 @@ from weighin.data.layout import (
     split_names,
     split_word,
 )
-from weighin.data.shards import read_shards, shards_of
+from weighin.data.shards import read_shards, shards_of, unpacking
 from weighin.data.versioning import DRAWN, IMPORTED, aside, link, snapshot, write_mark
 from weighin.errors import DataError
 from weighin.file_names import (
@@ -49,6 +51,7 @@ from weighin.file_names import (
     Matches,
     class_form,
     find_folder,
+    match,
     match_folder,
 )
 from weighin.files import NEW, recover_folder, replace_folder
@@ -140,7 +143,7 @@ def import_data(
 
 
 def _check_places(source: Path, into: Path, options: Options) -> None:
-    """Refuse a target that is no folder, and sources inside the target or around it."""
+    """Refuse a target or folders that are none, and sources inside the target or around it."""
     if into.is_symlink() or (into.exists() and not into.is_dir()):
         what = f"a link to {into.readlink()}" if into.is_symlink() else "a file"
         raise DataError(f"{into} is {what}", f"move {into} away; an import makes a folder")
@@ -158,6 +161,14 @@ def _check_places(source: Path, into: Path, options: Options) -> None:
         if path != options.images and real.is_dir() and target.is_relative_to(real):
             fix = "name the folder of the images alone"
             raise DataError(f"{path} holds {into}, which an import replaces", fix)
+    for path, what in (
+        (options.images, "images"),
+        (options.validation, "images to validate on"),
+        (options.test, "test images"),
+    ):
+        if path is not None and not path.is_dir():
+            fix = unpacking(path) or f"name the folder of the {what}"
+            raise DataError(f"{path} is not a folder", fix)
     if options.truth is not None and options.test is None:
         raise DataError(f"{options.truth} is the truth of no test", "name its images with --test")
 
@@ -195,6 +206,12 @@ def _kind(source: Path, facts: Any) -> str:
         return "label-studio" if isinstance(facts, list) else "coco"
     if suffix == ".xml":
         return "cvat"
+    if fix := unpacking(source):
+        fix += "; of a shard, name its folder" if suffix == ".tar" else ""
+        raise DataError(f"{source} is an archive, not a folder", fix)
+    if suffix in (".xlsx", ".xls", ".ods", ".numbers"):
+        fix = "save it as CSV in UTF-8, with the columns filename,class"
+        raise DataError(f"{source} is the workbook of a spreadsheet", fix)
     raise DataError(f"{source} is no folder, .csv, .json, .jsonl or .xml", "name one of these")
 
 
@@ -255,9 +272,10 @@ def _tree(source: Path, index: ImportIndex, options: Options) -> None:
             _place(source, placed, placed.split or TRAIN if given else "", index)
     if not index.rows:
         left = left_out(index.skipped)
+        fixes = (remedy(source, name, why) for why, name in index.such_as.items())
+        fix = "name a folder that holds one folder a class, or a CSV of file names and classes"
         raise DataError(
-            f"{source} holds no image in a class folder{left}",
-            "name a folder that holds one folder a class, or a CSV of file names and classes",
+            f"{source} holds no image in a class folder{left}", next(filter(None, fixes), fix)
         )
     index.notes += [f"the folder {name} holds no image" for name in _empty(source, layout, names)]
     real = source.resolve()
@@ -423,6 +441,7 @@ def _matched(
     folder = options.images or find_folder(source, names)
     matches = match_folder(names, folder)
     matches.refuse_ambiguous(source)
+    _tell_barred(source, folder, matches, index)
     target = into.resolve()
     for name, found in matches.found.items():
         if (folder / found).resolve().is_relative_to(target):
@@ -431,6 +450,19 @@ def _matched(
     if matches.tolerances:
         index.notes.append(matches.words())
     return folder, matches
+
+
+def _tell_barred(source: Path, folder: Path, matches: Matches, index: ImportIndex) -> None:
+    """Say of files that are there why they are not taken; refuse a source that names no other."""
+    closed = barred(folder) if matches.missing else {}
+    near = match(matches.missing, closed, folder).files
+    for name in list(near.values())[:1]:
+        fix = remedy(folder, name, closed[name]) or "name the folder of the images with --images"
+        such = f"can be taken from {folder}, such as {name}: {closed[name]}"
+        if not matches.found:
+            many = len(matches.missing)
+            raise DataError(f"none of the {many:,} files that {source} names {such}", fix)
+        index.notes.append(f"{len(near):,} of the missing are there, but none {such}; {fix}")
 
 
 def _annotated(source: Path, kind: str, facts: Any, options: Options) -> Coco:
