@@ -12,7 +12,6 @@ sample follow each other, and no key comes twice. An image without a name of its
 <class>/<key>.<suffix>. `prepare` reads the images where they lie; nothing is unpacked.
 """
 
-import csv
 import io
 import itertools
 import json
@@ -23,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from weighin.data.faults import read_given
 from weighin.data.listing import Listing, Member, class_of, list_images, name_collisions
 from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES, is_text, printable
@@ -225,7 +225,7 @@ def write_shards(listing: Listing, out: Path, size: int, workers: int) -> int:
     """
     out.mkdir(parents=True)
     jobs: list[tuple[Path, Path, int, list[tuple[str, dict[str, str]]]]] = []
-    said, full = _said(listing.root.parent / "train.csv"), size
+    said, full = _said(listing), size
     for number, name in enumerate(listing.names):
         if full >= size:
             full = 0
@@ -239,13 +239,13 @@ def write_shards(listing: Listing, out: Path, size: int, workers: int) -> int:
     return len(jobs)
 
 
-def _said(table: Path) -> dict[str, dict[str, str]]:
+def _said(listing: Listing) -> dict[str, dict[str, str]]:
     """Return the groups and splits that train.csv gives to images, by name."""
-    if not table.exists():
-        return {}
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("filename")]
-    return {row["filename"]: {k: row[k] for k in ("group", "split") if row.get(k)} for row in rows}
+    given = read_given(listing.root.parent, "none", listing.names)
+    said = {"group": given.groups, "split": given.splits}
+    return {
+        name: {word: of[name] for word, of in said.items() if of.get(name)} for name in given.groups
+    }
 
 
 def _write_shard(job: tuple[Path, Path, int, Sequence[tuple[str, dict[str, str]]]]) -> int:
