@@ -174,7 +174,7 @@ def test_any_names_and_files_are_matched_one_to_one(names: list[str], files: lis
     matches = match(names, files)
     assert set(matches.found.values()) <= set(files)
     assert len(set(matches.found.values())) == len(matches.found)
-    assert {*matches.found, *matches.missing, *matches.ambiguous} == set(names)
+    assert {*matches.files, *matches.missing, *matches.ambiguous} == set(names)
     assert all(matches.found[name] == name for name in set(names) & set(files))
 
 

@@ -162,7 +162,8 @@ def escapes(path: Path | str, root: Path | str) -> bool:
 def match_folder(names: Iterable[str], folder: Path) -> Matches:
     """Return which readable file of `folder`, at any depth, each name means.
 
-    The folder is walked only if a name is not a file's own. A link that escapes is no file.
+    The folder is walked only if a name is not a file's own. A link that escapes is no file, nor is
+    one whose name is not UTF-8.
     """
     names = list(dict.fromkeys(names))
     if all(_usable(folder, name) and _is_plain(name) for name in names):
@@ -221,7 +222,7 @@ def words_in(name: str) -> list[str]:
 def _usable(folder: Path, name: str) -> bool:
     path = os.path.join(folder, name)  # noqa: PTH118
     readable = os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113 - false for any name
-    return readable and not escapes(path, folder)
+    return readable and is_text(name) and not escapes(path, folder)
 
 
 def match(names: Iterable[str], files: Iterable[str], folder: Path | str = "") -> Matches:
@@ -403,6 +404,11 @@ def _last_form(one: str, other: str) -> tuple[int, str] | None:
 def _form(one: str, other: str, upto: int) -> tuple[int, str] | None:
     pairs = enumerate(FORMS[:upto])
     return next(((at, word) for at, (word, form) in pairs if form(one) == form(other)), None)
+
+
+def is_text(name: str) -> bool:
+    """Return whether UTF-8 can hold a name: bytes of another encoding are half letters in it."""
+    return name.isascii() or not re.search("[\ud800-\udfff]", name)
 
 
 def printable(name: str) -> str:

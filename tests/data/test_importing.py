@@ -1,12 +1,14 @@
 """Folders, CSVs and COCO files come in whole, counted, and never from outside their folder."""
 
 import csv
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +21,10 @@ from photos import encoded, photo, tree, write
 
 from weighin.cli import commands
 from weighin.data.import_index import ImportIndex, told_copies
-from weighin.data.importing import Options, import_data
+from weighin.data.importing import KINDS, Options, _check_options, import_data
 from weighin.data.versioning import pack_data, write_mark
 from weighin.errors import DataError, OutputError
-from weighin.files import read_json, sha256_tree, write_csv
+from weighin.files import read_json, sha256, sha256_tree, write_csv
 from weighin.images import decode
 from weighin.label_csv import Columns
 
@@ -238,11 +240,117 @@ def test_a_csv_that_is_not_text(tmp_path: Path) -> None:
     )
 
 
+def test_a_mapping_of_a_table(tmp_path: Path) -> None:
+    text = "filename,class\na.jpg,Metal/can\nb.jpg,bottle\nc.jpg,dust\na.jpg,tin\n"
+    source = table(tmp_path, text, files=("a.jpg", "b.jpg", "c.jpg"))
+    assert "map it with a mapping CSV" in fails(source, tmp_path / "data")
+    lines = b"category,class\nMetal/can,Metal\nbottle,Glass\ntin,Metal\ndust,\n"
+    options = Options(mapping=write(tmp_path / "map.csv", lines))
+    report = import_data(source, tmp_path / "data", options)
+    assert rows(tmp_path / "data") == [("Glass/b.jpg", "Glass", ""), ("Metal/a.jpg", "Metal", "")]
+    assert report["skipped"] == {"its category has no class": 1, "in the table: listed twice": 1}
+    assert report["such_as"]["its category has no class"] == 'c.jpg, "dust"'
+
+
+def test_a_mapping_of_a_tree_its_splits_and_its_test(tmp_path: Path) -> None:
+    found = ("train/can/0", "train/tin/0", "train/jar/1", "train/dust/2", "val/jar/3", "test/tin/4")
+    for number, name in enumerate(found):
+        write(tmp_path / f"set/{name}.jpg", encoded(photo(number)))
+    for number, name in enumerate(("can/0", "Glass/1", "dust/2")):  # in categories and in classes
+        write(tmp_path / f"more/{name}.jpg", encoded(photo(number + 10)))
+    lines = b"category,class\ncan,Metal\ntin,Metal\njar,Glass\n"
+    options = Options(mapping=write(tmp_path / "map.csv", lines))
+    report = import_data(tmp_path / "set", tmp_path / "data", options)
+    assert report["classes"] == {"Glass": 2, "Metal": 2}
+    assert report["such_as"] == {"its category has no class": 'train/dust/2.jpg, "dust"'}
+    assert names(tmp_path / "data/train/Metal") == ["0.jpg", "train_tin_0.jpg"]
+    assert (tmp_path / "data/test_truth.csv").read_text() == "filename,class\ntin/4.jpg,Metal\n"
+    whole = replace(options, validation=tmp_path / "more", test=tmp_path / "more")
+    report = import_data(tmp_path / "set", tmp_path / "data", whole)
+    assert (report["classes"], report["validation"]) == ({"Glass": 3, "Metal": 3}, 3)
+    assert report["such_as"] == {"its category has no class": 'train/dust/2.jpg, "dust"'}
+    assert report["skipped"] == {"its category has no class": 2}
+    assert (tmp_path / "data/test_truth.csv").read_text() == (
+        "filename,class\nGlass/1.jpg,Glass\ncan/0.jpg,Metal\ndust/2.jpg,dust\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "kinds"),
+    [
+        ("--images", Options(Path()), "coco csv cvat label-studio"),
+        ("--filename-column", Options(columns=Columns("a")), "csv"),
+        ("--class-column", Options(columns=Columns(label="a")), "csv label-studio"),
+        ("--group-column", Options(columns=Columns(group="a")), "coco csv"),
+        ("--split-column", Options(columns=Columns(split="a")), "csv"),
+        ("--classes", Options(classes="outer"), "folder"),
+        ("--mapping", Options(mapping=Path("m.csv")), "coco csv cvat folder label-studio"),
+        ("--margin", Options(margin=0), "coco cvat label-studio"),
+        ("--boxes", Options(boxes="stored"), "coco cvat label-studio"),
+        (
+            "none",
+            Options(columns=Columns(split="none")),
+            "coco csv cvat folder label-studio shards",
+        ),
+        (
+            "--classes beside --validation",
+            Options(classes="outer", validation=Path("v")),
+            "coco csv cvat folder label-studio shards",
+        ),
+    ],
+)
+def test_an_option_that_says_nothing_of_the_source_is_refused(
+    option: str, given: Options, kinds: str
+) -> None:
+    heeded = []
+    for kind, called in KINDS.items():
+        try:
+            _check_options(Path("source"), kind, given)
+            heeded.append(kind)
+        except DataError as error:
+            assert error.problem.startswith(f"{option} is for a")
+            assert error.problem.endswith(f"; source is {called}")
+            assert error.fix == f"leave {option} out"
+    assert sorted(heeded) == kinds.split()
+
+
+def test_an_option_that_is_refused_by_the_import(tmp_path: Path) -> None:
+    source = tree(tmp_path, {"Cat": 1, "Dog": 1}) / "train"
+    assert fails(source, tmp_path / "data", Options(columns=Columns(group="patient"))) == (
+        f"--group-column is for a table or a COCO file; {source} is a folder of class folders\n"
+        "  to fix: leave --group-column out"
+    )
+
+
+def test_the_split_of_a_tree_or_of_shards_that_is_not_taken(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/Cat", "train/Dog", "val/Cat", "test/Dog")):
+        write(tmp_path / f"set/{name}/0.jpg", encoded(photo(number)))
+    whole = Options(columns=Columns(split="none"))
+    report = import_data(tmp_path / "set", tmp_path / "data", whole)
+    assert names(tmp_path / "data/train") == ["Cat/0.jpg", "Cat/val_Cat_0.jpg", "Dog/0.jpg"]
+    assert (report["validation"], report["test"]["images"]) == (0, 1)
+    assert report["notes"][-1] == (
+        "its validation split is not taken (--split-column none): prepare chooses one"
+    )
+    assert {name for name, _, _ in rows(tmp_path / "data")} == {*names(tmp_path / "data/train")}
+    (tmp_path / "shards").mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"shards/{split}-0.tar", "w") as tar:
+            for label in ("Cat", "Dog"):
+                for suffix, data in (("jpg", encoded(photo(0))), ("cls", label.encode())):
+                    member = tarfile.TarInfo(f"{split}{label}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    assert import_data(tmp_path / "shards", tmp_path / "own")["validation"] == 2
+    assert import_data(tmp_path / "shards", tmp_path / "more", whole)["validation"] == 0
+    assert len(rows(tmp_path / "more")) == 4
+
+
 def test_missing_files_are_listed_and_not_fatal(tmp_path: Path) -> None:
     text = "filename,class\na.jpg,Glass\ngone.jpg,Glass\n" + "x" * 5000 + ",Glass\nnul\0,Glass\n"
     source = table(tmp_path, text, files=("a.jpg",))
     report = import_data(source, tmp_path / "data")
-    assert (report["images"], report["missing"]) == (1, ["gone.jpg", "nul\0", "x" * 5000])
+    assert (report["images"], report["missing"]) == (1, ["gone.jpg", "nul\\x00", "x" * 5000])
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "link.jpg", "down/../../secret"])
@@ -266,6 +374,36 @@ def test_files_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
     assert [row[0] for row in rows(tmp_path / "data")] == sorted(f"A/{name}" for name in kept)
     held = {(tmp_path / "data/train/A" / name).read_text() for name in kept}
     assert held == {f"{name} {number}" for number, name in enumerate(files)}
+
+
+def test_names_that_are_too_long_are_cut_and_differ(tmp_path: Path) -> None:
+    long, wide = "x" * 251 + ".jpg", "é" * 125 + ".jpg"
+    files = (f"a/{long}", f"b/{long}", f"c/{long}", f"a/{wide}", f"b/{wide}")
+    text = "filename,class\n" + "".join(f"{name},Cat\n" for name in files)
+    source = table(tmp_path, text, files=files)
+    assert import_data(source, tmp_path / "data")["missing"] == []
+    found = names(tmp_path / "data/train/Cat")
+    cut = [f"{above}_{name}" for above, name in (("b", long), ("c", long), ("b", wide))]
+    assert {*found} == {
+        *(long, wide),
+        *(f"{n[:234]}_{sha256(n.encode())[:16]}.jpg" for n in cut[:2]),
+        f"b_{'é' * 116}_{sha256(cut[2].encode())[:16]}.jpg",
+    }
+    report = import_data(source, tmp_path / "data")
+    assert (report["images"], names(tmp_path / "data/train/Cat")) == (5, found)
+    index = ImportIndex(tmp_path)
+    again = {index.named("Cat", long, "").filename for _ in range(30)}
+    assert (len(again), max(map(len, again))) == (30, len("Cat/") + 255)
+
+
+def test_a_picture_of_a_long_name_is_cropped(tmp_path: Path) -> None:
+    source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9)])
+    (tmp_path / "images/0.jpg").rename(tmp_path / "images" / f"{'x' * 251}.jpg")
+    source.write_text(source.read_text().replace("0.jpg", f"{'x' * 251}.jpg"))
+    assert import_data(source, tmp_path / "data")["images"] == 1
+    name = f"{'x' * 251}_0.jpg"
+    cut = f"{name[:234]}_{sha256(name.encode())[:16]}.jpg"
+    assert names(tmp_path / "data/train") == [f"Bottle/{cut}"]
 
 
 def test_a_file_in_two_classes_comes_in_twice(tmp_path: Path) -> None:
@@ -681,6 +819,149 @@ def test_droppings_of_other_systems(tmp_path: Path) -> None:
     report = import_data(source, tmp_path / "data")
     assert (report["classes"], report["skipped"]) == ({"A": 1, "B": 1}, {})
     assert names(tmp_path / "data/train") == ["A/000.jpg", "B/000.jpg"]
+
+
+def test_links_out_of_a_folder_are_told_with_what_helps(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / f"store/{number}.jpg", encoded(photo(number)))
+    for place in ("photos", "tree/Cat", "tree/Dog"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / place / f"{number}.jpg").symlink_to(tmp_path / f"store/{number}.jpg")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole/Cat").symlink_to(tmp_path / "tree/Cat")
+    text = "filename,class\n" + "".join(f"{n}.jpg,{'AB'[n % 2]}\n" for n in range(4))
+    source = table(tmp_path / "own", text, files=())
+    (tmp_path / "made").mkdir()
+    into = tmp_path / "made/data"
+
+    def copied(folder: Path) -> str:
+        return (
+            "\n  to fix: copy what its links lead to, and name the copy instead: "
+            f"cp -rL {folder} {folder}-copy"
+        )
+
+    photos, tree, whole = (tmp_path / name for name in ("photos", "tree", "whole"))
+    assert fails(source, into, Options(photos)) == (
+        f"none of the 4 files that {source} names can be taken from {photos}, such as 0.jpg: "
+        f"a link out of the folder{copied(photos)}"
+    )
+    for folder, count, what in ((tree, 8, "out of the"), (whole, 1, "to a")):
+        assert fails(folder, into) == (
+            f"{folder} holds no image in a class folder; {count} left out: a link {what} folder"
+            f"{copied(folder)}"
+        )
+    boxes = coco(tmp_path / "boxes", [box(0, 1, 1, 1, 9, 9)])
+    assert fails(boxes, into, Options(photos)).endswith(copied(photos))
+    (tmp_path / "empty").mkdir()
+    import_data(boxes, into, Options(tmp_path / "boxes/images"))
+    with pytest.raises(DataError) as caught:
+        import_data(boxes, into, Options(tmp_path / "boxes/images", test=photos))
+    assert str(caught.value) == f"{photos} holds no file{copied(photos)}"
+    subprocess.run(caught.value.fix.rpartition(": ")[2], shell=True, check=True)
+    copy = Options(tmp_path / "photos-copy")
+    assert import_data(source, tmp_path / "made/data", copy)["classes"] == {"A": 2, "B": 2}
+    (tmp_path / "photos/0.jpg").unlink()
+    write(tmp_path / "photos/0.jpg", encoded(photo(0)))
+    write(tmp_path / "photos/1.jpg.part", b"x")
+    report = import_data(source, tmp_path / "made/data", Options(photos))
+    assert report["missing"] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert report["notes"] == [
+        f"3 of the missing are there, but none can be taken from {photos}, such as 1.jpg: a link "
+        f"out of the folder; {copied(photos).partition('fix: ')[2]}"
+    ]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"a Ch\xe8vre")
+    for number, name in enumerate(("Cat", "Dog", odd)):
+        write(tmp_path / f"set/{name}/{number}.jpg", encoded(photo(number)))
+    own = tree(tmp_path / "own", {"Cat": 1, "Dog": 1}) / "train"
+    for source, options in (
+        (tmp_path / "set", Options()),
+        (own, Options(test=tmp_path / "set")),
+        (own, Options(validation=tmp_path / "set")),
+    ):
+        with pytest.raises(DataError) as caught:
+            import_data(source, tmp_path / "data", options)
+        assert str(caught.value) == (
+            f"{tmp_path}/set: the name of its folder a Ch\\xe8vre is not UTF-8\n"
+            f"  to fix: rename it: mv '{tmp_path}/set/a Ch'?vre {tmp_path}/set/NEW_NAME"
+        )
+    text = "filename,class\n0.jpg,Cat\n1.jpg,Dog\n2.jpg,Dog\n"
+    source = write(tmp_path / "own.csv", text.encode())
+    report = import_data(source, tmp_path / "data", Options(tmp_path / "set"))
+    assert report["missing"] == ["2.jpg"]
+    assert "such as a Ch\\xe8vre/2.jpg: its name is not UTF-8; rename" in report["notes"][0]
+    (tmp_path / "set" / odd / "2.jpg").unlink()
+    assert import_data(tmp_path / "set", tmp_path / "data")["notes"] == [
+        "the folder a Ch\\udce8vre holds no image"
+    ]
+    write(tmp_path / "set" / odd / "2.jpg", encoded(photo(2)))
+    subprocess.run(caught.value.fix.removeprefix("rename it: "), shell=True, check=True)
+    assert import_data(tmp_path / "set", tmp_path / "data")["classes"] == {
+        "Cat": 1,
+        "Dog": 1,
+        "NEW_NAME": 1,
+    }
+
+
+def test_a_class_that_utf8_cannot_hold(tmp_path: Path) -> None:
+    files = ("a.jpg", "b.jpg")
+    source = table(tmp_path, "", files=files).with_suffix(".jsonl")
+    source.write_text(
+        '{"filename": "a.jpg", "class": "\\ud83d"}\n{"filename": "b.jpg", "class": 1}'
+    )
+    assert fails(source, tmp_path / "data") == (
+        'class "\\ud83d" cannot be the name of a folder\n'
+        "  to fix: rename the class where it is named, or map it with a mapping CSV"
+    )
+    source.write_text(
+        '{"filename": "a.jpg", "class": "x", "group": "\\udce8"}\n'
+        '{"filename": "b.jpg", "class": "y"}\n{"filename": "\\ud83d.jpg", "class": "y"}'
+    )
+    assert import_data(source, tmp_path / "data")["missing"] == ["\\ud83d.jpg"]
+    assert [group for _, _, group in rows(tmp_path / "data")] == ["\\udce8", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "fix"),
+    [
+        ("p.zip", "an archive, not a folder", "python -m zipfile -e {0}/p.zip {0}/p"),
+        ("p.tar.gz", "an archive, not a folder", "python -m tarfile -e {0}/p.tar.gz {0}/p"),
+        ("p.TGZ", "an archive, not a folder", "python -m tarfile -e {0}/p.TGZ {0}/p"),
+        ("p.tar", "an archive, not a folder", "{0}/p; of a shard, name its folder"),
+        ("p.rar", "an archive, not a folder", "name the folder that comes out"),
+        ("p.xlsx", "the workbook of a spreadsheet", "save it as CSV in UTF-8, with the columns "),
+    ],
+)
+def test_archives_and_workbooks(tmp_path: Path, name: str, problem: str, fix: str) -> None:
+    source = write(tmp_path / name, b"x")
+    with pytest.raises(DataError) as caught:
+        import_data(source, tmp_path / "data")
+    assert caught.value.problem == f"{source} is {problem}"
+    assert fix.format(tmp_path) in caught.value.fix
+
+
+def test_an_archive_in_a_folder_or_for_one(tmp_path: Path) -> None:
+    own = tree(tmp_path / "own", {"Cat": 2, "Dog": 2}) / "train"
+    (tmp_path / "dl").mkdir()
+    for kind, module in (("zip", "zipfile"), ("tar", "tarfile")):
+        packed = Path(shutil.make_archive(str(tmp_path / "dl/p"), kind, own))
+        unpack = (
+            "unpack it, and name the folder that comes out: "
+            f"python -m {module} -e {packed} {tmp_path}/dl/p"
+        )
+        assert fails(packed.parent, tmp_path / "data").endswith(unpack)
+        for options in (Options(test=packed), Options(validation=packed)):
+            assert fails(own, tmp_path / "data", options) == (
+                f"{packed} is not a folder\n  to fix: {unpack}"
+            )
+        command = unpack.partition(": ")[2].replace("python", sys.executable)
+        subprocess.run(command, shell=True, check=True)
+        assert import_data(tmp_path / "dl/p", tmp_path / "made")["images"] == 4
+        shutil.rmtree(tmp_path / "dl/p")
+        packed.unlink()
 
 
 def test_the_command_says_what_came_in_and_what_did_not(

@@ -1,8 +1,10 @@
 """Which level of a tree holds the classes, which folders are splits, what is no image."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from photos import write
 
 from weighin.data.layout import Layout, read_layout, read_test, split_word
 from weighin.errors import DataError
@@ -177,6 +179,27 @@ def test_splits_without_class_folders_are_refused() -> None:
         read_layout(["train/1.jpg", "test/2.jpg", "train/_annotations.coco.json"], "photos")
     assert "photos: its folders test, train hold images" in caught.value.problem
     assert "such as photos/train/_annotations.coco.json" in caught.value.fix
+
+
+def test_the_table_of_the_training_images_is_advised(tmp_path: Path) -> None:
+    """As Kaggle lays a contest out: the sample of a submission gives test images any class."""
+    tables = {
+        "classes.csv": "id,name\n0,Cat\n1,Dog\n",
+        "sample_submission.csv": "id,label\n5,Cat\n6,Cat\n",
+        "test.csv": "id\n5\n6\n",
+        "train.csv": "id,label\n1,Cat\n2,Dog\n",
+    }
+    for name, text in tables.items():
+        write(tmp_path / name, text.encode())
+    names = ["test/5.png", "test/6.png", "train/1.png", "train/2.png", *tables]
+
+    def advised(names: list[str]) -> str:
+        with pytest.raises(DataError) as caught:
+            read_layout(names, tmp_path)
+        return caught.value.fix.removeprefix("name the CSV or COCO file of their classes")
+
+    assert advised(names) == f", such as {tmp_path}/train.csv, or sort them into class folders"
+    assert advised(names[:4] + names[5:6]) == ", or sort them into class folders"
 
 
 def test_two_levels_that_may_be_the_classes() -> None:

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from weighin.data.pack import (
     write_table,
 )
 from weighin.data.prepare import prepare
+from weighin.data.versioning import pack_data
 from weighin.errors import DataError, OutputError, WorkerError
 from weighin.files import read_json, sha256_tree
 from weighin.images import load
@@ -557,6 +560,85 @@ def test_a_split_that_is_given_is_taken(tmp_path: Path, params: Prepare, kind: s
     report = prepare(source, tmp_path / "work", replace(params, group="none"), 0, 1)
     found = {name for name, side in splits(tmp_path / "work").items() if side == "validation"}
     assert (found != chosen, report["split_is_given"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("saved", "note"),
+    [
+        (lambda text: text.encode("cp1252"), "train.csv: it is read as CP1252, such as"),
+        (lambda text: text.encode("utf-16"), "train.csv: it is read as UTF-16"),
+        (lambda text: text.replace(",", ";").encode("utf-8-sig"), ""),
+        (lambda text: text.replace(",validation", ", VAL").encode(), ""),
+        (lambda text: text.replace("/0", "\\0").replace("filename", "Filename").encode(), ""),
+        (
+            lambda text: (text + "Mül/9.jpg,Mül,,train\nMül/8.jpg,Mül,,\n").encode(),
+            "train.csv: 1 rows name no image of {train}, such as Mül/9.jpg",
+        ),
+    ],
+)
+def test_a_table_that_a_spreadsheet_saved_gives_the_same_split(
+    tmp_path: Path,
+    params: Prepare,
+    capsys: pytest.CaptureFixture[str],
+    saved: Callable[[str], bytes],
+    note: str,
+) -> None:
+    chosen = {"a/001.jpg", "a/007.jpg", "Mül/000.jpg"}
+    source = with_split(tree(tmp_path / "data", {"a": 8, "Mül": 8}), chosen)
+    table = source / "train.csv"
+    table.write_bytes(saved(table.read_text(encoding="utf-8")))
+    prepare(source, tmp_path / "work", params, 0, 1)
+    found = {name for name, side in splits(tmp_path / "work").items() if side == "validation"}
+    assert found == chosen
+    told = [line for line in capsys.readouterr().err.splitlines() if "train.csv" in line]
+    assert len(told) == bool(note)
+    assert all(f"prepare: {note.format(train=source / 'train')}" in line for line in told)
+    assert pack_data(source, 10**6, 1)
+    with tarfile.open(source / "train/shard-000000.tar") as tar:
+        facts = [json.load(tar.extractfile(one)) for one in tar if one.name.endswith("json")]  # type: ignore[arg-type]
+    assert {fact["name"] for fact in facts if fact["split"] == "validation"} == chosen
+
+
+@pytest.mark.parametrize(
+    ("change", "problem", "fix"),
+    [
+        (
+            (",b,,validation", ",b,,maybe"),
+            '{csv}, line 10: the split of b/000.jpg is "maybe"',
+            "write train or validation into the column split of {csv}",
+        ),
+        (
+            (",b,,validation", ",b,,test"),
+            '{csv}, line 10: the split of b/000.jpg is "test"',
+            "write train or validation into the column split of {csv}",
+        ),
+        (
+            ("b/001.jpg", "b/000.jpg"),
+            "{csv}, line 11: b/000.jpg is of the validation split above",
+            "remove the wrong row",
+        ),
+        (
+            ("/0", "/9"),
+            "none of the 16 files that {csv} names is in {train}, such as a/900.jpg",
+            "import the data again, or remove {csv}: prepare then chooses a split",
+        ),
+        (
+            ("filename", "photo"),
+            "{csv} has no column filename; it has photo, class, group, split",
+            "name the column of its files so, or import the data again",
+        ),
+    ],
+)
+def test_a_table_that_says_what_it_cannot_mean(
+    tmp_path: Path, params: Prepare, change: tuple[str, str], problem: str, fix: str
+) -> None:
+    source = with_split(tree(tmp_path / "data", {"a": 8, "b": 8}), {"a/001.jpg", "b/000.jpg"})
+    table = source / "train.csv"
+    table.write_text(table.read_text().replace(*change))
+    with pytest.raises(DataError) as caught:
+        prepare(source, tmp_path / "work", params, 0, 1)
+    assert caught.value.problem == problem.format(csv=table, train=source / "train")
+    assert caught.value.fix == fix.format(csv=table)
 
 
 def test_what_is_alike_across_a_given_split_is_said(

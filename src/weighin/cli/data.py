@@ -17,7 +17,7 @@ from weighin.parallel import cores
 @click.option("--group-column", help="Images of one group stay in one split.")
 @click.option("--split-column", help="Says train, validation or test; none: choose a split.")
 @click.option("--classes", type=click.Choice(["outer", "inner"]), help="Class folders of a tree.")
-@click.option("--mapping", type=EXISTING, help="CSV from COCO category to class.")
+@click.option("--mapping", type=EXISTING, help="CSV from category to class.")
 @click.option("--margin", type=click.FloatRange(0, 2), default=0.1, show_default=True)
 @click.option("--boxes", type=click.Choice(["stored", "upright"]), help="Pixels of COCO boxes.")
 @click.option("--validation", type=EXISTING, help="Folder of class folders to validate on.")

@@ -1,9 +1,8 @@
 """Which images are kept: each fault is dropped, kept or fails the stage, as params.yaml says."""
 
 import bisect
-import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +12,11 @@ import numpy.typing as npt
 from weighin.data.listing import Listing, class_of
 from weighin.data.near_duplicates import close_pairs, near_an_earlier
 from weighin.errors import DataError
+from weighin.file_names import TRAIN, VALIDATION, parts_of
 from weighin.image_formats import MAX_HEAD, kind_of
+from weighin.label_csv import split_of
 from weighin.params import Faults
+from weighin.text_table import column_key, read_table
 
 # A record's `marks` are bits in this order
 UNREADABLE = ("unreadable", "zero-byte", "not-an-image", "truncated", "bomb")
@@ -207,6 +209,7 @@ class Given:
     kind: str  # none, folder or column
     groups: dict[str, str]
     splits: dict[str, str]
+    notes: tuple[str, ...] = ()  # how the table was read, and what of it names no image
 
     def group(self, name: str) -> tuple[str, bool]:
         """Return an image's group, and whether it is only the first folder below its class."""
@@ -216,31 +219,57 @@ class Given:
         return group, group != "" and group == folder
 
 
-def read_given(source: Path, kind: str) -> Given:
-    """Return what tells the groups and the split of the images of the folder `source`.
+def read_given(source: Path, kind: str, names: Sequence[str]) -> Given:
+    """Return what tells the groups and the split of the images `names` of `source`/train.
 
     A folder is the first one below the class, and ties images of every class that has it; a column
     is `group` of train.csv, where `weighin import` wrote one. An empty group is none. The split is
-    the column `split`, where the data came with one.
+    the column `split`, where the data came with one. A spreadsheet may have saved the table anew.
 
     Raises:
-        DataError: train.csv has no such column.
+        DataError: train.csv has no such column, a split that is none, or nothing of these images.
     """
     path = source / "train.csv"
     if not path.exists():
         return Given(kind, {}, {})
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        header = set(reader.fieldnames or ())
-        if kind == "column" and not {"filename", "group"} <= header:
-            fix = "add the column, or set prepare.group: none in params.yaml"
-            raise DataError(f"{path} has no columns filename and group", fix)
-        groups, splits = {}, {}
-        for row in reader:
-            groups[row["filename"]] = row.get("group") or ""
-            if row.get("split"):
-                splits[row["filename"]] = row["split"]
-    return Given(kind, groups, splits)
+    table = read_table(path, header=True)
+    header = [column_key(title) for title in table.header]
+    if kind == "column" and not {"filename", "group"} <= {*header}:
+        fix = "add the column, or set prepare.group: none in params.yaml"
+        raise DataError(f"{path} has no columns filename and group", fix)
+    if "filename" not in header:
+        problem = f"{path} has no column filename; it has {', '.join(table.header)}"
+        raise DataError(problem, "name the column of its files so, or import the data again")
+    listed, given = {*names}, {*table.values(header.index("filename"))}
+    spelled = {} if given <= listed else {_plain(name): name for name in names}
+    groups, splits, lost = dict[str, str](), dict[str, str](), list[str]()
+    for line, row in zip(table.lines, table.rows, strict=True):
+        said = dict(zip(header, row, strict=True))
+        name, group, word = said["filename"], said.get("group", ""), said.get("split", "")
+        split = split_of(word)
+        file = name if name in listed else spelled.get(_plain(name), "")
+        if word and split not in (TRAIN, VALIDATION):
+            fix = f"write train or validation into the column split of {path}"
+            raise DataError(f'{path}, line {line}: the split of {name} is "{word}"', fix)
+        if splits.get(file, split) != split:
+            problem = f"{path}, line {line}: {file} is of the {splits[file]} split above"
+            raise DataError(problem, "remove the wrong row")
+        if file:
+            groups[file] = group
+            splits |= {file: split} if split else {}
+        elif group or split:
+            lost.append(name)
+    such = f"{source / 'train'}, such as {lost[0]}" if lost else ""
+    if lost and not groups:
+        fix = f"import the data again, or remove {path}: prepare then chooses a split"
+        raise DataError(f"none of the {len(lost):,} files that {path} names is in {such}", fix)
+    notes = [f"{path.name}: {note}" for note in table.notes]
+    notes += [f"{path.name}: {len(lost):,} rows name no image of {such}"] if lost else []
+    return Given(kind, groups, splits, tuple(notes))
+
+
+def _plain(name: str) -> str:
+    return "/".join(parts_of(name))
 
 
 def selected(names: list[str], records: Records, verdict: Verdict, given: Given) -> Images:

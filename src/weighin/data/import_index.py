@@ -3,8 +3,10 @@
 The test's images have the classes that folders or a CSV of the truth give.
 """
 
+import itertools
 import os
 import re
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -14,17 +16,29 @@ from typing import Any
 
 from weighin.data.annotations import LeftOut
 from weighin.data.layout import Layout, read_test
-from weighin.data.listing import copies, list_files
-from weighin.data.shards import open_images
+from weighin.data.listing import LINKS, NOT_TEXT, copies, list_files
+from weighin.data.shards import open_images, unpacking
 from weighin.errors import DataError
-from weighin.file_names import VALIDATION, class_form, fold, match, walk
+from weighin.file_names import (
+    VALIDATION,
+    class_form,
+    fold,
+    is_text,
+    match,
+    printable,
+    walk,
+)
 from weighin.files import sha256, write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
 from weighin.label_csv import Row, read_labels
 
 COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # what Roboflow puts into a copy's name
-MAX_NAME = 200  # bytes; file systems take 255, and a file's own name comes with it
+LONGEST = 255  # bytes of a name that file systems take
+MAX_NAME = 200  # bytes of a class, of which files are called with more
 HEAD, PIECE = 4096, 2**20  # bytes that tell what a file is; that are copied at once
+ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]")  # a byte that is not UTF-8, as it is shown
+UNREADABLE = "it cannot be read"
+UNMAPPED = "its category has no class"
 WIDE_GROUP = 50  # images; a group that is larger, and over half of a class, tells nothing apart
 
 
@@ -40,6 +54,7 @@ class ImportIndex(LeftOut):
     taken: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)  # folders
     strange: dict[str, list[str]] = field(default_factory=dict)  # what it is: files
+    words: dict[str, str] = field(default_factory=dict)  # category: class, where a mapping says it
 
     def heed(self, layout: Layout, where: str = "") -> None:
         """Take over what a layout says of a folder's files."""
@@ -48,11 +63,18 @@ class ImportIndex(LeftOut):
             self.skip(f"{where}{reason}", name)
 
     def files(self, folder: Path) -> list[str]:
-        """Return the names of a folder's files; what is no file is counted."""
+        """Return the names of a folder's files; what is no file is counted.
+
+        Raises:
+            DataError: a folder in it has a name that is not UTF-8: a whole class would be lost.
+        """
         listing = list_files(folder)
-        for fault, name, why in listing.faults:
-            if fault != "name-collision":
-                self.skip(why, name)
+        for _, name, why in listing.faults:
+            above = name.rpartition("/")[0]
+            if why == NOT_TEXT and ESCAPED.search(above):
+                problem = f"{folder}: the name of its folder {above} is not UTF-8"
+                raise DataError(problem, remedy(folder, above, why))
+            self.skip(why, name)
         return listing.names
 
     def copy(self, folder: Path, name: str, row: Row) -> None:
@@ -93,12 +115,13 @@ class ImportIndex(LeftOut):
         """Return a row for a file of any name: <class>/<its own name>, which no other has."""
         parts = [part.lstrip(".") for part in PurePosixPath(filename.replace("\\", "/")).parts]
         parts = [part for part in parts if part not in ("", "/")] or ["image"]
-        name = f"{checked_class(label)}/{parts[-1]}"
+        name = f"{checked_class(label)}/{_short(parts[-1])}"
         if name.casefold() in self.taken:
-            name = f"{label}/{'_'.join(parts)}"
-        stem, count = PurePosixPath(name), 2
+            name = f"{label}/{_short('_'.join(parts))}"
+        whole, count = PurePosixPath(name), 2
         while name.casefold() in self.taken:
-            name, count = str(stem.with_name(f"{stem.stem}_{count}{stem.suffix}")), count + 1
+            name = f"{label}/{_short(f'{whole.stem}_{count}{whole.suffix}')}"
+            count += 1
         self.taken.add(name.casefold())
         return Row(name, label, group, split)
 
@@ -156,7 +179,7 @@ class ImportIndex(LeftOut):
         wide = wide_groups(self.rows)
         header: tuple[str, ...] = ("filename", "class", "group", "split")
         rows = sorted(
-            (row.filename, row.label, "" if row.group in wide else row.group, row.split)
+            (row.filename, row.label, "" if row.group in wide else _utf8(row.group), row.split)
             for row in self.rows
         )
         given = VALIDATION in {row.split for row in self.rows}
@@ -174,12 +197,48 @@ class ImportIndex(LeftOut):
             "images": len(self.rows),
             "classes": dict(sorted(Counter(row.label for row in self.rows).items())),
             "validation": splits[VALIDATION],
-            "missing": sorted(self.missing),
+            "missing": sorted(map(printable, self.missing)),
             "skipped": dict(sorted(self.skipped.items())),
-            "such_as": dict(sorted(self.such_as.items())),
-            "notes": self.notes + strange,
-            "wide_groups": wide_groups(self.rows),
+            "such_as": {why: printable(name) for why, name in sorted(self.such_as.items())},
+            "notes": [printable(note) for note in self.notes + strange],
+            "wide_groups": list(map(printable, wide_groups(self.rows))),
         }
+
+
+def _short(name: str) -> str:
+    """Return a file's name, or if file systems take none as long its start with a hash of it."""
+    if len(name.encode()) <= LONGEST:
+        return name
+    suffix = PurePosixPath(name).suffix
+    tail = f"_{sha256(name.encode())[:16]}{suffix if len(suffix) <= 8 else ''}"
+    return name.encode()[: LONGEST - len(tail.encode())].decode(errors="ignore") + tail
+
+
+def _utf8(text: str) -> str:
+    return text if is_text(text) else printable(text)
+
+
+def barred(folder: Path) -> dict[str, str]:
+    """Return {name: why} of what lies in a folder and cannot be taken."""
+    listing = list_files(folder)
+    closed = (name for name in listing.names if not os.access(folder / name, os.R_OK))
+    return {name: why for _, name, why in listing.faults} | dict.fromkeys(closed, UNREADABLE)
+
+
+def remedy(folder: Path, name: str, why: str) -> str:
+    """Return what lets the file `name` of a folder be taken, that is not; empty if nothing does."""
+    place = folder if folder.name.strip(".") else folder.resolve()
+    if why in LINKS:
+        command = f"cp -rL {shlex.quote(str(place))} {shlex.quote(f'{place}-copy')}"
+        return f"copy what its links lead to, and name the copy instead: {command}"
+    if why == NOT_TEXT:
+        good = [*itertools.takewhile(lambda part: not ESCAPED.search(part), name.split("/"))]
+        odd = "/".join(name.split("/")[: len(good) + 1])
+        given = "?".join(map(shlex.quote, ESCAPED.split(f"{place}/{odd}")))
+        return f"rename it: mv {given} {shlex.quote('/'.join((str(place), *good, 'NEW_NAME')))}"
+    if why == UNREADABLE:
+        return f"make it readable: chmod -R a+rX {shlex.quote(str(place))}"
+    return unpacking(folder / name)
 
 
 def checked_class(label: str) -> str:
@@ -188,9 +247,14 @@ def checked_class(label: str) -> str:
     Raises:
         DataError: it is empty, hidden or has a path in it.
     """
-    if not label.strip() or label[0] == "." or any(c in label for c in "/\\\0\n"):
+    if (
+        not label.strip()
+        or label[0] == "."
+        or any(c in label for c in "/\\\0\n")
+        or not is_text(label)
+    ):
         fix = "rename the class where it is named, or map it with a mapping CSV"
-        raise DataError(f'class "{label}" cannot be the name of a folder', fix)
+        raise DataError(f'class "{_utf8(label)}" cannot be the name of a folder', fix)
     if len(os.fsencode(label)) > MAX_NAME:
         raise DataError(f'class "{label[:40]}…" has a name of {len(label)} letters', "shorten it")
     return label
@@ -216,15 +280,15 @@ def choose_test(index: ImportIndex, folder: Path) -> None:
     """Let the files of a folder be the test of `index`, whatever the source's own is.
 
     Raises:
-        DataError: it is no folder, or holds no file.
+        DataError: it holds no file.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder", "name the folder of the test images")
     if index.test:
         index.notes.append(f"the source's own test is not taken, but {folder.name}")
-    layout = read_test(index.files(folder), {row.label for row in index.rows})
+    layout = read_test(index.files(folder), {*index.words, *(row.label for row in index.rows)})
     if not layout.files:
-        raise DataError(f"{folder} holds no file", "name the folder of the test images")
+        fixes = (remedy(folder, name, why) for name, why in barred(folder).items())
+        fix = next(filter(None, fixes), "name the folder of the test images")
+        raise DataError(f"{folder} holds no file", fix)
     index.heed(layout, "in the test: ")
     index.test = [(folder / file.name, file.rest, file.label) for file in layout.files]
 
@@ -343,7 +407,10 @@ def _in_the_classes(known: dict[str, str], classes: set[str], index: ImportIndex
         DataError: none of its classes is one that is trained on.
     """
     spelled = {class_form(name): name for name in classes}
-    words = {label: spelled.get(class_form(label), label) for label in known.values()}
+    words = {
+        label: spelled.get(class_form(label)) or index.words.get(label) or label
+        for label in known.values()
+    }
     strange = sorted({word for word in words.values() if word not in classes})
     listed = f"the training images' classes are {', '.join(sorted(classes))}"
     if len(strange) == len(set(words.values())):

@@ -16,16 +16,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
-from weighin.data.annotations import Coco, left_out, read_cvat, read_label_studio
+from weighin.data.annotations import Coco, left_out, read_cvat, read_label_studio, read_mapping
 from weighin.data.coco import UNFIT, read_coco, read_json, stored_pixels, write_crops
 from weighin.data.import_index import (
+    UNMAPPED,
     ImportIndex,
+    barred,
     checked_class,
     choose_test,
     copies_in_validation,
     keep_test,
+    remedy,
     told_copies,
     write_test,
 )
@@ -37,7 +40,7 @@ from weighin.data.layout import (
     split_names,
     split_word,
 )
-from weighin.data.shards import read_shards, shards_of
+from weighin.data.shards import read_shards, shards_of, unpacking
 from weighin.data.versioning import DRAWN, IMPORTED, aside, link, snapshot, write_mark
 from weighin.errors import DataError
 from weighin.file_names import (
@@ -48,6 +51,7 @@ from weighin.file_names import (
     Matches,
     class_form,
     find_folder,
+    match,
     match_folder,
 )
 from weighin.files import NEW, recover_folder, replace_folder
@@ -55,15 +59,39 @@ from weighin.label_csv import Columns, Row, read_labels
 from weighin.parallel import cores
 from weighin.text_table import JSON_LINES
 
+T = TypeVar("T", Row, Placed)
+ANNOTATIONS = ("coco", "label-studio", "cvat")
+KINDS = {
+    "folder": "a folder of class folders",
+    "shards": "a folder of shards",
+    "csv": "a table",
+    "coco": "a COCO file",
+    "label-studio": "an export of Label Studio",
+    "cvat": "an export of CVAT",
+}
+# option: the kinds of source that it says something of
+ABOUT = {
+    "--images": ("csv", *ANNOTATIONS),
+    "--filename-column": ("csv",),
+    "--class-column": ("csv", "label-studio"),
+    "--group-column": ("csv", "coco"),
+    "--split-column": ("csv",),
+    "--classes": ("folder",),
+    "--mapping": ("folder", "csv", *ANNOTATIONS),
+    "--margin": ANNOTATIONS,
+    "--boxes": ANNOTATIONS,
+}
+
 
 @dataclass(frozen=True)
 class Options:
     """How a source is read; None leaves it to a guess."""
 
     images: Path | None = None  # the folder that a CSV or COCO file speaks of
-    columns: Columns = field(default_factory=Columns)  # of a CSV; a split "none" is not taken
+    # of a CSV; of a split "none" the source's own is not taken, whatever says it
+    columns: Columns = field(default_factory=Columns)
     classes: Literal["outer", "inner"] | None = None  # which folders of a tree are classes
-    mapping: Path | None = None  # COCO category to class
+    mapping: Path | None = None  # category to class
     margin: float = 0.1  # around a COCO box, as a share of its sides
     boxes: Literal["stored", "upright"] | None = None  # the pixels that COCO boxes were drawn on
     validation: Path | None = None  # a tree of images to validate on
@@ -115,7 +143,7 @@ def import_data(
 
 
 def _check_places(source: Path, into: Path, options: Options) -> None:
-    """Refuse a target that is no folder, and sources inside the target or around it."""
+    """Refuse a target or folders that are none, and sources inside the target or around it."""
     if into.is_symlink() or (into.exists() and not into.is_dir()):
         what = f"a link to {into.readlink()}" if into.is_symlink() else "a file"
         raise DataError(f"{into} is {what}", f"move {into} away; an import makes a folder")
@@ -133,6 +161,14 @@ def _check_places(source: Path, into: Path, options: Options) -> None:
         if path != options.images and real.is_dir() and target.is_relative_to(real):
             fix = "name the folder of the images alone"
             raise DataError(f"{path} holds {into}, which an import replaces", fix)
+    for path, what in (
+        (options.images, "images"),
+        (options.validation, "images to validate on"),
+        (options.test, "test images"),
+    ):
+        if path is not None and not path.is_dir():
+            fix = unpacking(path) or f"name the folder of the {what}"
+            raise DataError(f"{path} is not a folder", fix)
     if options.truth is not None and options.test is None:
         raise DataError(f"{options.truth} is the truth of no test", "name its images with --test")
 
@@ -141,38 +177,105 @@ def _check_places(source: Path, into: Path, options: Options) -> None:
 
 
 def _read(source: Path, into: Path, index: ImportIndex, options: Options) -> str:
-    suffix = source.suffix.lower()
-    if source.is_dir():
-        kind = "shards" if shards_of(source) else "folder"
-        (_shards if kind == "shards" else _tree)(source, index, options)
-    elif suffix in (".csv", ".tsv", ".txt", *JSON_LINES):
+    facts = read_json(source) if source.suffix.lower() == ".json" else None
+    kind = _kind(source, facts)
+    _check_options(source, kind, options)
+    if kind == "folder":
+        _tree(source, index, options)
+    elif kind == "shards":
+        _shards(source, index, options)
+    elif kind == "csv":
         _table(source, into, index, options)
-        kind = "csv"
-    elif suffix in (".json", ".xml"):
-        kind = _annotations(source, into, index, options)
     else:
-        raise DataError(f"{source} is no folder, .csv, .json, .jsonl or .xml", "name one of these")
+        coco = _annotated(source, kind, facts, options)
+        _annotations(source, kind, coco, into, index, options)
     if options.validation is not None:
         _validation(options.validation, index, options.classes or "outer")
     index.check_classes()
     return kind
 
 
+def _kind(source: Path, facts: Any) -> str:
+    """Return which of `KINDS` a source is; `facts` is what a JSON file holds."""
+    suffix = source.suffix.lower()
+    if source.is_dir():
+        return "shards" if shards_of(source) else "folder"
+    if suffix in (".csv", ".tsv", ".txt", *JSON_LINES):
+        return "csv"
+    if suffix == ".json":
+        return "label-studio" if isinstance(facts, list) else "coco"
+    if suffix == ".xml":
+        return "cvat"
+    if fix := unpacking(source):
+        fix += "; of a shard, name its folder" if suffix == ".tar" else ""
+        raise DataError(f"{source} is an archive, not a folder", fix)
+    if suffix in (".xlsx", ".xls", ".ods", ".numbers"):
+        fix = "save it as CSV in UTF-8, with the columns filename,class"
+        raise DataError(f"{source} is the workbook of a spreadsheet", fix)
+    raise DataError(f"{source} is no folder, .csv, .json, .jsonl or .xml", "name one of these")
+
+
+def _check_options(source: Path, kind: str, options: Options) -> None:
+    """Refuse an option that says nothing of this kind of source: it would be ignored."""
+    columns = options.columns
+    given = (
+        options.images,
+        columns.filename,
+        columns.label,
+        columns.group,
+        columns.split if columns.split != "none" else None,
+        options.classes if options.validation is None else None,  # which is a tree too
+        options.mapping,
+        options.margin if options.margin != Options.margin else None,
+        options.boxes,
+    )
+    for (option, kinds), value in zip(ABOUT.items(), given, strict=True):
+        if value is not None and kind not in kinds:
+            about = " or ".join(KINDS[one] for one in kinds)
+            raise DataError(
+                f"{option} is for {about}; {source} is {KINDS[kind]}", f"leave {option} out"
+            )
+
+
+def _mapped(items: list[T], mapping: Path | None, index: ImportIndex) -> list[T]:
+    """Return images in the classes of a mapping; those of a category without one are left out."""
+    if mapping is None:
+        return items
+    labels = {item.label for item in items if item.label}
+    index.words = read_mapping(mapping, {label: label for label in labels})
+    kept = []
+    for item in items:
+        label = index.words.get(item.label, "")
+        if label or not item.label:
+            kept.append(replace(item, label=label))
+        else:
+            name = item.filename if isinstance(item, Row) else item.name
+            index.skip(UNMAPPED, f'{name}, "{item.label}"')
+    return kept
+
+
 def _tree(source: Path, index: ImportIndex, options: Options) -> None:
     names = index.files(source)
     layout = read_layout(names, source, options.classes)
     index.heed(layout)
-    given = VALIDATION in {placed.split for placed in layout.files}
-    for placed in layout.files:
+    files = _mapped(layout.files, options.mapping, index)
+    given = VALIDATION in {placed.split for placed in files}
+    if given and options.columns.split == "none":
+        given = False
+        index.notes.append(
+            "its validation split is not taken (--split-column none): prepare chooses one"
+        )
+    for placed in files:
         if placed.split == TEST:
             index.test.append((source / placed.name, placed.rest, placed.label))
         else:
             _place(source, placed, placed.split or TRAIN if given else "", index)
     if not index.rows:
         left = left_out(index.skipped)
+        fixes = (remedy(source, name, why) for why, name in index.such_as.items())
+        fix = "name a folder that holds one folder a class, or a CSV of file names and classes"
         raise DataError(
-            f"{source} holds no image in a class folder{left}",
-            "name a folder that holds one folder a class, or a CSV of file names and classes",
+            f"{source} holds no image in a class folder{left}", next(filter(None, fixes), fix)
         )
     index.notes += [f"the folder {name} holds no image" for name in _empty(source, layout, names)]
     real = source.resolve()
@@ -192,14 +295,20 @@ def _shards(source: Path, index: ImportIndex, options: Options) -> None:
     shards = shards_of(source)
     called = split_names([path.stem for path in shards])  # train-000.tar, val-000.tar
     called = called if TRAIN in called.values() else {}
+    whole = options.columns.split == "none"
     samples = [
-        sample._replace(split=sample.split or called.get(Path(sample.member.shard).stem, ""))
+        sample._replace(
+            split="" if whole else sample.split or called.get(Path(sample.member.shard).stem, "")
+        )
         for sample in read_shards(source, cores())
     ]
     splits = {sample.split for sample in samples}
     if splits - {"", TRAIN, VALIDATION}:
         word = min(splits - {"", TRAIN, VALIDATION})
-        fix = "write train or validation, and name the folder of the test images with --test"
+        fix = (
+            "write train or validation, and name the folder of the test images with --test; or "
+            "pass --split-column none"
+        )
         raise DataError(f'{source}: samples are of the split "{word}"', fix)
     given = VALIDATION in splits
     for name, label, _, group, split in samples:
@@ -252,7 +361,11 @@ def _validation(folder: Path, index: ImportIndex, classes: Literal["outer", "inn
     spelled = {class_form(row.label): row.label for row in index.rows}
     index.rows = [Row(r.filename, r.label, r.group, r.split or TRAIN) for r in index.rows]
     for placed in layout.files:
-        label = spelled.get(class_form(placed.label), placed.label)
+        label = spelled.get(class_form(placed.label)) or index.words.get(placed.label)
+        if index.words and not label:
+            index.skip(UNMAPPED, f'{placed.name}, "{placed.label}"')
+            continue
+        label = label or placed.label
         own = Placed(placed.name, VALIDATION, label, placed.group, placed.rest)
         _place(folder, own, VALIDATION, index)
 
@@ -265,6 +378,7 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     for reason, many in labels.left_out.items():
         index.skip(f"in the table: {reason}", source.name, many)
     rows = [replace(row, split="") for row in labels.rows] if whole else labels.rows
+    rows = _mapped(rows, options.mapping, index) if rows else []
     if not rows:
         left = "".join(f"; {many:,} left out: {why}" for why, many in labels.left_out.items())
         raise DataError(
@@ -274,12 +388,12 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     _check_splits(f"the split column of {source}", labels.no_splits, splits, index)
     folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
     files = matches.files
-    listed = {(matches.found.get(row.filename), row.label): row for row in rows}
+    listed: dict[tuple[str, str], Row] = {}
     for row in rows:
         found = files.get(row.filename)
         if found is None:
             index.missing.append(row.filename)
-        elif row.filename in matches.again and (first := listed.get((found, row.label))):
+        elif (first := listed.setdefault((found, row.label), row)) is not row:
             _check_again(source, first, row)
             index.skip("in the table: listed twice", row.filename)
         elif row.split == TEST:
@@ -296,7 +410,7 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
 
 
 def _check_again(source: Path, first: Row, again: Row) -> None:
-    """Refuse a file that is listed again, in another spelling and another split."""
+    """Refuse a file of a class that is listed again, in another spelling, in another split."""
     if first.split != again.split:
         one, two = (f'"{row.split or "no split"}" ({row.filename})' for row in (first, again))
         raise DataError(
@@ -327,6 +441,7 @@ def _matched(
     folder = options.images or find_folder(source, names)
     matches = match_folder(names, folder)
     matches.refuse_ambiguous(source)
+    _tell_barred(source, folder, matches, index)
     target = into.resolve()
     for name, found in matches.found.items():
         if (folder / found).resolve().is_relative_to(target):
@@ -337,15 +452,30 @@ def _matched(
     return folder, matches
 
 
-def _annotations(source: Path, into: Path, index: ImportIndex, options: Options) -> str:
-    facts = read_json(source) if source.suffix.lower() == ".json" else None
-    if facts is None:
-        kind, coco = "cvat", read_cvat(source, options.mapping)
-    elif isinstance(facts, list):
-        field = options.columns.label
-        kind, coco = "label-studio", read_label_studio(source, facts, options.mapping, field)
-    else:
-        kind, coco = "coco", read_coco(source, facts, options.mapping, options.columns.group)
+def _tell_barred(source: Path, folder: Path, matches: Matches, index: ImportIndex) -> None:
+    """Say of files that are there why they are not taken; refuse a source that names no other."""
+    closed = barred(folder) if matches.missing else {}
+    near = match(matches.missing, closed, folder).files
+    for name in list(near.values())[:1]:
+        fix = remedy(folder, name, closed[name]) or "name the folder of the images with --images"
+        such = f"can be taken from {folder}, such as {name}: {closed[name]}"
+        if not matches.found:
+            many = len(matches.missing)
+            raise DataError(f"none of the {many:,} files that {source} names {such}", fix)
+        index.notes.append(f"{len(near):,} of the missing are there, but none {such}; {fix}")
+
+
+def _annotated(source: Path, kind: str, facts: Any, options: Options) -> Coco:
+    if kind == "cvat":
+        return read_cvat(source, options.mapping)
+    if kind == "label-studio":
+        return read_label_studio(source, facts, options.mapping, options.columns.label)
+    return read_coco(source, facts, options.mapping, options.columns.group)
+
+
+def _annotations(
+    source: Path, kind: str, coco: Coco, into: Path, index: ImportIndex, options: Options
+) -> None:
     coco.settle()
     if options.columns.split != "none":
         _check_splits(f"the split of images in {source}", *coco.take_splits(), index)
@@ -372,7 +502,6 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
             write_crops(path, name, boxed, turned.get(name), index, options.margin)
     if not index.rows:
         _refuse_unusable(source, folder, coco, files, index)
-    return kind
 
 
 def _refuse_unusable(

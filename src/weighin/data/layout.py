@@ -6,13 +6,15 @@
     <Class>/train/x.jpg, <Class>/val/...   splits within each class; folders below may be groups
     images/..., masks/...                  a segmentation set: its masks are left out (masks.py)
 
-Nothing is opened here: a tree is the names of its files, with "/" between their parts.
+A tree is the names of its files, with "/" between their parts. None is opened, but for tables of
+which an error names one.
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from weighin.data.masks import folder_kind, masks_of
@@ -30,7 +32,7 @@ NO_IMAGE = re.compile(
 )
 
 TABLE = re.compile(r"\.(csv|tsv|json|jsonl|ndjson|xml)$", re.I)
-
+SAMPLE, MOST_TEXT = 50, 2**24  # tables and images, and bytes, that tell which table is meant
 
 # what file managers, drives and browsers call a copy of a folder, in the form of classes
 _COPY = r"(?:copy|kopie|copie|copia|cópia|kopia|kopi|kopya|копия|복사본|副本|コピー)"
@@ -86,7 +88,7 @@ def read_layout(
     if splits and _deep(names, skip, splits):
         _of_splits(names, skip, splits, source, level, layout)
     elif splits and len(splits) == len(tops):
-        raise _no_classes(source, tops, layout)
+        raise _no_classes(source, tops, names, layout)
     elif splits and level is None:
         raise DataError(
             f"{source}: its folders {_listed(sorted(splits))} are called as splits are, and lie "
@@ -99,7 +101,7 @@ def read_layout(
     labels = sorted({placed.label for placed in layout.files if placed.split != TEST})
     kinds = {folder_kind(label) for label in labels}
     if level is None and "pictures" in kinds and "" not in kinds:
-        raise _no_classes(source, labels, layout)
+        raise _no_classes(source, labels, names, layout)
     if level is None:
         _refuse_split_classes(labels, source)
         _refuse_copies(labels, source)
@@ -135,13 +137,37 @@ def _refuse_split_classes(labels: Sequence[str], source: object) -> None:
             )
 
 
-def _no_classes(source: object, folders: Sequence[str], layout: Layout) -> DataError:
+def _no_classes(
+    source: object, folders: Sequence[str], names: Sequence[str], layout: Layout
+) -> DataError:
     tables = [name for _, name in layout.left_out if TABLE.search(name)]
-    told = f", such as {source}/{tables[0]}" if tables else ""
+    table = _table_of(Path(str(source)), names, tables)
+    told = f", such as {source}/{table}" if table else ""
     return DataError(
         f"{source}: its folders {_listed(folders)} hold images, not one folder a class",
         f"name the CSV or COCO file of their classes{told}, or sort them into class folders",
     )
+
+
+def _table_of(source: Path, names: Sequence[str], tables: Sequence[str]) -> str:
+    """Return the table that names most of the images to train on; empty if there is none.
+
+    The sample of a submission, which gives test images any class, is none.
+    """
+    train = [name for name in names if split_word(name.split("/")[0]) != TEST]
+    images = {name.rpartition("/")[2].rpartition(".")[0] for name in train[:SAMPLE]}
+    own = [name for name in tables if not {"submission", "sample"} & {*words_in(name)}]
+
+    def named(table: str) -> int:
+        try:
+            with (source / table).open("rb") as file:
+                text = file.read(MOST_TEXT).decode("utf-8", "ignore").replace("\0", "")
+        except OSError:
+            return 0
+        words = re.split(r"""[\s,;:|"'/\\]+""", text)
+        return len(images & {*words, *(word.rpartition(".")[0] for word in words)})
+
+    return max(own[:SAMPLE], key=named, default="")
 
 
 def read_test(names: Sequence[str], classes: Iterable[str]) -> Layout:

@@ -30,6 +30,8 @@ class Member(NamedTuple):
     size: int
 
 
+LINKS = LINKED_FILE, LINKED_FOLDER = "a link out of the folder", "a link to a folder"
+NOT_TEXT = "its name is not UTF-8"
 Place = str | Member  # where an image's bytes are: a file below the root, or a part of one
 
 
@@ -176,16 +178,16 @@ def _paths(name: str) -> list[str]:
 
 def _fault(name: str, entry: "os.DirEntry[str]", root: Path) -> tuple[str, str] | None:
     if _shown(name) != name:
-        return "unreadable", "its name is not UTF-8"
+        return "unreadable", NOT_TEXT
     try:
         mode = entry.stat().st_mode
     except OSError:
         return "unreadable", "a link to nothing"
     if entry.is_symlink():
         if stat.S_ISDIR(mode):
-            return "escaping-link", "a link to a folder"
+            return "escaping-link", LINKED_FOLDER
         if escapes(entry.path, root):
-            return "escaping-link", "a link out of the folder"
+            return "escaping-link", LINKED_FILE
     return None if stat.S_ISREG(mode) else ("unreadable", "not a plain file")
 
 

@@ -74,8 +74,8 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         OutputError: the disk is full or `out` cannot be written.
         WorkerError: a worker process went away.
     """
-    given = read_given(source, params.group)
     listing = open_images(source / "train", workers)
+    given = read_given(source, params.group, listing.names)
     workers = min(workers, -(-len(listing.names) // CHUNK))
     with replace_folder(out) as draft, worker_pool(workers, "it read images") as pool:
         pack = draft / NEW
@@ -96,7 +96,7 @@ def prepare(source: Path, out: Path, params: Prepare, seed: int, workers: int) -
         report["pictures"] = [picture.result() for picture in drawn]
         write_json(pack / "report.json", report)
         write_table(pack / "faults.csv", verdict.rows, ("fault", "name", "done", "detail"))
-    for line in _told(verdict, report):
+    for line in (*given.notes, *_told(verdict, report)):
         say(f"prepare: {line}")
     return report
 

@@ -12,19 +12,20 @@ sample follow each other, and no key comes twice. An image without a name of its
 <class>/<key>.<suffix>. `prepare` reads the images where they lie; nothing is unpacked.
 """
 
-import csv
 import io
 import itertools
 import json
 import re
+import shlex
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from weighin.data.faults import read_given
 from weighin.data.listing import Listing, Member, class_of, list_images, name_collisions
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES
+from weighin.file_names import IMAGE_SUFFIXES, is_text, printable
 from weighin.files import canonical_json
 from weighin.parallel import workers as worker_pool
 from weighin.progress import Progress
@@ -32,6 +33,7 @@ from weighin.progress import Progress
 KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
 IMAGE = {*(suffix[1:] for suffix in IMAGE_SUFFIXES), "bin"}  # "bin": a file without such a suffix
 BLOCK = tarfile.BLOCKSIZE
+ARCHIVE = re.compile(r"\.(zip|t[gbx]z2?|tar(\.(gz|bz2|xz))?|7z|rar)$", re.I)
 FIX = "make the shards again, with `weighin pack-data` or with WebDataset's TarWriter"
 
 Header = tuple[int, int]  # of a member: offset of its bytes, size
@@ -45,6 +47,19 @@ class Sample(NamedTuple):
     member: Member
     group: str = ""
     split: str = ""
+
+
+def unpacking(path: Path) -> str:
+    """Return how to unpack an archive of class folders; empty if a file is called as none is."""
+    found = ARCHIVE.search(path.name)
+    if found is None:
+        return ""
+    if found[1].lower() in ("7z", "rar"):
+        return "unpack it, and name the folder that comes out"
+    module = "zipfile" if found[1].lower() == "zip" else "tarfile"
+    folder = path.with_name(path.name[: found.start()])
+    command = f"python -m {module} -e {shlex.quote(str(path))} {shlex.quote(str(folder))}"
+    return f"unpack it, and name the folder that comes out: {command}"
 
 
 def shards_of(root: Path) -> list[Path]:
@@ -116,6 +131,8 @@ def _samples(path: Path, file: BinaryIO) -> dict[str, dict[str, Header]]:
         if found is None or member.isdir():  # a hidden file, or one that is said nothing of
             continue
         key, suffix = found[1], found[2].lower()
+        if not is_text(member.name):
+            raise DataError(f"{path}: the name {printable(member.name)} is not UTF-8", FIX)
         parts = key.split("/")
         if {"", ".", ".."} & set(parts):
             raise DataError(f"{path}: the name {member.name} leads out of the data set", FIX)
@@ -157,17 +174,26 @@ def _sample(path: Path, file: BinaryIO, key: str, parts: dict[str, Header]) -> S
         except UnicodeDecodeError:  # other letters in their place would make two classes one
             fix = f"write it as UTF-8; or {FIX}"
             raise DataError(f"{path}: the .cls of the sample {key} is not UTF-8", fix) from None
-    if not label or label[0] == "." or any(letter in label for letter in "/\\\0\n"):
-        what = f'the class "{label}", which no folder can be called' if label else "no class"
+    odd = label[:1] == "." or any(letter in label for letter in "/\\\0\n") or not is_text(label)
+    if not label or odd:
+        shown = printable(label)
+        what = f'the class "{shown}", which no folder can be called' if label else "no class"
         fix = f"give it a .cls, or a .json with class; or {FIX}"
+        if not label and "/" in key:
+            fix += f"; if its folders are classes, {unpacking(path)}"
         raise DataError(f"{path}: the sample {key} has {what}", fix)
     own = key if key.startswith(f"{label}/") else f"{label}/{key.replace('/', '_')}"
     name = str(facts.get("name") or f"{own}.{images[0]}")
     rest = name.removeprefix(f"{label}/").split("/")
-    if not name.startswith(f"{label}/") or {"", ".", ".."} & set(rest) or "\0" in name:
-        raise DataError(f"{path}: the sample {key} of {label} cannot be called {name}", FIX)
+    if not name.startswith(f"{label}/") or {"", ".", ".."} & set(rest) or not _is_name(name):
+        shown = printable(name)
+        raise DataError(f"{path}: the sample {key} of {label} cannot be called {shown}", FIX)
     group, split = (_text(facts.get(word)) for word in ("group", "split"))
     return Sample(name, label, Member(path.name, *parts[images[0]]), group, split)
+
+
+def _is_name(name: str) -> bool:
+    return "\0" not in name and is_text(name)
 
 
 def _text(value: Any) -> str:
@@ -199,7 +225,7 @@ def write_shards(listing: Listing, out: Path, size: int, workers: int) -> int:
     """
     out.mkdir(parents=True)
     jobs: list[tuple[Path, Path, int, list[tuple[str, dict[str, str]]]]] = []
-    said, full = _said(listing.root.parent / "train.csv"), size
+    said, full = _said(listing), size
     for number, name in enumerate(listing.names):
         if full >= size:
             full = 0
@@ -213,13 +239,13 @@ def write_shards(listing: Listing, out: Path, size: int, workers: int) -> int:
     return len(jobs)
 
 
-def _said(table: Path) -> dict[str, dict[str, str]]:
+def _said(listing: Listing) -> dict[str, dict[str, str]]:
     """Return the groups and splits that train.csv gives to images, by name."""
-    if not table.exists():
-        return {}
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("filename")]
-    return {row["filename"]: {k: row[k] for k in ("group", "split") if row.get(k)} for row in rows}
+    given = read_given(listing.root.parent, "none", listing.names)
+    said = {"group": given.groups, "split": given.splits}
+    return {
+        name: {word: of[name] for word, of in said.items() if of.get(name)} for name in given.groups
+    }
 
 
 def _write_shard(job: tuple[Path, Path, int, Sequence[tuple[str, dict[str, str]]]]) -> int:
