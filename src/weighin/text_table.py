@@ -194,14 +194,20 @@ def _parsed(path: Path, text: str, delimiter: str, line: int) -> list[tuple[int,
     """Return (line, values) of each row that is not empty."""
     lines = io.StringIO(text, newline=None)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    found: list[tuple[int, list[str]]] = []
+    begins = line + 1  # the row that is being read: a quote that is not closed takes many lines
     try:
-        found = [(line + reader.line_num, row) for row in reader]
+        for row in reader:
+            begins = line + reader.line_num + 1
+            if any(value.strip() for value in row):
+                found.append((begins - 1, row))
     except csv.Error as error:
+        open_quote = "unexpected end" in str(error)
         raise DataError(
-            f"{path}, line {line + reader.line_num}: {error}",
+            f"{path}, line {begins}: {'a quote that nothing closes' if open_quote else error}",
             'write a value that holds a quote as "...""...", or save the table anew as CSV',
         ) from None
-    return [(at, row) for at, row in found if any(value.strip() for value in row)]
+    return found
 
 
 def _filled(
