@@ -260,6 +260,7 @@ def test_no_labels_are_refused_where_some_are_needed(tmp_path: Path) -> None:
         (b"filename,class\na,b.jpg,x\nc.jpg,y\n", "line 2: 3 values for 2 columns", "quotes"),
         (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 2: a quote that nothing closes", "quote"),
         (b'f,class\na.jpg,x\nb.jpg,"y\nc.jpg,"z"\n', "line 3: ',' expected", "quote"),
+        (b"f,class\n\na.jpg,x\0\n", 'line 3: a byte 0 in the class "x\\x00"', "remove it"),
         (b'sep=;\n\nf;class\n"a"b;x\n', "line 4: ", "quote"),
         (b"filename,class\na.jpg," + b"x" * 140_000, "line 2: field larger", "save the table"),
     ],
@@ -374,6 +375,15 @@ def test_json_lines(tmp_path: Path, suffix: str) -> None:
     ]
     assert labels.left_out == {"no class": 1}
     assert labels.notes[0] == "boxes: no plain values, not read"
+
+
+def test_a_byte_0_in_a_class_of_json_lines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text('\n{"filename": "a.jpg", "class": "x\\u0000"}\n')
+    with pytest.raises(DataError) as caught:
+        read_labels(path)
+    assert caught.value.problem == f'{path}, line 2: a byte 0 in the class "x\\x00"'
+    assert caught.value.fix == f"remove it from {path}"
 
 
 @pytest.mark.parametrize("line", ["[1]", "3", "{", '"a"', "a.jpg,Glass"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES, SPLIT_WORDS, fold
+from weighin.file_names import IMAGE_SUFFIXES, SPLIT_WORDS, fold, printable
 from weighin.text_table import (
     CLASSES,
     FILENAMES,
@@ -158,10 +158,13 @@ def _labels(table: Table, columns: Columns) -> Labels:
     left_out: Counter[str] = Counter()
     no_splits: Counter[str] = Counter()
     rows = dict[tuple[str, str], Row]()
-    for row in table.rows:
+    for row, line in zip(table.rows, table.lines, strict=True):
         ones = [table.header[at] for at in hot if _is_one(row[at])]
         name = _without_dots(row[names])
         value = row[label] if label is not None else ones[0] if len(ones) == 1 else ""
+        if "\0" in value:  # which is not seen, and which no folder has in its name
+            problem = f'{table.path}, line {line}: a byte 0 in the class "{printable(value)}"'
+            raise DataError(problem, f"remove it from {table.path}")
         own_split = split_of(row[split], table.header[split]) if split is not None else ""
         reason = _reason(name, value, len(ones), (name, value) in rows)
         if split is not None and row[split].lower() in IGNORED:  # as in the solutions of Kaggle
