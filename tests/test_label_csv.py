@@ -95,6 +95,21 @@ def test_values_are_kept(tmp_path: Path, text: str, wanted: list[tuple[str, str]
             ('it is read as GB2312, such as "金属"',),
         ),
         (
+            "filename,class\n1.jpg,鹦鹉\n2.jpg,蝙蝠\n",  # the bat alone could be Cyrillic, too
+            "gbk",
+            ('it is read as GB2312, such as "鹦鹉"',),
+        ),
+        (
+            "filename,class\n1.jpg,Стекло\n2.jpg,Бумага\n",
+            "cp1251",
+            ('it is read as CP1251, such as "Стекло"',),
+        ),
+        (
+            "filename,class\n1.jpg,ПЭТ-бутылка\n2.jpg,«скляний бій» №2\n",
+            "cp1251",
+            ('it is read as CP1251, such as "ПЭТ"',),
+        ),
+        (
             "filename,class\n1.jpg,Größe\n2.jpg,“née”\n",
             "cp1252",
             ('it is read as CP1252, such as "Größe"',),
