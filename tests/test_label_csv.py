@@ -273,6 +273,12 @@ def test_no_labels_are_refused_where_some_are_needed(tmp_path: Path) -> None:
         (b"file;class;file\na.jpg;x;b.jpg\n", 'two columns "file"', "--filename-column"),
         (b"filename,A,B\na.jpg,x,y\nb.jpg,z,x\n", "it has filename, A, B", "--class-column"),
         (b"filename,class\na,b.jpg,x\nc.jpg,y\n", "line 2: 3 values for 2 columns", "quotes"),
+        (b"a.jpg 0\nb.jpg 1\na b.jpg 1\n", "line 3: 3 values for 2 columns, parted by blanks", '"'),
+        (
+            b"my a.jpg 0\nmy b.jpg 1\nmy c.jpg 1\n1 d.jpg 5\n",
+            "it has 1, 2, 3; its values are parted by blanks; it has no header",
+            "--class-column",
+        ),
         (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 2: a quote that nothing closes", "quote"),
         (b'f,class\na.jpg,x\nb.jpg,"y\nc.jpg,"z"\n', "line 3: ',' expected", "quote"),
         (b"f,class\n\na.jpg,x\0\n", 'line 3: a byte 0 in the class "x\\x00"', "remove it"),

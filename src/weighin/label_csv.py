@@ -77,6 +77,11 @@ class Labels:
     notes: tuple[str, ...]  # how the table was read, where that was guessed
     no_splits: Counter[str] = field(default_factory=Counter)  # words of the split column: rows
 
+    @property
+    def told(self) -> str:
+        """Return how the table was read, to go on an error with; empty where that is plain."""
+        return "".join(f"; {note}" for note in self.notes)
+
     def by_name(self, needed: bool = True) -> dict[str, str]:
         """Return {file name: class}.
 
@@ -359,7 +364,7 @@ def _single(table: Table, hot: Sequence[int]) -> int:
 
 def _unclear(table: Table, problem: str) -> DataError:
     return DataError(
-        f"{table.path} {problem}; it has {', '.join(table.header)}",
+        "; ".join((f"{table.path} {problem}", f"it has {', '.join(table.header)}", *table.notes)),
         "name the columns that hold file names and classes (--filename-column, --class-column), "
         "or call them filename and class",
     )

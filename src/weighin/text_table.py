@@ -35,7 +35,7 @@ GROUPS = (
     *("clip", "video"),
 )
 SPLITS = ("split", "official_split", "subset", "partition", "usage", "phase", "set")
-DELIMITERS = (",", ";", "\t", "|", " ")
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 SAMPLE = 100  # rows that a delimiter is judged by
 NOT_TEXT = {
     b"PK\x03\x04": "an Excel workbook or another ZIP",
@@ -104,17 +104,20 @@ def read_table(path: Path, header: bool | None = None) -> Table:
         raise DataError(f"{path} is empty", "give it a header such as filename,class, and rows")
     rows = [[value.strip() for value in row] for _, row in numbered]
     lines = [line for line, _ in numbered]
+    if delimiter == " ":  # where no other is found; a name may have been cut
+        notes += ("its values are parted by blanks",)
     if header or (header is None and _is_header(rows)):
         names = tuple(rows[0])
         rows, lines = rows[1:], lines[1:]
         if rows and all(len(row) == len(names) + 1 for row in rows) and differ(rows, 0):
             names = ("", *names)  # R leaves the name of the row names out
     else:
-        names = tuple(str(number + 1) for number in range(max(map(len, rows))))
+        names = tuple(str(number + 1) for number in range(_width(rows)))
         notes += ("it has no header",)
     while names and not names[-1] and not any(len(row) >= len(names) and row[-1] for row in rows):
         names = names[:-1]  # a delimiter at the end of each line
-    return Table(path, names, _filled(path, names, rows, lines), lines, notes)
+    parted = DELIMITERS.get(delimiter, f'"{delimiter}"')
+    return Table(path, names, _filled(path, names, rows, lines, parted), lines, notes)
 
 
 def _of_objects(path: Path, text: str, notes: tuple[str, ...]) -> Table:
@@ -194,7 +197,7 @@ def _delimiter(text: str) -> str:
         best = max(wide, key=lambda width: (wide[width], width), default=1)
         return wide.get(best, 0) / max(1, widths.total()), best
 
-    usual = [delimiter for delimiter in DELIMITERS[:-1] if lines and delimiter in lines[0]]
+    usual = [mark for mark in DELIMITERS if mark != " " and lines and mark in lines[0]]
     return max(usual or DELIMITERS, key=fit)
 
 
@@ -219,16 +222,23 @@ def _parsed(path: Path, text: str, delimiter: str, line: int) -> list[tuple[int,
 
 
 def _filled(
-    path: Path, names: Sequence[str], rows: list[list[str]], lines: list[int]
+    path: Path, names: Sequence[str], rows: list[list[str]], lines: list[int], parted: str
 ) -> list[list[str]]:
     """Return the rows, each as long as the header; those that are too long have lost a quote."""
     for row, line in zip(rows, lines, strict=True):
         if any(row[len(names) :]):
             raise DataError(
-                f"{path}, line {line}: {len(row)} values for {len(names)} columns",
-                "put a value that holds the delimiter in quotes, and name every column",
+                f"{path}, line {line}: {len(row)} values for {len(names)} columns, parted by "
+                f"{parted}",
+                f'put a value that holds {parted} in quotes ("), and name every column',
             )
     return [row[: len(names)] + [""] * (len(names) - len(row)) for row in rows]
+
+
+def _width(rows: list[list[str]]) -> int:
+    """Return how many values most rows have, but for empty ones at their end."""
+    widths = Counter(max(at for at, value in enumerate(row, 1) if value) for row in rows)
+    return max(widths, key=lambda width: (widths[width], width))
 
 
 def _is_header(rows: list[list[str]]) -> bool:

@@ -202,7 +202,8 @@ def test_columns_are_given(tmp_path: Path) -> None:
             "filename,class\nx.jpg,Glass\ny.jpg,Glass\n",
             Options(),
             "none of the 2 files that {csv} names is in {folder}, such as x.jpg\n"
-            "  to fix: name the folder of the images with --images",
+            "  to fix: name the folder of the images with --images, or the column that holds their "
+            "names with --filename-column",
         ),
         (
             "filename,class\n",

@@ -324,7 +324,7 @@ def _truth(path: Path, names: list[str], index: ImportIndex) -> tuple[dict[str, 
     if not matches.found:
         raise DataError(
             f"none of the {len(labels):,} files that {path} names is a test image: it names such "
-            f"as {next(iter(labels))}, the test holds such as {names[0]}",
+            f"as {next(iter(labels))}, the test holds such as {names[0]}{table.told}",
             "name the truth of this test",
         )
     index.notes += [f"truth: {note}" for note in table.notes]

@@ -290,8 +290,9 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     if not index.rows:
         raise DataError(
             f"none of the {len(rows):,} files that {source} names is in {folder}, such as "
-            f"{next(iter(index.missing), '')}",
-            "name the folder of the images with --images",
+            f"{next(iter(index.missing), '')}{labels.told}",
+            "name the folder of the images with --images, or the column that holds their names "
+            "with --filename-column",
         )
 
 

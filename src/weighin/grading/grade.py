@@ -255,7 +255,7 @@ def read_truth(
     if matches.missing:
         files = f"{len(matches.missing):,} files that {where} lacks, such as {matches.missing[0]}"
         like = "" if matches.found else f"; {where} holds such as {next(iter(names), 'nothing')}"
-        raise DataError(f"the truth names {files}{like}", fix)
+        raise DataError(f"the truth names {files}{like}{table.told}", fix)
     words, notes = _same_classes(table, classes)
     if matches.tolerances:
         notes += (f"truth: {matches.words()}",)
