@@ -67,6 +67,13 @@ def test_a_dialect(tmp_path: Path, text: str, encoding: str) -> None:
     [
         ("001,cat\n002,dog\n003,cat\n", [("001", "cat"), ("002", "dog"), ("003", "cat")]),
         ("001,cat\n002,dog\n", [("001", "cat"), ("002", "dog")]),
+        ("im0,Fox\nim1,Dog\nim2,Cat\n", [("im0", "Fox"), ("im1", "Dog"), ("im2", "Cat")]),
+        (
+            "Fox;x/im0\nDog;y/im1\nDog;y/im2\n",
+            [("x/im0", "Fox"), ("y/im1", "Dog"), ("y/im2", "Dog")],
+        ),
+        ("deadbee5,Fox\n0d15ea5e,Dog\n", [("deadbee5", "Fox"), ("0d15ea5e", "Dog")]),
+        ("foto2,art2\nim0,Dog\nim1,Dog\n", [("im0", "Dog"), ("im1", "Dog")]),
         ("id,breed\n001,1\n002,2\n", [("001", "1"), ("002", "2")]),
         ("x/1.jpg 0\nx/2.jpg 1\n", [("x/1.jpg", "0"), ("x/2.jpg", "1")]),
         ('f,class\n"a, b.jpg","x, y"\n', [("a, b.jpg", "x, y")]),

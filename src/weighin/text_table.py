@@ -251,9 +251,16 @@ def _is_header(rows: list[list[str]]) -> bool:
         return True
     for at, value in enumerate(first):
         below = [row[at] for row in others if at < len(row)]
-        if value in below or (is_number(value) and all(map(is_number, below))):
-            return False  # a header's words do not occur below it
+        if _shape(value) in map(_shape, below) or (is_number(value) and all(map(is_number, below))):
+            return False  # a header's words do not occur below it, as im0 is one of im1, im2
     return True
+
+
+def _shape(value: str) -> str:
+    """Return what a value has in common with those that are counted on from it, or are hashes."""
+    stem = value.replace("\\", "/").rpartition("/")[2]
+    hashed = re.fullmatch(r"(?=.*\d)[0-9a-f-]{8,}", stem.lower())
+    return f"{len(stem)} hexadecimal digits" if hashed else re.sub(r"\d+", "0", stem)
 
 
 def column_key(name: str) -> str:
