@@ -230,6 +230,35 @@ def test_boxes_are_no_classes_of_whole_images(tmp_path: Path) -> None:
     assert "COCO" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("title", "header"),
+    [
+        ("My labels 2024;;", "filename;class;"),
+        ("My labels 2024\n", "filename,class"),
+        ("Labels", "image,label"),
+        ("# made by X, in 2024\n# of all", "name,class"),
+        ("My labels 2024;;", "Bild;Sorte;"),
+    ],
+)
+def test_a_title_above_the_header_is_left_out(tmp_path: Path, title: str, header: str) -> None:
+    mark = ";" if ";" in header else ","
+    rows = [("a.jpg", "x"), ("b.jpg", "y"), ("c.jpg", "x")]
+    lines = [mark.join(row) for row in rows]
+    columns = Columns(label="Sorte") if "Sorte" in header else None
+    labels = read(tmp_path, "\n".join((title, header, *lines)), columns)
+    assert pairs(labels) == rows
+    said = title.splitlines()[0].strip(";").replace(",", "")
+    assert labels.notes[0] == f'what stands above its header is not read: "{said}"'
+
+
+def test_a_row_of_names_that_columns_may_have_is_no_header(tmp_path: Path) -> None:
+    text = "Original,class\nx.jpg,cat\nphoto,picture\n"
+    assert pairs(read(tmp_path, text)) == [("x.jpg", "cat"), ("photo", "picture")]
+    assert pairs(read(tmp_path, "a.jpg,tag\nphoto,tag\n")) == [("a.jpg", "tag"), ("photo", "tag")]
+    rows = "class\na.jpg,photo\nb.jpg,image\n"  # as R writes it
+    assert pairs(read(tmp_path, rows)) == [("a.jpg", "photo"), ("b.jpg", "image")]
+
+
 def test_columns_are_named_or_numbered(tmp_path: Path) -> None:
     text = "x.jpg,a.jpg,Glass,s1\ny.jpg,b.jpg,Metal,s2\n"
     labels = read(tmp_path, text, Columns("2", "3", "4"))

@@ -109,8 +109,8 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
         DataError: it is missing or no table, or its columns cannot be told apart.
     """
     columns = columns or Columns()
-    by_name = any(name and not name.isdigit() for name in astuple(columns))
-    table = read_table(path, header=True if by_name else None)
+    named = [name for name in astuple(columns) if name and not name.isdigit()]
+    table = read_table(path, True if named else None, named)
     return _labels(table, columns)
 
 

@@ -35,6 +35,8 @@ GROUPS = (
     *("clip", "video"),
 )
 SPLITS = ("split", "official_split", "subset", "partition", "usage", "phase", "set")
+KNOWN = {*FILENAMES, *CLASSES, *GROUPS, *SPLITS}
+TOP = 10  # rows in which a header is looked for
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 SAMPLE = 100  # rows that a delimiter is judged by
 NOT_TEXT = {
@@ -84,10 +86,11 @@ class Table:
         return [dict(zip(self.header, row, strict=True)) for row in self.rows]
 
 
-def read_table(path: Path, header: bool | None = None) -> Table:
+def read_table(path: Path, header: bool | None = None, named: Sequence[str] = ()) -> Table:
     """Return a table; `header` says whether it has one, None leaves it to a guess.
 
-    The columns of a table without a header are called 1, 2, ...
+    The columns of a table without a header are called 1, 2, ... A title above the header is left
+    out; columns that are `named` tell a header from it.
 
     Raises:
         DataError: it is missing, empty or no table.
@@ -104,6 +107,10 @@ def read_table(path: Path, header: bool | None = None) -> Table:
         raise DataError(f"{path} is empty", "give it a header such as filename,class, and rows")
     rows = [[value.strip() for value in row] for _, row in numbered]
     lines = [line for line, _ in numbered]
+    if titles := _titles(rows, {*map(column_key, named)}):
+        title = printable(" ".join(filter(None, rows[0])))
+        notes += (f'what stands above its header is not read: "{title}"',)
+        rows, lines = rows[titles:], lines[titles:]
     if delimiter == " ":  # where no other is found; a name may have been cut
         notes += ("its values are parted by blanks",)
     if header or (header is None and _is_header(rows)):
@@ -241,19 +248,32 @@ def _width(rows: list[list[str]]) -> int:
     return max(widths, key=lambda width: (widths[width], width))
 
 
+def _titles(rows: list[list[str]], named: set[str]) -> int:
+    """Return how many rows stand above the header: none, unless a later row is surely that."""
+    top = [[column_key(value) for value in row] for row in rows[:TOP]]
+    several = len([*filter(None, top[0])]) > 1
+    if (several and {*top[0]} & {*KNOWN, *named}) or _names_image(rows[0]):
+        return 0
+    sure = (len({*row} & KNOWN) > 1 or {*row} & named for row in top)
+    return next((at for at, is_header in enumerate(sure) if is_header), 0)
+
+
 def _is_header(rows: list[list[str]]) -> bool:
     """Return whether the first row names the columns instead of being one of the rows."""
     first, others = rows[0], rows[1:]
-    if any(value.lower().endswith(IMAGE_SUFFIXES) for value in first):
+    if _names_image(first):
         return False
-    known = {*FILENAMES, *CLASSES, *SPLITS, *GROUPS}
-    if any(column_key(value) in known for value in first):
+    if any(column_key(value) in KNOWN for value in first):
         return True
     for at, value in enumerate(first):
         below = [row[at] for row in others if at < len(row)]
         if _shape(value) in map(_shape, below) or (is_number(value) and all(map(is_number, below))):
             return False  # a header's words do not occur below it, as im0 is one of im1, im2
     return True
+
+
+def _names_image(row: list[str]) -> bool:
+    return any(value.lower().endswith(IMAGE_SUFFIXES) for value in row)
 
 
 def _shape(value: str) -> str:
