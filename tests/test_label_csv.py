@@ -20,7 +20,7 @@ PAIRS = [("a.jpg", "Glass"), ("b.jpg", "Metal"), ("c.jpg", "Glass")]
 def read(folder: Path, text: str | bytes, columns: Columns | None = None) -> Labels:
     path = folder / "labels.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_labels(path, columns)
+    return read_labels(path, columns or Columns())
 
 
 def pairs(labels: Labels) -> list[tuple[str, str]]:
@@ -328,6 +328,30 @@ def test_errors(tmp_path: Path, text: bytes, problem: str, fix: str) -> None:
     assert caught.value.problem.startswith(str(tmp_path / "labels.csv"))
     assert problem in caught.value.problem
     assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        (None, ""),
+        (
+            Columns(),
+            "name the columns that hold file names and classes (--filename-column, "
+            "--class-column), or ",
+        ),
+    ],
+)
+def test_a_fix_names_options_only_where_there_are_some(
+    tmp_path: Path, columns: Columns | None, options: str
+) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("photo,gt,conf\na.jpg,x,1\nb.jpg,y,2\n")
+    with pytest.raises(DataError) as caught:
+        read_labels(path, columns)
+    assert caught.value.problem == (
+        f"{path} has no column that is known to hold classes; it has photo, gt, conf"
+    )
+    assert caught.value.fix == f"{options}call one filename and one class in {path}"
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:

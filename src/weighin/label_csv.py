@@ -105,13 +105,26 @@ class Labels:
 def read_labels(path: Path, columns: Columns | None = None) -> Labels:
     """Return the labelled files of a table.
 
+    Without `columns` there is no option by which a user may name them.
+
     Raises:
         DataError: it is missing or no table, or its columns cannot be told apart.
     """
-    columns = columns or Columns()
-    named = [name for name in astuple(columns) if name and not name.isdigit()]
+    wanted = columns or Columns()
+    named = [name for name in astuple(wanted) if name and not name.isdigit()]
     table = read_table(path, True if named else None, named)
-    return _labels(table, columns)
+    try:
+        return _labels(table, wanted)
+    except _UnclearError as unclear:
+        has = f"it has {', '.join(table.header)}"
+        name = "name the columns that hold file names and classes (--filename-column, "
+        options = "" if columns is None else f"{name}--class-column), or "
+        fix = f"{options}call one filename and one class in {path}"
+        raise DataError("; ".join((f"{path} {unclear}", has, *table.notes)), fix) from None
+
+
+class _UnclearError(Exception):
+    """The columns of a table cannot be told apart."""
 
 
 def split_of(value: str, column: str = "") -> str:
@@ -270,7 +283,7 @@ def _named(
     With `words`, one of words goes before one of numbers, as class names before class ids.
 
     Raises:
-        DataError: there is no column `name`, or the guess has a namesake of other values.
+        _UnclearError: there is no column `name`, or the guess has a namesake of other values.
     """
     plain = [column_key(title) for title in table.header]
     if name is not None:
@@ -280,7 +293,7 @@ def _named(
             return plain.index(column_key(name))
         if name.isdigit() and 0 < int(name) <= len(plain):
             return int(name) - 1
-        raise _unclear(table, f'has no column "{name}"')
+        raise _UnclearError(f'has no column "{name}"')
     found = [plain.index(guess) for guess in guesses if guess in plain]
     free = [at for at in found if at not in set(taken)]
     if words:
@@ -293,7 +306,7 @@ def _alone(table: Table, column: int) -> int:
     name, values = column_key(table.header[column]), table.values(column)
     for at, title in enumerate(table.header):
         if column_key(title) == name and table.values(at) != values:
-            raise _unclear(table, f'has two columns "{table.header[column]}"')
+            raise _UnclearError(f'has two columns "{table.header[column]}"')
     return column
 
 
@@ -313,7 +326,7 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     single = [at for at in columns if table.rows and differ(table.rows, at)]
     if len(single) == 1 or (single and "it has no header" in table.notes):
         return single[0]
-    raise _unclear(table, "has no column that is known to hold file names")
+    raise _UnclearError("has no column that is known to hold file names")
 
 
 def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
@@ -325,7 +338,7 @@ def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
     if len(left) > 1:  # what is the same or empty throughout
         left = [at for at in left if len(set(table.values(at))) > 1]
     if len(left) != 1:
-        raise _unclear(table, "has no column that is known to hold classes")
+        raise _UnclearError("has no column that is known to hold classes")
     return left[0]
 
 
@@ -360,14 +373,6 @@ def _marks(table: Table, taken: Iterable[int | None]) -> list[int]:
 def _single(table: Table, hot: Sequence[int]) -> int:
     """Return how many rows have one 1 in the columns `hot`."""
     return sum(sum(_is_one(row[at]) for at in hot) == 1 for row in table.rows)
-
-
-def _unclear(table: Table, problem: str) -> DataError:
-    return DataError(
-        "; ".join((f"{table.path} {problem}", f"it has {', '.join(table.header)}", *table.notes)),
-        "name the columns that hold file names and classes (--filename-column, --class-column), "
-        "or call them filename and class",
-    )
 
 
 def _is_one(value: str) -> bool:

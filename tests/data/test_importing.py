@@ -184,14 +184,14 @@ def test_columns_are_given(tmp_path: Path) -> None:
             Options(),
             "{csv} has no column that is known to hold file names; it has a, b\n"
             "  to fix: name the columns that hold file names and classes (--filename-column, "
-            "--class-column), or call them filename and class",
+            "--class-column), or call one filename and one class in {csv}",
         ),
         (
             "filename,class\nx.jpg,Glass\n",
             Options(columns=Columns(label="kind")),
             '{csv} has no column "kind"; it has filename, class\n'
             "  to fix: name the columns that hold file names and classes (--filename-column, "
-            "--class-column), or call them filename and class",
+            "--class-column), or call one filename and one class in {csv}",
         ),
         (
             "",
