@@ -6,13 +6,14 @@ was guessed is returned as notes; rows that cannot be used are counted by reason
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES, SPLIT_WORDS, fold, printable
+from weighin.file_names import IMAGE_SUFFIXES, SPLIT_WORDS, Matches, fold, printable
 from weighin.text_table import (
     CLASSES,
     FILENAMES,
@@ -110,17 +111,45 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
     Raises:
         DataError: it is missing or no table, or its columns cannot be told apart.
     """
+    return next(_readings(path, columns))
+
+
+def read_matched(
+    path: Path, meant: Callable[[list[str]], Matches], columns: Columns | None = None
+) -> tuple[Labels, Matches]:
+    """Return the labelled files of a table, and which files `meant` says that their names mean.
+
+    A column that is called as one of file names is, such as id, may hold running numbers, and
+    another the names: the first is read of whose values most mean a file.
+
+    Raises:
+        DataError: as `read_labels`, or as `meant`.
+    """
+    tried = (
+        (labels, meant([row.filename for row in labels.rows]))
+        for labels in _readings(path, columns)
+    )
+    first = next(tried)
+    return next((one for one in chain((first,), tried) if one[1].are_sure), first)
+
+
+def _readings(path: Path, columns: Columns | None) -> Iterator[Labels]:
+    """Yield the labels of a table, then what they are by other columns of file names."""
     wanted = columns or Columns()
     named = [name for name in astuple(wanted) if name and not name.isdigit()]
     table = read_table(path, True if named else None, named)
     try:
-        return _labels(table, wanted)
+        roles = _roles(table, wanted)
     except _UnclearError as unclear:
         has = f"it has {', '.join(table.header)}"
         name = "name the columns that hold file names and classes (--filename-column, "
         options = "" if columns is None else f"{name}--class-column), or "
         fix = f"{options}call one filename and one class in {path}"
         raise DataError("; ".join((f"{path} {unclear}", has, *table.notes)), fix) from None
+
+    yield _labels(table, roles)
+    for names in _other_names(table, roles) if wanted.filename is None else ():
+        yield _labels(table, roles._replace(names=names))
 
 
 class _UnclearError(Exception):
@@ -169,8 +198,7 @@ def _roles(table: Table, columns: Columns) -> _Roles:
     return _Roles(names, label, hot, group, split, sure)
 
 
-def _labels(table: Table, columns: Columns) -> Labels:
-    roles = _roles(table, columns)
+def _labels(table: Table, roles: _Roles) -> Labels:
     names, label, hot, group, split, sure = roles
     words = {_bare(row[label]) for row in table.rows} if label is not None else set()
     left_out: Counter[str] = Counter()
@@ -314,8 +342,7 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     if name is not None and (found := _named(table, name, ())) is not None:
         return found
     columns = [at for at in range(len(table.header)) if at not in set(taken)]
-    images = [sum(v.lower().endswith(IMAGE_SUFFIXES) for v in table.values(at)) for at in columns]
-    files = [at for at, many in zip(columns, images, strict=True) if many * 2 > len(table.rows)]
+    files = [at for at in columns if _names_images(table, at)]
     titles = {column_key(table.header[at]): at for at in reversed(files or columns)}
     guess = next((titles[wanted] for wanted in FILENAMES if wanted in titles), None)
     if guess is not None:
@@ -329,12 +356,32 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     raise _UnclearError("has no column that is known to hold file names")
 
 
+def _names_images(table: Table, column: int) -> bool:
+    """Return whether most values of a column are called as image files are."""
+    images = sum(value.lower().endswith(IMAGE_SUFFIXES) for value in table.values(column))
+    return images * 2 > len(table.rows)
+
+
+def _other_names(table: Table, roles: _Roles) -> list[int]:
+    """Return the columns that may hold file names instead of the one that was guessed."""
+    if _names_images(table, roles.names):
+        return []
+    taken = {roles.names, roles.label, roles.group, roles.split, *roles.hot}
+    left = [at for at in range(len(table.header)) if at not in taken]
+    return [at for at in left if differ(table.rows, at) and not _counts(table, at)]
+
+
+def _counts(table: Table, column: int) -> bool:
+    """Return whether a column holds the numbers of the rows."""
+    rows = range(len(table.rows))
+    return table.values(column) in [[str(n + start) for n in rows] for start in (0, 1)]
+
+
 def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
     left = [at for at in range(len(table.header)) if at not in set(taken)]
     left = [at for at in left if column_key(table.header[at]) not in INDEX]
-    counts = [[str(n + start) for n in range(len(table.rows))] for start in (0, 1)]
     if len(table.rows) > 2:  # an index without a name
-        left = [at for at in left if table.values(at) not in counts]
+        left = [at for at in left if not _counts(table, at)]
     if len(left) > 1:  # what is the same or empty throughout
         left = [at for at in left if len(set(table.values(at))) > 1]
     if len(left) != 1:

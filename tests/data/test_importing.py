@@ -246,6 +246,36 @@ def test_missing_files_are_listed_and_not_fatal(tmp_path: Path) -> None:
     assert (report["images"], report["missing"]) == (1, ["gone.jpg", "nul\0", "x" * 5000])
 
 
+@pytest.mark.parametrize(
+    ("text", "files", "column"),
+    [
+        ("id,code,label\n0,02,x\n1,01,y\n2,03,x\n", ("02.jpg", "01.jpg", "03.jpg"), "code"),
+        ("id,hash,label\n0,hb,x\n1,ha,y\n2,hc,x\n", ("hb.jpg", "ha.jpg", "hc.jpg"), "hash"),
+        ("id,seen,label\n0,5,x\n1,7,y\n2,6,x\n", ("00.jpg", "01.jpg", "02.jpg"), "id"),
+        ("name,row,label\nb,7,x\na,8,y\nc,9,x\n", ("b.jpg", "a.jpg", "c.jpg", "7.jpg"), "name"),
+    ],
+)
+def test_the_column_whose_values_are_files_is_read(
+    tmp_path: Path, text: str, files: tuple[str, ...], column: str
+) -> None:
+    source = table(tmp_path, text, files=files)
+    report = import_data(source, tmp_path / "data")
+    labelled = [f"{label}/{name}" for name, label in zip(files, "xyx", strict=False)]
+    assert names(tmp_path / "data/train") == sorted(labelled)
+    assert report["notes"][0] == f'file names from "{column}", classes from "label"'
+
+
+def test_the_numbers_of_rows_are_no_file_names(tmp_path: Path) -> None:
+    text = "row,key,label\n0,b,x\n1,a,y\n2,c,x\n"
+    source = table(tmp_path, text, files=("0.jpg", "1.jpg", "2.jpg"))
+    assert fails(source, tmp_path / "data") == (
+        f"none of the 3 files that {source} names is in {source.parent}, such as b; "
+        'file names from "key", classes from "label"\n'
+        "  to fix: name the folder of the images with --images, or the column that holds their "
+        "names with --filename-column"
+    )
+
+
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "link.jpg", "down/../../secret"])
 def test_a_name_that_leads_out_is_missing(tmp_path: Path, name: str) -> None:
     write(tmp_path / "secret.jpg", b"secret")

@@ -62,6 +62,13 @@ def test_a_truth_in_another_spelling_scores_the_same(
     assert plain.notes == (PARTIAL,)
 
 
+def test_a_running_number_is_no_file_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,code,label\n0,01,Glass\n1,02,Metal\n2,00,Metal\n")
+    truth = read_truth(path, ("00.jpg", "01.jpg", "02.jpg"), CLASSES, "the folder", "name it")
+    assert truth.labels == {"01.jpg": "Glass", "02.jpg": "Metal", "00.jpg": "Metal"}
+    assert truth.notes[-1] == 'truth: file names from "code", classes from "label"'
+
+
 def test_rows_that_a_solution_ignores_are_not_scored(tmp_path: Path) -> None:
     rows = ["filename,class,Usage", "a.jpg,Glass,Public", "b.jpg,Metal,Private"]
     path = write(tmp_path, "\n".join([*rows, "c.JPG,Paper,Ignored", "d.jpg,,Ignored"]))

@@ -20,7 +20,7 @@ from weighin.errors import DataError
 from weighin.file_names import VALIDATION, class_form, fold, match, walk
 from weighin.files import sha256, write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
-from weighin.label_csv import Row, read_labels
+from weighin.label_csv import Row, read_matched
 
 COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # what Roboflow puts into a copy's name
 MAX_NAME = 200  # bytes; file systems take 255, and a file's own name comes with it
@@ -317,9 +317,8 @@ def _copy_readable(source: Path, target: Path, index: ImportIndex) -> None:
 
 def _truth(path: Path, names: list[str], index: ImportIndex) -> tuple[dict[str, str], int]:
     """Return {test file: class}, and how many files the truth names that are not there."""
-    table = read_labels(path)
+    table, matches = read_matched(path, lambda own: match(own, names))
     labels = table.by_name()
-    matches = match(labels, names)
     matches.refuse_ambiguous(path)
     if not matches.found:
         raise DataError(

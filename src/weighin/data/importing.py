@@ -51,7 +51,7 @@ from weighin.file_names import (
     match_folder,
 )
 from weighin.files import NEW, recover_folder, replace_folder
-from weighin.label_csv import Columns, Row, read_labels
+from weighin.label_csv import Columns, Row, read_matched
 from weighin.parallel import cores
 from weighin.text_table import JSON_LINES
 
@@ -260,7 +260,7 @@ def _validation(folder: Path, index: ImportIndex, classes: Literal["outer", "inn
 def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> None:
     whole = options.columns.split == "none"
     columns = replace(options.columns, split=None) if whole else options.columns
-    labels = read_labels(source, columns)
+    labels, matches = read_matched(source, lambda names: _meant(source, names, options), columns)
     index.notes += labels.notes
     for reason, many in labels.left_out.items():
         index.skip(f"in the table: {reason}", source.name, many)
@@ -272,7 +272,7 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
         )
     splits = {row.split for row in rows}
     _check_splits(f"the split column of {source}", labels.no_splits, splits, index)
-    folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
+    folder = _checked(source, matches, into, index)
     files = matches.files
     listed = {(matches.found.get(row.filename), row.label): row for row in rows}
     for row in rows:
@@ -321,12 +321,14 @@ def _check_splits(
         raise DataError(f"{where} names no row to train on", fix)
 
 
-def _matched(
-    source: Path, names: list[str], into: Path, index: ImportIndex, options: Options
-) -> tuple[Path, Matches]:
-    """Return the folder that a table or COCO file speaks of, and what each name there means."""
-    folder = options.images or find_folder(source, names)
-    matches = match_folder(names, folder)
+def _meant(source: Path, names: list[str], options: Options) -> Matches:
+    """Return which files the names of a table or COCO file mean."""
+    return match_folder(names, options.images or find_folder(source, names))
+
+
+def _checked(source: Path, matches: Matches, into: Path, index: ImportIndex) -> Path:
+    """Return the folder that a table or COCO file speaks of; note what its names mean there."""
+    folder = Path(matches.folder)
     matches.refuse_ambiguous(source)
     target = into.resolve()
     for name, found in matches.found.items():
@@ -335,7 +337,7 @@ def _matched(
             raise DataError(f"{name} was found in {into}, which an import replaces", fix)
     if matches.tolerances:
         index.notes.append(matches.words())
-    return folder, matches
+    return folder
 
 
 def _annotations(source: Path, into: Path, index: ImportIndex, options: Options) -> str:
@@ -357,7 +359,8 @@ def _annotations(source: Path, into: Path, index: ImportIndex, options: Options)
         if kind == "label-studio":
             fix += "; --class-column names the field of its classes"
         raise DataError(f"{source} annotates nothing that can be used; {coco.words()}", fix)
-    folder, matches = _matched(source, list(coco.crops), into, index, options)
+    matches = _meant(source, list(coco.crops), options)
+    folder = _checked(source, matches, into, index)
     places = matches.files
     index.missing += [name for name in coco.crops if name not in places]
     files = {name: folder / found for name, found in places.items()}

@@ -36,7 +36,7 @@ from weighin.grading.score import (
     over_limits,
     score,
 )
-from weighin.label_csv import Labels, read_labels
+from weighin.label_csv import Labels, read_labels, read_matched
 from weighin.parallel import cores
 from weighin.params import Contest, renamed_in
 from weighin.validation import read
@@ -248,9 +248,8 @@ def read_truth(
         DataError: it cannot be read, names a file that is not there (then `fix` says what to do)
             or one twice with two classes, or none of its classes is one of the model's.
     """
-    table = read_labels(path)
+    table, matches = read_matched(path, lambda own: match(own, names))
     labels = table.by_name()
-    matches = match(labels, names)
     matches.refuse_ambiguous(path)
     if matches.missing:
         files = f"{len(matches.missing):,} files that {where} lacks, such as {matches.missing[0]}"
