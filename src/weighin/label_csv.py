@@ -18,7 +18,9 @@ from weighin.text_table import (
     CLASSES,
     FILENAMES,
     GROUPS,
+    PREDICTIONS,
     SPLITS,
+    TRUTHS,
     Table,
     column_key,
     differ,
@@ -42,6 +44,7 @@ BOXES = ("xmin", "x_min", "xmax", "x_max", "bbox", "bbox_x", "bbox_x1", "x1", "x
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 ONES = {"1", "1.0", "true"}
 BITS = {"", "0", "0.0", "false", *ONES}
+AGAIN = "listed twice"  # why a row is left out that says nothing new
 NO_CLASS = {  # as pandas, spreadsheets and databases write a missing one
     *("", "nan", "NaN", "<NA>", "NaT", "#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!"),
     *("#NUM!", "#SPILL!", "#CALC!", "N/A", "n/a", "NULL"),
@@ -77,6 +80,7 @@ class Labels:
     left_out: Counter[str]  # reason: rows
     notes: tuple[str, ...]  # how the table was read, where that was guessed
     no_splits: Counter[str] = field(default_factory=Counter)  # words of the split column: rows
+    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first row left out by it
 
     @property
     def told(self) -> str:
@@ -115,9 +119,14 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
 
 
 def read_matched(
-    path: Path, meant: Callable[[list[str]], Matches], columns: Columns | None = None
+    path: Path,
+    meant: Callable[[list[str]], Matches],
+    columns: Columns | None = None,
+    predicted: bool = False,
 ) -> tuple[Labels, Matches]:
     """Return the labelled files of a table, and which files `meant` says that their names mean.
+
+    With `predicted` it is a submission, which may have a column of the truth beside its own.
 
     A column that is called as one of file names is, such as id, may hold running numbers, and
     another the names: the first is read of whose values most mean a file.
@@ -127,19 +136,19 @@ def read_matched(
     """
     tried = (
         (labels, meant([row.filename for row in labels.rows]))
-        for labels in _readings(path, columns)
+        for labels in _readings(path, columns, predicted)
     )
     first = next(tried)
     return next((one for one in chain((first,), tried) if one[1].are_sure), first)
 
 
-def _readings(path: Path, columns: Columns | None) -> Iterator[Labels]:
+def _readings(path: Path, columns: Columns | None, predicted: bool = False) -> Iterator[Labels]:
     """Yield the labels of a table, then what they are by other columns of file names."""
     wanted = columns or Columns()
     named = [name for name in astuple(wanted) if name and not name.isdigit()]
     table = read_table(path, True if named else None, named)
     try:
-        roles = _roles(table, wanted)
+        roles = _roles(table, wanted, predicted)
     except _UnclearError as unclear:
         has = f"it has {', '.join(table.header)}"
         name = "name the columns that hold file names and classes (--filename-column, "
@@ -180,7 +189,7 @@ class _Roles(NamedTuple):
     sure: list[int]  # Open Images' Confidence: 0 is "it is not there"
 
 
-def _roles(table: Table, columns: Columns) -> _Roles:
+def _roles(table: Table, columns: Columns, predicted: bool) -> _Roles:
     if "region_shape_attributes" in map(column_key, table.header):
         raise DataError(f"{table.path} is a table of VIA, of regions", "export it from VIA as COCO")
     marks = _marks(table, ())
@@ -188,13 +197,17 @@ def _roles(table: Table, columns: Columns) -> _Roles:
     split = _named(table, columns.split, SPLITS, marks)
     split = _named(table, None, tuple(FLAGS)) if split is None else split
     names = _filenames(table, columns.filename, {group, split} - {None})
-    label = _named(table, columns.label, CLASSES, {names, group, split}, words=True)
-    hot = [] if columns.label else _one_hot(table, {names, group, split}, label)
+    taken = {names, group, split}
+    label = _named(table, None, PREDICTIONS, taken) if predicted else None
+    if label is None:
+        guesses = [word for word in CLASSES if not (predicted and word in TRUTHS)]
+        label = _named(table, columns.label, guesses, taken, words=True)
+    hot = [] if columns.label else _one_hot(table, taken, label)
     label = None if hot else label
     if label is None and not hot:
-        label = _only_one_left(table, {names, group, split})
+        label = _only_one_left(table, taken)
     sure = [at for at, title in enumerate(table.header) if column_key(title) == "confidence"]
-    sure = [at for at in sure if {*table.values(at)} <= BITS]
+    sure = [at for at in sure if {*table.values(at)} <= BITS and not predicted]
     return _Roles(names, label, hot, group, split, sure)
 
 
@@ -203,6 +216,7 @@ def _labels(table: Table, roles: _Roles) -> Labels:
     words = {_bare(row[label]) for row in table.rows} if label is not None else set()
     left_out: Counter[str] = Counter()
     no_splits: Counter[str] = Counter()
+    such_as: dict[str, str] = {}
     rows = dict[tuple[str, str], Row]()
     for row, line in zip(table.rows, table.lines, strict=True):
         ones = [table.header[at] for at in hot if _is_one(row[at])]
@@ -219,10 +233,11 @@ def _labels(table: Table, roles: _Roles) -> Labels:
             reason = "several classes"
         elif any(not _is_one(row[at]) for at in sure):
             reason = "its confidence is 0"
-        if reason == "listed twice":
+        if reason == AGAIN:
             _check_again(table, rows[name, value], own_split)
         if reason:
             left_out[reason] += 1
+            such_as.setdefault(reason, f"line {line} ({printable(name)})")
             continue
         own_group = row[group] if group is not None else ""
         if split is not None and row[split] and not own_split:
@@ -231,7 +246,8 @@ def _labels(table: Table, roles: _Roles) -> Labels:
     _check_boxes(table, names)
     if no_splits and not any(row.split for row in rows.values()):
         roles = roles._replace(split=None)  # a column of other words
-    return Labels(table.path, list(rows.values()), left_out, _notes(table, roles), no_splits)
+    notes = _notes(table, roles)
+    return Labels(table.path, list(rows.values()), left_out, notes, no_splits, such_as)
 
 
 def _notes(table: Table, roles: _Roles) -> tuple[str, ...]:
@@ -240,6 +256,8 @@ def _notes(table: Table, roles: _Roles) -> tuple[str, ...]:
     said = {"file names": names, "classes": label, "groups": group, "splits": split}
     told = [f'{what} from "{table.header[at]}"' for what, at in said.items() if at is not None]
     told += [f"classes from {len(hot)} columns of 0 and 1"] if hot else []
+    if label is not None and column_key(table.header[label]) in PREDICTIONS:
+        told += [f'not from "{title}"' for title in table.header if column_key(title) in CLASSES]
     used = [column_key(table.header[at]) for at in (names, label) if at is not None]
     flagged = split is not None and column_key(table.header[split]) in FLAGS
     expected = used == ["filename", "class"] and not flagged
@@ -268,7 +286,7 @@ def _reason(name: str, label: str, ones: int, listed: bool) -> str:
         return "several classes"
     if label in NO_CLASS:
         return "no class"
-    return "listed twice" if listed else ""
+    return AGAIN if listed else ""
 
 
 def _without_dots(name: str) -> str:

@@ -25,17 +25,22 @@ FILENAMES = (
     *("image_name", "img", "img_name", "img_path", "filepath", "file_path", "image_file"),
     *("imagename", "photo", "picture", "filenames", "images", "url", "id", "key"),
 )
+TRUTHS = ("ground_truth", "truth")
 CLASSES = (
     *("class", "label", "category", "class_name", "target", "class9", "label_name"),
     *("category_name", "classname", "labels", "classes", "species", "breed", "diagnosis"),
-    *("variety", "tag", "y", "class_id", "category_id", "label_id", "ground_truth", "truth"),
+    *("variety", "tag", "y", "class_id", "category_id", "label_id", *TRUTHS),
+)
+PREDICTIONS = (
+    *("prediction", "predicted", "pred", "predictions", "preds", "predicted_class", "pred_class"),
+    *("predicted_label", "pred_label", "class_pred", "label_pred", "y_pred"),
 )
 GROUPS = (
     *("group", "group_id", "scene", "session", "patient", "patient_id", "subject", "subject_id"),
     *("clip", "video"),
 )
 SPLITS = ("split", "official_split", "subset", "partition", "usage", "phase", "set")
-KNOWN = {*FILENAMES, *CLASSES, *GROUPS, *SPLITS}
+KNOWN = {*FILENAMES, *CLASSES, *PREDICTIONS, *GROUPS, *SPLITS}
 TOP = 10  # rows in which a header is looked for
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 SAMPLE = 100  # rows that a delimiter is judged by
