@@ -898,6 +898,11 @@ def test_an_unreadable_picture_is_counted(tmp_path: Path) -> None:
     [
         "category,class\nBottle,Glass\nCan,Metal\nDust,\n",
         "note,id,class9,name\nx,1,Glass,-\ny,2,Metal,-\n",
+        "category_id,category,class\n1,Bottle,Glass\n2,Can,Metal\n",
+        "name,category,Class\nBottle,waste,Glass\nCan,waste,Metal\n",
+        "label,target\nBottle,Glass\nCan,Metal\n",
+        "Class Name,name\nGlass,Bottle\nMetal,Can\n",
+        "category_id,class\n1,Glass\n2,Metal\n",
     ],
 )
 def test_a_mapping_from_category_to_class(tmp_path: Path, mapping: str) -> None:
