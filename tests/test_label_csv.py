@@ -510,6 +510,13 @@ def test_a_table_of_via_is_told(tmp_path: Path) -> None:
     assert caught.value.fix == "export it from VIA as COCO"
 
 
+@pytest.mark.parametrize("word", ["NA", "None", "null"])
+def test_a_class_that_may_be_a_missing_one_is_said(tmp_path: Path, word: str) -> None:
+    labels = read(tmp_path, f"filename,class\na.jpg,{word}\nb.jpg,Glass\nc.jpg,{word}\n")
+    assert pairs(labels) == [("a.jpg", word), ("b.jpg", "Glass"), ("c.jpg", word)]
+    assert labels.notes == (f'"{word}" is read as a class, not as a missing one',)
+
+
 @pytest.mark.parametrize("missing", ["NULL", "N/A", "nan", "#N/A"])
 def test_a_missing_class_is_none(tmp_path: Path, missing: str) -> None:
     labels = read(tmp_path, f"filename,class\na.jpg,None\nb.jpg,{missing}\n")

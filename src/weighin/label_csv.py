@@ -51,6 +51,17 @@ NO_CLASS = {  # as pandas, spreadsheets and databases write a missing one
 }
 
 
+MAYBE_NONE = {
+    "NA",
+    "na",
+    "None",
+    "none",
+    "NONE",
+    "null",
+}  # as R, Python and JSON write it; or a class
+NO_GROUP = {word.lower() for word in (*NO_CLASS, *MAYBE_NONE)} | {"-", "?"}
+
+
 @dataclass(frozen=True)
 class Row:
     """One labelled file."""
@@ -246,7 +257,9 @@ def _labels(table: Table, roles: _Roles) -> Labels:
     _check_boxes(table, names)
     if no_splits and not any(row.split for row in rows.values()):
         roles = roles._replace(split=None)  # a column of other words
+    doubtful = sorted(MAYBE_NONE & {row.label for row in rows.values()})
     notes = _notes(table, roles)
+    notes += tuple(f'"{word}" is read as a class, not as a missing one' for word in doubtful)
     return Labels(table.path, list(rows.values()), left_out, notes, no_splits, such_as)
 
 

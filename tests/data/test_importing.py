@@ -265,6 +265,20 @@ def test_the_column_whose_values_are_files_is_read(
     assert report["notes"][0] == f'file names from "{column}", classes from "label"'
 
 
+@pytest.mark.parametrize("word", ["NA", "nan", "None", "NULL", "n/a", "-"])
+def test_a_missing_group_is_none(tmp_path: Path, word: str) -> None:
+    text = f"filename,class,patient\na.jpg,x,{word}\nb.jpg,x,p1\nc.jpg,x,{word}\nd.jpg,x,\n"
+    source = table(tmp_path, text, files=("a.jpg", "b.jpg", "c.jpg", "d.jpg"))
+    report = import_data(source, tmp_path / "data")
+    assert {name: group for name, _, group in rows(tmp_path / "data")} == {
+        "x/a.jpg": "",
+        "x/b.jpg": "p1",
+        "x/c.jpg": "",
+        "x/d.jpg": "",
+    }
+    assert f'the group "{word}" of 2 images is read as none' in report["notes"]
+
+
 def test_the_numbers_of_rows_are_no_file_names(tmp_path: Path) -> None:
     text = "row,key,label\n0,b,x\n1,a,y\n2,c,x\n"
     source = table(tmp_path, text, files=("0.jpg", "1.jpg", "2.jpg"))

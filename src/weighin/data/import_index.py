@@ -8,7 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +20,7 @@ from weighin.errors import DataError
 from weighin.file_names import VALIDATION, class_form, fold, match, walk
 from weighin.files import sha256, write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
-from weighin.label_csv import Row, read_matched
+from weighin.label_csv import NO_GROUP, Row, read_matched
 
 COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # what Roboflow puts into a copy's name
 MAX_NAME = 200  # bytes; file systems take 255, and a file's own name comes with it
@@ -128,6 +128,13 @@ class ImportIndex(LeftOut):
                     f"give it training images, write {row.label} as one of these, or remove its "
                     "images",
                 )
+
+    def drop_no_groups(self) -> None:
+        """Take the words by which tables say that a value is missing for no group."""
+        missing = Counter(row.group for row in self.rows if row.group.lower() in NO_GROUP - {""})
+        self.rows = [replace(row, group="") if row.group in missing else row for row in self.rows]
+        for word, many in sorted(missing.items()):
+            self.notes.append(f'the group "{word}" of {many:,} images is read as none')
 
     def tie_copies(self) -> None:
         """Make one group of the copies of a picture that Roboflow augmented, as turned or cut.

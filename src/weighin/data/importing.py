@@ -94,6 +94,7 @@ def import_data(
         new = draft / NEW
         index = ImportIndex(new / "train")
         kind = _read(source, into, index, options)
+        index.drop_no_groups()
         index.tie_copies()
         index.write_table(new / "train.csv")
         if options.test is not None:
