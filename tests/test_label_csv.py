@@ -75,6 +75,10 @@ def test_a_dialect(tmp_path: Path, text: str, encoding: str) -> None:
         ("deadbee5,Fox\n0d15ea5e,Dog\n", [("deadbee5", "Fox"), ("0d15ea5e", "Dog")]),
         ("foto2,art2\nim0,Dog\nim1,Dog\n", [("im0", "Dog"), ("im1", "Dog")]),
         ("id,breed\n001,1\n002,2\n", [("001", "1"), ("002", "2")]),
+        (
+            '"a b.jpg" 0\n"c d.jpg" 1\ne.jpg 0\n',
+            [("a b.jpg", "0"), ("c d.jpg", "1"), ("e.jpg", "0")],
+        ),
         ("x/1.jpg 0\nx/2.jpg 1\n", [("x/1.jpg", "0"), ("x/2.jpg", "1")]),
         ('f,class\n"a, b.jpg","x, y"\n', [("a, b.jpg", "x, y")]),
         ('f,class\n"a ""b"".jpg",x\n', [('a "b".jpg', "x")]),
@@ -312,7 +316,8 @@ def test_no_labels_are_refused_where_some_are_needed(tmp_path: Path) -> None:
         (b"a.jpg 0\nb.jpg 1\na b.jpg 1\n", "line 3: 3 values for 2 columns, parted by blanks", '"'),
         (
             b"my a.jpg 0\nmy b.jpg 1\nmy c.jpg 1\n1 d.jpg 5\n",
-            "it has 1, 2, 3; its values are parted by blanks; it has no header",
+            "it has 1, 2, 3; its values are parted by blanks: one that holds some needs quotes; "
+            "it has no header",
             "--class-column",
         ),
         (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 2: a quote that nothing closes", "quote"),

@@ -117,7 +117,7 @@ def read_table(path: Path, header: bool | None = None, named: Sequence[str] = ()
         notes += (f'what stands above its header is not read: "{title}"',)
         rows, lines = rows[titles:], lines[titles:]
     if delimiter == " ":  # where no other is found; a name may have been cut
-        notes += ("its values are parted by blanks",)
+        notes += ("its values are parted by blanks: one that holds some needs quotes",)
     if header or (header is None and _is_header(rows)):
         names = tuple(rows[0])
         rows, lines = rows[1:], lines[1:]
@@ -242,7 +242,7 @@ def _filled(
             raise DataError(
                 f"{path}, line {line}: {len(row)} values for {len(names)} columns, parted by "
                 f"{parted}",
-                f'put a value that holds {parted} in quotes ("), and name every column',
+                f'put a value that holds {parted} in quotes ("), or name every column in a header',
             )
     return [row[: len(names)] + [""] * (len(names) - len(row)) for row in rows]
 
