@@ -260,7 +260,9 @@ def _titles(rows: list[list[str]], named: set[str]) -> int:
     if (several and {*top[0]} & {*KNOWN, *named}) or _names_image(rows[0]):
         return 0
     sure = (len({*row} & KNOWN) > 1 or {*row} & named for row in top)
-    return next((at for at, is_header in enumerate(sure) if is_header), 0)
+    alone = not several and len(rows[0]) > 1 and len(rows) > 2  # as spreadsheets write a title
+    likely = alone and len([*filter(None, rows[1])]) > 1 and _is_header(rows[1:])
+    return next((at for at, is_header in enumerate(sure) if is_header), int(likely))
 
 
 def _is_header(rows: list[list[str]]) -> bool:
