@@ -260,6 +260,9 @@ def test_a_row_of_names_that_columns_may_have_is_no_header(tmp_path: Path) -> No
     text = "Original,class\nx.jpg,cat\nphoto,picture\n"
     assert pairs(read(tmp_path, text)) == [("x.jpg", "cat"), ("photo", "picture")]
     assert pairs(read(tmp_path, "a.jpg,tag\nphoto,tag\n")) == [("a.jpg", "tag"), ("photo", "tag")]
+    empty = "file;;\nann;cat;\nbob;dog;\neve;dog;\n"  # a header that leaves the classes out
+    three = [("ann", "cat"), ("bob", "dog"), ("eve", "dog")]
+    assert pairs(read(tmp_path, empty, Columns("1", "2"))) == three
     rows = "class\na.jpg,photo\nb.jpg,image\n"  # as R writes it
     assert pairs(read(tmp_path, rows)) == [("a.jpg", "photo"), ("b.jpg", "image")]
 

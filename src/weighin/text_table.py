@@ -126,7 +126,7 @@ def read_table(path: Path, header: bool | None = None, named: Sequence[str] = ()
     else:
         names = tuple(str(number + 1) for number in range(_width(rows)))
         notes += ("it has no header",)
-    while names and not names[-1] and not any(len(row) >= len(names) and row[-1] for row in rows):
+    while names and not names[-1] and not any("".join(row[len(names) - 1 :]) for row in rows):
         names = names[:-1]  # a delimiter at the end of each line
     parted = DELIMITERS.get(delimiter, f'"{delimiter}"')
     return Table(path, names, _filled(path, names, rows, lines, parted), lines, notes)
@@ -254,14 +254,15 @@ def _width(rows: list[list[str]]) -> int:
 
 
 def _titles(rows: list[list[str]], named: set[str]) -> int:
-    """Return how many rows stand above the header: none, unless a later row is surely that."""
+    """Return how many rows stand above the header: none, unless a later row is more like it."""
     top = [[column_key(value) for value in row] for row in rows[:TOP]]
-    several = len([*filter(None, top[0])]) > 1
-    if (several and {*top[0]} & {*KNOWN, *named}) or _names_image(rows[0]):
+    several = sum(map(bool, top[0])) > 1
+    known = not {*top[0]}.isdisjoint({*KNOWN, *named})
+    if (several and known) or _names_image(rows[0]):
         return 0
     sure = (len({*row} & KNOWN) > 1 or {*row} & named for row in top)
-    alone = not several and len(rows[0]) > 1 and len(rows) > 2  # as spreadsheets write a title
-    likely = alone and len([*filter(None, rows[1])]) > 1 and _is_header(rows[1:])
+    alone = not (several or known) and len(rows[0]) > 1  # as spreadsheets write a title
+    likely = alone and len(rows) > 2 and sum(map(bool, rows[1])) > 1 and _is_header(rows[1:])
     return next((at for at, is_header in enumerate(sure) if is_header), int(likely))
 
 
