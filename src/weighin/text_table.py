@@ -43,7 +43,7 @@ SPLITS = ("split", "official_split", "subset", "partition", "usage", "phase", "s
 KNOWN = {*FILENAMES, *CLASSES, *PREDICTIONS, *GROUPS, *SPLITS}
 TOP = 10  # rows in which a header is looked for
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
-SAMPLE = 100  # rows that a delimiter is judged by
+SAMPLE = 100  # rows that a delimiter is judged by, and what is no header
 NOT_TEXT = {
     b"PK\x03\x04": "an Excel workbook or another ZIP",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
@@ -275,8 +275,9 @@ def _is_header(rows: list[list[str]]) -> bool:
         return True
     for at, value in enumerate(first):
         below = [row[at] for row in others if at < len(row)]
-        if _shape(value) in map(_shape, below) or (is_number(value) and all(map(is_number, below))):
-            return False  # a header's words do not occur below it, as im0 is one of im1, im2
+        counted = _shape(value) in map(_shape, below[:SAMPLE])  # im0 above im1, im2
+        if value in below or counted or (is_number(value) and all(map(is_number, below))):
+            return False  # a header's words do not occur below it
     return True
 
 
