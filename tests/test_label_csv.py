@@ -20,7 +20,7 @@ PAIRS = [("a.jpg", "Glass"), ("b.jpg", "Metal"), ("c.jpg", "Glass")]
 def read(folder: Path, text: str | bytes, columns: Columns | None = None) -> Labels:
     path = folder / "labels.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_labels(path, columns)
+    return read_labels(path, columns or Columns())
 
 
 def pairs(labels: Labels) -> list[tuple[str, str]]:
@@ -67,7 +67,18 @@ def test_a_dialect(tmp_path: Path, text: str, encoding: str) -> None:
     [
         ("001,cat\n002,dog\n003,cat\n", [("001", "cat"), ("002", "dog"), ("003", "cat")]),
         ("001,cat\n002,dog\n", [("001", "cat"), ("002", "dog")]),
+        ("im0,Fox\nim1,Dog\nim2,Cat\n", [("im0", "Fox"), ("im1", "Dog"), ("im2", "Cat")]),
+        (
+            "Fox;x/im0\nDog;y/im1\nDog;y/im2\n",
+            [("x/im0", "Fox"), ("y/im1", "Dog"), ("y/im2", "Dog")],
+        ),
+        ("deadbee5,Fox\n0d15ea5e,Dog\n", [("deadbee5", "Fox"), ("0d15ea5e", "Dog")]),
+        ("foto2,art2\nim0,Dog\nim1,Dog\n", [("im0", "Dog"), ("im1", "Dog")]),
         ("id,breed\n001,1\n002,2\n", [("001", "1"), ("002", "2")]),
+        (
+            '"a b.jpg" 0\n"c d.jpg" 1\ne.jpg 0\n',
+            [("a b.jpg", "0"), ("c d.jpg", "1"), ("e.jpg", "0")],
+        ),
         ("x/1.jpg 0\nx/2.jpg 1\n", [("x/1.jpg", "0"), ("x/2.jpg", "1")]),
         ('f,class\n"a, b.jpg","x, y"\n', [("a, b.jpg", "x, y")]),
         ('f,class\n"a ""b"".jpg",x\n', [('a "b".jpg', "x")]),
@@ -93,6 +104,21 @@ def test_values_are_kept(tmp_path: Path, text: str, wanted: list[tuple[str, str]
             "filename,class\n1.jpg,金属\n2.jpg,纸张\n",
             "gbk",
             ('it is read as GB2312, such as "金属"',),
+        ),
+        (
+            "filename,class\n1.jpg,鹦鹉\n2.jpg,蝙蝠\n",  # the bat alone could be Cyrillic, too
+            "gbk",
+            ('it is read as GB2312, such as "鹦鹉"',),
+        ),
+        (
+            "filename,class\n1.jpg,Стекло\n2.jpg,Бумага\n",
+            "cp1251",
+            ('it is read as CP1251, such as "Стекло"',),
+        ),
+        (
+            "filename,class\n1.jpg,ПЭТ-бутылка\n2.jpg,«скляний бій» №2\n",
+            "cp1251",
+            ('it is read as CP1251, such as "ПЭТ"',),
         ),
         (
             "filename,class\n1.jpg,Größe\n2.jpg,“née”\n",
@@ -208,6 +234,39 @@ def test_boxes_are_no_classes_of_whole_images(tmp_path: Path) -> None:
     assert "COCO" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("title", "header"),
+    [
+        ("My labels 2024;;", "filename;class;"),
+        ("My labels 2024\n", "filename,class"),
+        ("Labels", "image,label"),
+        ("# made by X, in 2024\n# of all", "name,class"),
+        ("My labels 2024;;", "Bild;Sorte;"),
+        ("My labels, of 2024", "Bild,Sorte"),
+    ],
+)
+def test_a_title_above_the_header_is_left_out(tmp_path: Path, title: str, header: str) -> None:
+    mark = ";" if ";" in header else ","
+    rows = [("a.jpg", "x"), ("b.jpg", "y"), ("c.jpg", "x")]
+    lines = [mark.join(row) for row in rows]
+    columns = Columns(label="Sorte") if header == "Bild,Sorte" else None
+    labels = read(tmp_path, "\n".join((title, header, *lines)), columns)
+    assert pairs(labels) == rows
+    said = title.splitlines()[0].strip(";").replace(",", "")
+    assert labels.notes[0] == f'what stands above its header is not read: "{said}"'
+
+
+def test_a_row_of_names_that_columns_may_have_is_no_header(tmp_path: Path) -> None:
+    text = "Original,class\nx.jpg,cat\nphoto,picture\n"
+    assert pairs(read(tmp_path, text)) == [("x.jpg", "cat"), ("photo", "picture")]
+    assert pairs(read(tmp_path, "a.jpg,tag\nphoto,tag\n")) == [("a.jpg", "tag"), ("photo", "tag")]
+    empty = "file;;\nann;cat;\nbob;dog;\neve;dog;\n"  # a header that leaves the classes out
+    three = [("ann", "cat"), ("bob", "dog"), ("eve", "dog")]
+    assert pairs(read(tmp_path, empty, Columns("1", "2"))) == three
+    rows = "class\na.jpg,photo\nb.jpg,image\n"  # as R writes it
+    assert pairs(read(tmp_path, rows)) == [("a.jpg", "photo"), ("b.jpg", "image")]
+
+
 def test_columns_are_named_or_numbered(tmp_path: Path) -> None:
     text = "x.jpg,a.jpg,Glass,s1\ny.jpg,b.jpg,Metal,s2\n"
     labels = read(tmp_path, text, Columns("2", "3", "4"))
@@ -258,7 +317,16 @@ def test_no_labels_are_refused_where_some_are_needed(tmp_path: Path) -> None:
         (b"file;class;file\na.jpg;x;b.jpg\n", 'two columns "file"', "--filename-column"),
         (b"filename,A,B\na.jpg,x,y\nb.jpg,z,x\n", "it has filename, A, B", "--class-column"),
         (b"filename,class\na,b.jpg,x\nc.jpg,y\n", "line 2: 3 values for 2 columns", "quotes"),
-        (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 3: unexpected end", "quote"),
+        (b"a.jpg 0\nb.jpg 1\na b.jpg 1\n", "line 3: 3 values for 2 columns, parted by blanks", '"'),
+        (
+            b"my a.jpg 0\nmy b.jpg 1\nmy c.jpg 1\n1 d.jpg 5\n",
+            "it has 1, 2, 3; its values are parted by blanks: one that holds some needs quotes; "
+            "it has no header",
+            "--class-column",
+        ),
+        (b'filename,class\na.jpg,"x\nb.jpg,y\n', "line 2: a quote that nothing closes", "quote"),
+        (b'f,class\na.jpg,x\nb.jpg,"y\nc.jpg,"z"\n', "line 3: ',' expected", "quote"),
+        (b"f,class\n\na.jpg,x\0\n", 'line 3: a byte 0 in the class "x\\x00"', "remove it"),
         (b'sep=;\n\nf;class\n"a"b;x\n', "line 4: ", "quote"),
         (b"filename,class\na.jpg," + b"x" * 140_000, "line 2: field larger", "save the table"),
     ],
@@ -269,6 +337,30 @@ def test_errors(tmp_path: Path, text: bytes, problem: str, fix: str) -> None:
     assert caught.value.problem.startswith(str(tmp_path / "labels.csv"))
     assert problem in caught.value.problem
     assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        (None, ""),
+        (
+            Columns(),
+            "name the columns that hold file names and classes (--filename-column, "
+            "--class-column), or ",
+        ),
+    ],
+)
+def test_a_fix_names_options_only_where_there_are_some(
+    tmp_path: Path, columns: Columns | None, options: str
+) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("photo,gt,conf\na.jpg,x,1\nb.jpg,y,2\n")
+    with pytest.raises(DataError) as caught:
+        read_labels(path, columns)
+    assert caught.value.problem == (
+        f"{path} has no column that is known to hold classes; it has photo, gt, conf"
+    )
+    assert caught.value.fix == f"{options}call one filename and one class in {path}"
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -375,6 +467,15 @@ def test_json_lines(tmp_path: Path, suffix: str) -> None:
     assert labels.notes[0] == "boxes: no plain values, not read"
 
 
+def test_a_byte_0_in_a_class_of_json_lines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text('\n{"filename": "a.jpg", "class": "x\\u0000"}\n')
+    with pytest.raises(DataError) as caught:
+        read_labels(path)
+    assert caught.value.problem == f'{path}, line 2: a byte 0 in the class "x\\x00"'
+    assert caught.value.fix == f"remove it from {path}"
+
+
 @pytest.mark.parametrize("line", ["[1]", "3", "{", '"a"', "a.jpg,Glass"])
 def test_a_line_that_is_no_object(tmp_path: Path, line: str) -> None:
     path = tmp_path / "labels.jsonl"
@@ -416,6 +517,13 @@ def test_a_table_of_via_is_told(tmp_path: Path) -> None:
         read(tmp_path, text + 'a.jpg,1,0,"{}","{""class"": ""cat""}"\n')
     assert caught.value.problem == f"{tmp_path}/labels.csv is a table of VIA, of regions"
     assert caught.value.fix == "export it from VIA as COCO"
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "null"])
+def test_a_class_that_may_be_a_missing_one_is_said(tmp_path: Path, word: str) -> None:
+    labels = read(tmp_path, f"filename,class\na.jpg,{word}\nb.jpg,Glass\nc.jpg,{word}\n")
+    assert pairs(labels) == [("a.jpg", word), ("b.jpg", "Glass"), ("c.jpg", word)]
+    assert labels.notes == (f'"{word}" is read as a class, not as a missing one',)
 
 
 @pytest.mark.parametrize("missing", ["NULL", "N/A", "nan", "#N/A"])

@@ -97,9 +97,11 @@ def score(
     from weighin.grading.recount import cost, counted
     from weighin.grading.score import WASTE, Metrics
     from weighin.grading.score import score as contest_score
+    from weighin.label_csv import read_labels
 
     graded = open_model(Path(model))
-    labels, notes = read_submission(Path(submission), graded.classes)
+    files = [row.filename for row in read_labels(Path(truth)).rows]
+    labels, notes = read_submission(Path(submission), graded.classes, files)
     fix = f"label the folder that {truth} is about with `weighin predict`"
     answers = read_truth(Path(truth), labels, graded.classes, str(submission), fix)
     table = compared(labels, answers)

@@ -68,6 +68,7 @@ MASKS = {  # words of folders that hold the masks of a segmentation set
 UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file
 LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names a file of its disk
 LOCATION = r"^\w[\w+.-]+://[^/]*|^[A-Za-z]:(?=[\\/])"  # a URL's scheme and host, or a drive
+ZEROS = "leading zeros"
 MANY = 64  # files that share as many parts with a name: they are not told apart
 
 
@@ -80,6 +81,14 @@ class Matches:
     ambiguous: dict[str, tuple[str, ...]]  # name: the files, or the names, that it is mixed up with
     tolerances: Counter[str]  # why a name is not the file's own: how many names
     again: dict[str, str] = field(default_factory=dict)  # another spelling of a found name: file
+    folder: Path | str = ""  # in which the files lie
+
+    @property
+    def are_sure(self) -> bool:
+        """Whether most names mean a file, and not as numbers do: a running number means many."""
+        names = {*self.found, *self.missing, *self.ambiguous, *self.again}
+        numbers = sum(many for why, many in self.tolerances.items() if why.endswith(ZEROS))
+        return (len(self.files) - numbers) * 2 > len(names)
 
     @property
     def files(self) -> dict[str, str]:
@@ -167,7 +176,7 @@ def match_folder(names: Iterable[str], folder: Path) -> Matches:
     """
     names = list(dict.fromkeys(names))
     if all(_usable(folder, name) and _is_plain(name) for name in names):
-        return Matches({name: name for name in names}, (), {}, Counter())
+        return Matches({name: name for name in names}, (), {}, Counter(), folder=folder)
     return match(names, (name for name, _ in walk(folder) if _usable(folder, name)), folder)
 
 
@@ -256,7 +265,7 @@ def match(names: Iterable[str], files: Iterable[str], folder: Path | str = "") -
     known = found.keys() | ambiguous.keys() | again.keys()
     missing = tuple(name for name in names if name not in known)
     tolerances = Counter(claim.why for claim in given.values())
-    return Matches(found, missing, ambiguous, tolerances, again)
+    return Matches(found, missing, ambiguous, tolerances, again, folder)
 
 
 def _nfc(part: str) -> str:
@@ -305,7 +314,7 @@ FORMS = (
     ("case", fold),
     ("percent-encoding, blanks or what is not seen", _decoded),
     ("file suffix", _stem),
-    ("leading zeros", _number),
+    (ZEROS, _number),
 )
 LOOSE = 4  # from this form on another file may be meant
 UPLOAD = (len(FORMS), "upload prefix")

@@ -6,18 +6,21 @@ was guessed is returned as notes; rows that cannot be used are counted by reason
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from weighin.errors import DataError
-from weighin.file_names import IMAGE_SUFFIXES, SPLIT_WORDS, fold
+from weighin.file_names import IMAGE_SUFFIXES, SPLIT_WORDS, Matches, fold, printable
 from weighin.text_table import (
     CLASSES,
     FILENAMES,
     GROUPS,
+    PREDICTIONS,
     SPLITS,
+    TRUTHS,
     Table,
     column_key,
     differ,
@@ -41,10 +44,22 @@ BOXES = ("xmin", "x_min", "xmax", "x_max", "bbox", "bbox_x", "bbox_x1", "x1", "x
 INDEX = ("", "index", "unnamed:_0", "row", "no", "no.", "#")
 ONES = {"1", "1.0", "true"}
 BITS = {"", "0", "0.0", "false", *ONES}
+AGAIN = "listed twice"  # why a row is left out that says nothing new
 NO_CLASS = {  # as pandas, spreadsheets and databases write a missing one
     *("", "nan", "NaN", "<NA>", "NaT", "#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!"),
     *("#NUM!", "#SPILL!", "#CALC!", "N/A", "n/a", "NULL"),
 }
+
+
+MAYBE_NONE = {
+    "NA",
+    "na",
+    "None",
+    "none",
+    "NONE",
+    "null",
+}  # as R, Python and JSON write it; or a class
+NO_GROUP = {word.lower() for word in (*NO_CLASS, *MAYBE_NONE)} | {"-", "?"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,12 @@ class Labels:
     left_out: Counter[str]  # reason: rows
     notes: tuple[str, ...]  # how the table was read, where that was guessed
     no_splits: Counter[str] = field(default_factory=Counter)  # words of the split column: rows
+    such_as: dict[str, str] = field(default_factory=dict)  # reason: the first row left out by it
+
+    @property
+    def told(self) -> str:
+        """Return how the table was read, to go on an error with; empty where that is plain."""
+        return "".join(f"; {note}" for note in self.notes)
 
     def by_name(self, needed: bool = True) -> dict[str, str]:
         """Return {file name: class}.
@@ -100,13 +121,59 @@ class Labels:
 def read_labels(path: Path, columns: Columns | None = None) -> Labels:
     """Return the labelled files of a table.
 
+    Without `columns` there is no option by which a user may name them.
+
     Raises:
         DataError: it is missing or no table, or its columns cannot be told apart.
     """
-    columns = columns or Columns()
-    by_name = any(name and not name.isdigit() for name in astuple(columns))
-    table = read_table(path, header=True if by_name else None)
-    return _labels(table, columns)
+    return next(_readings(path, columns))
+
+
+def read_matched(
+    path: Path,
+    meant: Callable[[list[str]], Matches],
+    columns: Columns | None = None,
+    predicted: bool = False,
+) -> tuple[Labels, Matches]:
+    """Return the labelled files of a table, and which files `meant` says that their names mean.
+
+    With `predicted` it is a submission, which may have a column of the truth beside its own.
+
+    A column that is called as one of file names is, such as id, may hold running numbers, and
+    another the names: the first is read of whose values most mean a file.
+
+    Raises:
+        DataError: as `read_labels`, or as `meant`.
+    """
+    tried = (
+        (labels, meant([row.filename for row in labels.rows]))
+        for labels in _readings(path, columns, predicted)
+    )
+    first = next(tried)
+    return next((one for one in chain((first,), tried) if one[1].are_sure), first)
+
+
+def _readings(path: Path, columns: Columns | None, predicted: bool = False) -> Iterator[Labels]:
+    """Yield the labels of a table, then what they are by other columns of file names."""
+    wanted = columns or Columns()
+    named = [name for name in astuple(wanted) if name and not name.isdigit()]
+    table = read_table(path, True if named else None, named)
+    try:
+        roles = _roles(table, wanted, predicted)
+    except _UnclearError as unclear:
+        has = f"it has {', '.join(table.header)}"
+        name = "name the columns that hold file names and classes (--filename-column, "
+        options = "" if columns is None else f"{name}--class-column), or "
+        fix = f"{options}call one filename and one class in {path}"
+        raise DataError("; ".join((f"{path} {unclear}", has, *table.notes)), fix) from None
+
+    yield _labels(table, roles)
+    for names in _other_names(table, roles) if wanted.filename is None else ():
+        yield _labels(table, roles._replace(names=names))
+
+
+class _UnclearError(Exception):
+    """The columns of a table cannot be told apart."""
 
 
 def split_of(value: str, column: str = "") -> str:
@@ -133,7 +200,7 @@ class _Roles(NamedTuple):
     sure: list[int]  # Open Images' Confidence: 0 is "it is not there"
 
 
-def _roles(table: Table, columns: Columns) -> _Roles:
+def _roles(table: Table, columns: Columns, predicted: bool) -> _Roles:
     if "region_shape_attributes" in map(column_key, table.header):
         raise DataError(f"{table.path} is a table of VIA, of regions", "export it from VIA as COCO")
     marks = _marks(table, ())
@@ -141,27 +208,34 @@ def _roles(table: Table, columns: Columns) -> _Roles:
     split = _named(table, columns.split, SPLITS, marks)
     split = _named(table, None, tuple(FLAGS)) if split is None else split
     names = _filenames(table, columns.filename, {group, split} - {None})
-    label = _named(table, columns.label, CLASSES, {names, group, split}, words=True)
-    hot = [] if columns.label else _one_hot(table, {names, group, split}, label)
+    taken = {names, group, split}
+    label = _named(table, None, PREDICTIONS, taken) if predicted else None
+    if label is None:
+        guesses = [word for word in CLASSES if not (predicted and word in TRUTHS)]
+        label = _named(table, columns.label, guesses, taken, words=True)
+    hot = [] if columns.label else _one_hot(table, taken, label)
     label = None if hot else label
     if label is None and not hot:
-        label = _only_one_left(table, {names, group, split})
+        label = _only_one_left(table, taken)
     sure = [at for at, title in enumerate(table.header) if column_key(title) == "confidence"]
-    sure = [at for at in sure if {*table.values(at)} <= BITS]
+    sure = [at for at in sure if {*table.values(at)} <= BITS and not predicted]
     return _Roles(names, label, hot, group, split, sure)
 
 
-def _labels(table: Table, columns: Columns) -> Labels:
-    roles = _roles(table, columns)
+def _labels(table: Table, roles: _Roles) -> Labels:
     names, label, hot, group, split, sure = roles
     words = {_bare(row[label]) for row in table.rows} if label is not None else set()
     left_out: Counter[str] = Counter()
     no_splits: Counter[str] = Counter()
+    such_as: dict[str, str] = {}
     rows = dict[tuple[str, str], Row]()
-    for row in table.rows:
+    for row, line in zip(table.rows, table.lines, strict=True):
         ones = [table.header[at] for at in hot if _is_one(row[at])]
         name = _without_dots(row[names])
         value = row[label] if label is not None else ones[0] if len(ones) == 1 else ""
+        if "\0" in value:  # which is not seen, and which no folder has in its name
+            problem = f'{table.path}, line {line}: a byte 0 in the class "{printable(value)}"'
+            raise DataError(problem, f"remove it from {table.path}")
         own_split = split_of(row[split], table.header[split]) if split is not None else ""
         reason = _reason(name, value, len(ones), (name, value) in rows)
         if split is not None and row[split].lower() in IGNORED:  # as in the solutions of Kaggle
@@ -170,10 +244,11 @@ def _labels(table: Table, columns: Columns) -> Labels:
             reason = "several classes"
         elif any(not _is_one(row[at]) for at in sure):
             reason = "its confidence is 0"
-        if reason == "listed twice":
+        if reason == AGAIN:
             _check_again(table, rows[name, value], own_split)
         if reason:
             left_out[reason] += 1
+            such_as.setdefault(reason, f"line {line} ({printable(name)})")
             continue
         own_group = row[group] if group is not None else ""
         if split is not None and row[split] and not own_split:
@@ -182,7 +257,10 @@ def _labels(table: Table, columns: Columns) -> Labels:
     _check_boxes(table, names)
     if no_splits and not any(row.split for row in rows.values()):
         roles = roles._replace(split=None)  # a column of other words
-    return Labels(table.path, list(rows.values()), left_out, _notes(table, roles), no_splits)
+    doubtful = sorted(MAYBE_NONE & {row.label for row in rows.values()})
+    notes = _notes(table, roles)
+    notes += tuple(f'"{word}" is read as a class, not as a missing one' for word in doubtful)
+    return Labels(table.path, list(rows.values()), left_out, notes, no_splits, such_as)
 
 
 def _notes(table: Table, roles: _Roles) -> tuple[str, ...]:
@@ -191,6 +269,8 @@ def _notes(table: Table, roles: _Roles) -> tuple[str, ...]:
     said = {"file names": names, "classes": label, "groups": group, "splits": split}
     told = [f'{what} from "{table.header[at]}"' for what, at in said.items() if at is not None]
     told += [f"classes from {len(hot)} columns of 0 and 1"] if hot else []
+    if label is not None and column_key(table.header[label]) in PREDICTIONS:
+        told += [f'not from "{title}"' for title in table.header if column_key(title) in CLASSES]
     used = [column_key(table.header[at]) for at in (names, label) if at is not None]
     flagged = split is not None and column_key(table.header[split]) in FLAGS
     expected = used == ["filename", "class"] and not flagged
@@ -219,7 +299,7 @@ def _reason(name: str, label: str, ones: int, listed: bool) -> str:
         return "several classes"
     if label in NO_CLASS:
         return "no class"
-    return "listed twice" if listed else ""
+    return AGAIN if listed else ""
 
 
 def _without_dots(name: str) -> str:
@@ -262,7 +342,7 @@ def _named(
     With `words`, one of words goes before one of numbers, as class names before class ids.
 
     Raises:
-        DataError: there is no column `name`, or the guess has a namesake of other values.
+        _UnclearError: there is no column `name`, or the guess has a namesake of other values.
     """
     plain = [column_key(title) for title in table.header]
     if name is not None:
@@ -272,7 +352,7 @@ def _named(
             return plain.index(column_key(name))
         if name.isdigit() and 0 < int(name) <= len(plain):
             return int(name) - 1
-        raise _unclear(table, f'has no column "{name}"')
+        raise _UnclearError(f'has no column "{name}"')
     found = [plain.index(guess) for guess in guesses if guess in plain]
     free = [at for at in found if at not in set(taken)]
     if words:
@@ -285,7 +365,7 @@ def _alone(table: Table, column: int) -> int:
     name, values = column_key(table.header[column]), table.values(column)
     for at, title in enumerate(table.header):
         if column_key(title) == name and table.values(at) != values:
-            raise _unclear(table, f'has two columns "{table.header[column]}"')
+            raise _UnclearError(f'has two columns "{table.header[column]}"')
     return column
 
 
@@ -293,8 +373,7 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     if name is not None and (found := _named(table, name, ())) is not None:
         return found
     columns = [at for at in range(len(table.header)) if at not in set(taken)]
-    images = [sum(v.lower().endswith(IMAGE_SUFFIXES) for v in table.values(at)) for at in columns]
-    files = [at for at, many in zip(columns, images, strict=True) if many * 2 > len(table.rows)]
+    files = [at for at in columns if _names_images(table, at)]
     titles = {column_key(table.header[at]): at for at in reversed(files or columns)}
     guess = next((titles[wanted] for wanted in FILENAMES if wanted in titles), None)
     if guess is not None:
@@ -305,19 +384,39 @@ def _filenames(table: Table, name: str | None, taken: Iterable[int | None]) -> i
     single = [at for at in columns if table.rows and differ(table.rows, at)]
     if len(single) == 1 or (single and "it has no header" in table.notes):
         return single[0]
-    raise _unclear(table, "has no column that is known to hold file names")
+    raise _UnclearError("has no column that is known to hold file names")
+
+
+def _names_images(table: Table, column: int) -> bool:
+    """Return whether most values of a column are called as image files are."""
+    images = sum(value.lower().endswith(IMAGE_SUFFIXES) for value in table.values(column))
+    return images * 2 > len(table.rows)
+
+
+def _other_names(table: Table, roles: _Roles) -> list[int]:
+    """Return the columns that may hold file names instead of the one that was guessed."""
+    if _names_images(table, roles.names):
+        return []
+    taken = {roles.names, roles.label, roles.group, roles.split, *roles.hot}
+    left = [at for at in range(len(table.header)) if at not in taken]
+    return [at for at in left if differ(table.rows, at) and not _counts(table, at)]
+
+
+def _counts(table: Table, column: int) -> bool:
+    """Return whether a column holds the numbers of the rows."""
+    rows = range(len(table.rows))
+    return table.values(column) in [[str(n + start) for n in rows] for start in (0, 1)]
 
 
 def _only_one_left(table: Table, taken: Iterable[int | None]) -> int:
     left = [at for at in range(len(table.header)) if at not in set(taken)]
     left = [at for at in left if column_key(table.header[at]) not in INDEX]
-    counts = [[str(n + start) for n in range(len(table.rows))] for start in (0, 1)]
     if len(table.rows) > 2:  # an index without a name
-        left = [at for at in left if table.values(at) not in counts]
+        left = [at for at in left if not _counts(table, at)]
     if len(left) > 1:  # what is the same or empty throughout
         left = [at for at in left if len(set(table.values(at))) > 1]
     if len(left) != 1:
-        raise _unclear(table, "has no column that is known to hold classes")
+        raise _UnclearError("has no column that is known to hold classes")
     return left[0]
 
 
@@ -352,14 +451,6 @@ def _marks(table: Table, taken: Iterable[int | None]) -> list[int]:
 def _single(table: Table, hot: Sequence[int]) -> int:
     """Return how many rows have one 1 in the columns `hot`."""
     return sum(sum(_is_one(row[at]) for at in hot) == 1 for row in table.rows)
-
-
-def _unclear(table: Table, problem: str) -> DataError:
-    return DataError(
-        f"{table.path} {problem}; it has {', '.join(table.header)}",
-        "name the columns that hold file names and classes (--filename-column, --class-column), "
-        "or call them filename and class",
-    )
 
 
 def _is_one(value: str) -> bool:

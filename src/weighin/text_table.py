@@ -1,8 +1,9 @@
 """Reads a table as text, in any dialect that spreadsheets and contests write.
 
-Encodings are UTF-8, UTF-16, UTF-32, CP949 (Hangul) and Windows-1252; values are parted by commas,
-semicolons, tabs, bars or blanks; there may be a line ``sep=;``, empty lines, a header or none. What
-was guessed is returned as notes. Of a file of JSON lines each line is a row, its keys the columns.
+Encodings are UTF-8, UTF-16, UTF-32, those of `LETTERS` and Windows-1252; values are parted by
+commas, semicolons, tabs, bars or blanks; there may be a line ``sep=;``, empty lines, a header or
+none. What was guessed is returned as notes. Of a file of JSON lines each line is a row, its keys
+the columns.
 """
 
 import csv
@@ -24,18 +25,25 @@ FILENAMES = (
     *("image_name", "img", "img_name", "img_path", "filepath", "file_path", "image_file"),
     *("imagename", "photo", "picture", "filenames", "images", "url", "id", "key"),
 )
+TRUTHS = ("ground_truth", "truth")
 CLASSES = (
     *("class", "label", "category", "class_name", "target", "class9", "label_name"),
     *("category_name", "classname", "labels", "classes", "species", "breed", "diagnosis"),
-    *("variety", "tag", "y", "class_id", "category_id", "label_id", "ground_truth", "truth"),
+    *("variety", "tag", "y", "class_id", "category_id", "label_id", *TRUTHS),
+)
+PREDICTIONS = (
+    *("prediction", "predicted", "pred", "predictions", "preds", "predicted_class", "pred_class"),
+    *("predicted_label", "pred_label", "class_pred", "label_pred", "y_pred"),
 )
 GROUPS = (
     *("group", "group_id", "scene", "session", "patient", "patient_id", "subject", "subject_id"),
     *("clip", "video"),
 )
 SPLITS = ("split", "official_split", "subset", "partition", "usage", "phase", "set")
-DELIMITERS = (",", ";", "\t", "|", " ")
-SAMPLE = 100  # rows that a delimiter is judged by
+KNOWN = {*FILENAMES, *CLASSES, *PREDICTIONS, *GROUPS, *SPLITS}
+TOP = 10  # rows in which a header is looked for
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+SAMPLE = 100  # rows that a delimiter is judged by, and what is no header
 NOT_TEXT = {
     b"PK\x03\x04": "an Excel workbook or another ZIP",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
@@ -45,6 +53,13 @@ NOT_TEXT = {
 }
 # what text of an encoding is made of; most bytes are text in several
 LETTERS = {
+    # words as Cyrillic writes them, one of four small letters among them: of the 55,000 most usual
+    # words of Chinese in GB2312, 14 look so
+    "cp1251": re.compile(
+        r"(?=.*[а-я]{4})([\0-\x7f«»„“”’–—…№]|(?<![A-Za-zА-яЁёІЇЄҐЎіїєґў])"
+        r"([А-ЯЁІЇЄҐЎ]?[а-яёіїєґў]+|[А-ЯЁІЇЄҐЎ]+)(?![A-Za-zА-яЁёІЇЄҐЎіїєґў]))*+",
+        re.S,
+    ),
     "cp932": re.compile(r"(?=.*[ぁ-んァ-ヶ])[\0-\x7f一-龠々ぁ-んァ-ヶー。、・（）「」]*", re.S),
     "euc_kr": re.compile(r"[\0-\x7f가-힣ㄱ-ㆎ]*"),
     # an ideograph after a letter is two letters of Windows-1252
@@ -76,10 +91,11 @@ class Table:
         return [dict(zip(self.header, row, strict=True)) for row in self.rows]
 
 
-def read_table(path: Path, header: bool | None = None) -> Table:
+def read_table(path: Path, header: bool | None = None, named: Sequence[str] = ()) -> Table:
     """Return a table; `header` says whether it has one, None leaves it to a guess.
 
-    The columns of a table without a header are called 1, 2, ...
+    The columns of a table without a header are called 1, 2, ... A title above the header is left
+    out; columns that are `named` tell a header from it.
 
     Raises:
         DataError: it is missing, empty or no table.
@@ -96,17 +112,24 @@ def read_table(path: Path, header: bool | None = None) -> Table:
         raise DataError(f"{path} is empty", "give it a header such as filename,class, and rows")
     rows = [[value.strip() for value in row] for _, row in numbered]
     lines = [line for line, _ in numbered]
+    if titles := _titles(rows, {*map(column_key, named)}):
+        title = printable(" ".join(filter(None, rows[0])))
+        notes += (f'what stands above its header is not read: "{title}"',)
+        rows, lines = rows[titles:], lines[titles:]
+    if delimiter == " ":  # where no other is found; a name may have been cut
+        notes += ("its values are parted by blanks: one that holds some needs quotes",)
     if header or (header is None and _is_header(rows)):
         names = tuple(rows[0])
         rows, lines = rows[1:], lines[1:]
         if rows and all(len(row) == len(names) + 1 for row in rows) and differ(rows, 0):
             names = ("", *names)  # R leaves the name of the row names out
     else:
-        names = tuple(str(number + 1) for number in range(max(map(len, rows))))
+        names = tuple(str(number + 1) for number in range(_width(rows)))
         notes += ("it has no header",)
-    while names and not names[-1] and not any(len(row) >= len(names) and row[-1] for row in rows):
+    while names and not names[-1] and not any("".join(row[len(names) - 1 :]) for row in rows):
         names = names[:-1]  # a delimiter at the end of each line
-    return Table(path, names, _filled(path, names, rows, lines), lines, notes)
+    parted = DELIMITERS.get(delimiter, f'"{delimiter}"')
+    return Table(path, names, _filled(path, names, rows, lines, parted), lines, notes)
 
 
 def _of_objects(path: Path, text: str, notes: tuple[str, ...]) -> Table:
@@ -168,7 +191,7 @@ def _encodings(data: bytes) -> tuple[str, ...]:
         return ("utf-16-le",)
     if len(some) > 3 and some[0::2].count(0) * 2 > len(some[0::2]):
         return ("utf-16-be",)
-    return ("utf-8-sig", "cp932", "euc_kr", "gb2312", "shift_jis", "cp949", "cp1252")
+    return ("utf-8-sig", "cp1251", "cp932", "euc_kr", "gb2312", "shift_jis", "cp949", "cp1252")
 
 
 def _delimiter(text: str) -> str:
@@ -186,7 +209,7 @@ def _delimiter(text: str) -> str:
         best = max(wide, key=lambda width: (wide[width], width), default=1)
         return wide.get(best, 0) / max(1, widths.total()), best
 
-    usual = [delimiter for delimiter in DELIMITERS[:-1] if lines and delimiter in lines[0]]
+    usual = [mark for mark in DELIMITERS if mark != " " and lines and mark in lines[0]]
     return max(usual or DELIMITERS, key=fit)
 
 
@@ -194,42 +217,79 @@ def _parsed(path: Path, text: str, delimiter: str, line: int) -> list[tuple[int,
     """Return (line, values) of each row that is not empty."""
     lines = io.StringIO(text, newline=None)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    found: list[tuple[int, list[str]]] = []
+    begins = line + 1  # the row that is being read: a quote that is not closed takes many lines
     try:
-        found = [(line + reader.line_num, row) for row in reader]
+        for row in reader:
+            begins = line + reader.line_num + 1
+            if any(value.strip() for value in row):
+                found.append((begins - 1, row))
     except csv.Error as error:
+        open_quote = "unexpected end" in str(error)
         raise DataError(
-            f"{path}, line {line + reader.line_num}: {error}",
+            f"{path}, line {begins}: {'a quote that nothing closes' if open_quote else error}",
             'write a value that holds a quote as "...""...", or save the table anew as CSV',
         ) from None
-    return [(at, row) for at, row in found if any(value.strip() for value in row)]
+    return found
 
 
 def _filled(
-    path: Path, names: Sequence[str], rows: list[list[str]], lines: list[int]
+    path: Path, names: Sequence[str], rows: list[list[str]], lines: list[int], parted: str
 ) -> list[list[str]]:
     """Return the rows, each as long as the header; those that are too long have lost a quote."""
     for row, line in zip(rows, lines, strict=True):
         if any(row[len(names) :]):
             raise DataError(
-                f"{path}, line {line}: {len(row)} values for {len(names)} columns",
-                "put a value that holds the delimiter in quotes, and name every column",
+                f"{path}, line {line}: {len(row)} values for {len(names)} columns, parted by "
+                f"{parted}",
+                f'put a value that holds {parted} in quotes ("), or name every column in a header',
             )
     return [row[: len(names)] + [""] * (len(names) - len(row)) for row in rows]
+
+
+def _width(rows: list[list[str]]) -> int:
+    """Return how many values most rows have, but for empty ones at their end."""
+    widths = Counter(max(at for at, value in enumerate(row, 1) if value) for row in rows)
+    return max(widths, key=lambda width: (widths[width], width))
+
+
+def _titles(rows: list[list[str]], named: set[str]) -> int:
+    """Return how many rows stand above the header: none, unless a later row is more like it."""
+    top = [[column_key(value) for value in row] for row in rows[:TOP]]
+    several = sum(map(bool, top[0])) > 1
+    known = not {*top[0]}.isdisjoint({*KNOWN, *named})
+    if (several and known) or _names_image(rows[0]):
+        return 0
+    sure = (len({*row} & KNOWN) > 1 or {*row} & named for row in top)
+    alone = not (several or known) and len(rows[0]) > 1  # as spreadsheets write a title
+    likely = alone and len(rows) > 2 and sum(map(bool, rows[1])) > 1 and _is_header(rows[1:])
+    return next((at for at, is_header in enumerate(sure) if is_header), int(likely))
 
 
 def _is_header(rows: list[list[str]]) -> bool:
     """Return whether the first row names the columns instead of being one of the rows."""
     first, others = rows[0], rows[1:]
-    if any(value.lower().endswith(IMAGE_SUFFIXES) for value in first):
+    if _names_image(first):
         return False
-    known = {*FILENAMES, *CLASSES, *SPLITS, *GROUPS}
-    if any(column_key(value) in known for value in first):
+    if any(column_key(value) in KNOWN for value in first):
         return True
     for at, value in enumerate(first):
         below = [row[at] for row in others if at < len(row)]
-        if value in below or (is_number(value) and all(map(is_number, below))):
+        counted = _shape(value) in map(_shape, below[:SAMPLE])  # im0 above im1, im2
+        if value in below or counted or (is_number(value) and all(map(is_number, below))):
             return False  # a header's words do not occur below it
     return True
+
+
+def _names_image(row: list[str]) -> bool:
+    return any(value.lower().endswith(IMAGE_SUFFIXES) for value in row)
+
+
+def _shape(value: str) -> str:
+    """Return what a value has in common with those that are counted on from it, or are hashes."""
+    stem = value.replace("\\", "/").rpartition("/")[2]
+    hashed = re.fullmatch(r"(?=.*\d)[0-9a-f-]{8,}", stem.lower())
+    return f"{len(stem)} hexadecimal digits" if hashed else re.sub(r"\d+", "0", stem)
 
 
 def column_key(name: str) -> str:

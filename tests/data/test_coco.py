@@ -313,6 +313,16 @@ def test_groups_are_images_or_a_key_of_theirs(tmp_path: Path, pictures: Path) ->
     assert {crop.group for (crop,) in crops.values()} == {"0", "1", "2"}
 
 
+def test_a_missing_group_is_that_of_the_picture(tmp_path: Path, pictures: Path) -> None:
+    def located(facts: Facts) -> None:
+        for item in facts["images"]:
+            item["location"] = "NA" if item["id"] else None
+
+    path = changed(tmp_path / "a.json", located)
+    crops = read_coco(path, read_json(path), None, "location").crops
+    assert {name: crop.group for name, (crop,) in crops.items()} == {name: name for name in crops}
+
+
 def test_boxes_of_an_item() -> None:
     assert box_of({"bbox": [1, 2, 3, 4]}) == ((1, 2, 4, 6), "")
     assert box_of({"segmentation": [[1, 2, 5, 2, 5, 9], [0, 3, 2, 3, 2, 4]]}) == ((0, 2, 5, 9), "")

@@ -186,14 +186,14 @@ def test_columns_are_given(tmp_path: Path) -> None:
             Options(),
             "{csv} has no column that is known to hold file names; it has a, b\n"
             "  to fix: name the columns that hold file names and classes (--filename-column, "
-            "--class-column), or call them filename and class",
+            "--class-column), or call one filename and one class in {csv}",
         ),
         (
             "filename,class\nx.jpg,Glass\n",
             Options(columns=Columns(label="kind")),
             '{csv} has no column "kind"; it has filename, class\n'
             "  to fix: name the columns that hold file names and classes (--filename-column, "
-            "--class-column), or call them filename and class",
+            "--class-column), or call one filename and one class in {csv}",
         ),
         (
             "",
@@ -204,7 +204,8 @@ def test_columns_are_given(tmp_path: Path) -> None:
             "filename,class\nx.jpg,Glass\ny.jpg,Glass\n",
             Options(),
             "none of the 2 files that {csv} names is in {folder}, such as x.jpg\n"
-            "  to fix: name the folder of the images with --images",
+            "  to fix: name the folder of the images with --images, or the column that holds their "
+            "names with --filename-column",
         ),
         (
             "filename,class\n",
@@ -351,6 +352,50 @@ def test_missing_files_are_listed_and_not_fatal(tmp_path: Path) -> None:
     source = table(tmp_path, text, files=("a.jpg",))
     report = import_data(source, tmp_path / "data")
     assert (report["images"], report["missing"]) == (1, ["gone.jpg", "nul\\x00", "x" * 5000])
+
+
+@pytest.mark.parametrize(
+    ("text", "files", "column"),
+    [
+        ("id,code,label\n0,02,x\n1,01,y\n2,03,x\n", ("02.jpg", "01.jpg", "03.jpg"), "code"),
+        ("id,hash,label\n0,hb,x\n1,ha,y\n2,hc,x\n", ("hb.jpg", "ha.jpg", "hc.jpg"), "hash"),
+        ("id,seen,label\n0,5,x\n1,7,y\n2,6,x\n", ("00.jpg", "01.jpg", "02.jpg"), "id"),
+        ("name,row,label\nb,7,x\na,8,y\nc,9,x\n", ("b.jpg", "a.jpg", "c.jpg", "7.jpg"), "name"),
+    ],
+)
+def test_the_column_whose_values_are_files_is_read(
+    tmp_path: Path, text: str, files: tuple[str, ...], column: str
+) -> None:
+    source = table(tmp_path, text, files=files)
+    report = import_data(source, tmp_path / "data")
+    labelled = [f"{label}/{name}" for name, label in zip(files, "xyx", strict=False)]
+    assert names(tmp_path / "data/train") == sorted(labelled)
+    assert report["notes"][0] == f'file names from "{column}", classes from "label"'
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "None", "NULL", "n/a", "-"])
+def test_a_missing_group_is_none(tmp_path: Path, word: str) -> None:
+    text = f"filename,class,patient\na.jpg,x,{word}\nb.jpg,x,p1\nc.jpg,x,{word}\nd.jpg,x,\n"
+    source = table(tmp_path, text, files=("a.jpg", "b.jpg", "c.jpg", "d.jpg"))
+    report = import_data(source, tmp_path / "data")
+    assert {name: group for name, _, group in rows(tmp_path / "data")} == {
+        "x/a.jpg": "",
+        "x/b.jpg": "p1",
+        "x/c.jpg": "",
+        "x/d.jpg": "",
+    }
+    assert f'the group "{word}" of 2 images is read as none' in report["notes"]
+
+
+def test_the_numbers_of_rows_are_no_file_names(tmp_path: Path) -> None:
+    text = "row,key,label\n0,b,x\n1,a,y\n2,c,x\n"
+    source = table(tmp_path, text, files=("0.jpg", "1.jpg", "2.jpg"))
+    assert fails(source, tmp_path / "data") == (
+        f"none of the 3 files that {source} names is in {source.parent}, such as b; "
+        'file names from "key", classes from "label"\n'
+        "  to fix: name the folder of the images with --images, or the column that holds their "
+        "names with --filename-column"
+    )
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "link.jpg", "down/../../secret"])
@@ -1148,6 +1193,11 @@ def test_an_unreadable_picture_is_counted(tmp_path: Path) -> None:
     [
         "category,class\nBottle,Glass\nCan,Metal\nDust,\n",
         "note,id,class9,name\nx,1,Glass,-\ny,2,Metal,-\n",
+        "category_id,category,class\n1,Bottle,Glass\n2,Can,Metal\n",
+        "name,category,Class\nBottle,waste,Glass\nCan,waste,Metal\n",
+        "label,target\nBottle,Glass\nCan,Metal\n",
+        "Class Name,name\nGlass,Bottle\nMetal,Can\n",
+        "category_id,class\n1,Glass\n2,Metal\n",
     ],
 )
 def test_a_mapping_from_category_to_class(tmp_path: Path, mapping: str) -> None:

@@ -62,6 +62,13 @@ def test_a_truth_in_another_spelling_scores_the_same(
     assert plain.notes == (PARTIAL,)
 
 
+def test_a_running_number_is_no_file_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,code,label\n0,01,Glass\n1,02,Metal\n2,00,Metal\n")
+    truth = read_truth(path, ("00.jpg", "01.jpg", "02.jpg"), CLASSES, "the folder", "name it")
+    assert truth.labels == {"01.jpg": "Glass", "02.jpg": "Metal", "00.jpg": "Metal"}
+    assert truth.notes[-1] == 'truth: file names from "code", classes from "label"'
+
+
 def test_rows_that_a_solution_ignores_are_not_scored(tmp_path: Path) -> None:
     rows = ["filename,class,Usage", "a.jpg,Glass,Public", "b.jpg,Metal,Private"]
     path = write(tmp_path, "\n".join([*rows, "c.JPG,Paper,Ignored", "d.jpg,,Ignored"]))
@@ -82,7 +89,7 @@ def test_another_spelling_is_said(tmp_path: Path) -> None:
 def test_other_classes_are_no_f1_but_both_lists(tmp_path: Path, classes: tuple[str, str]) -> None:
     rows = zip(NAMES, classes, strict=False)
     path = write(tmp_path, "filename,class\n" + "".join(f"{n},{c}\n" for n, c in rows))
-    for read in (f1, lambda p: read_submission(p, CLASSES)):
+    for read in (f1, lambda p: read_submission(p, CLASSES, NAMES)):
         with pytest.raises(DataError) as caught:
             read(path)
         assert f"has {', '.join(sorted(classes))}; the model has Glass, Metal, Paper" in str(
@@ -129,15 +136,80 @@ def test_errors(tmp_path: Path, rows: str, problem: str, fix: str) -> None:
 
 def test_a_submission_is_read_in_the_models_words(tmp_path: Path) -> None:
     path = write(tmp_path, "Id,Label\na.jpg,glass\nb.jpg,METAL\n")
-    assert read_submission(path, CLASSES) == (
+    assert read_submission(path, CLASSES, NAMES) == (
         {"a.jpg": "Glass", "b.jpg": "Metal"},
-        (f'{path} writes classes in another way: read "METAL" as "Metal", "glass" as "Glass"',),
+        (
+            f'{path} writes classes in another way: read "METAL" as "Metal", "glass" as "Glass"',
+            'submission: file names from "Id", classes from "Label"',
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "notes"),
+    [
+        ("filename,label,prediction", 'classes from "prediction", not from "label"'),
+        ("filename,class,Predicted Class", 'classes from "Predicted Class", not from "class"'),
+        ("filename,truth,answer", None),
+        ("filename,pred_score,pred", 'classes from "pred"'),
+    ],
+)
+def test_a_submission_is_read_for_its_predictions(
+    tmp_path: Path, header: str, notes: str | None
+) -> None:
+    path = write(tmp_path, f"{header}\na.jpg,Glass,Metal\nb.jpg,Metal,Paper\nc.JPG,Glass,Paper\n")
+    if notes is None:  # neither is surely the prediction, and the truth surely none
+        with pytest.raises(DataError) as caught:
+            read_submission(path, CLASSES, NAMES)
+        assert caught.value.problem == (
+            f"{path} has no column that is known to hold classes; it has filename, truth, answer"
+        )
+        assert caught.value.fix == f"call one filename and one class in {path}"
+        return
+    own = {"a.jpg": "Metal", "b.jpg": "Paper", "c.JPG": "Paper"}
+    said = f'submission: file names from "filename", {notes}'
+    assert read_submission(path, CLASSES, NAMES) == (own, (said,))
+    truth = write(tmp_path, "filename,prediction,label\na.jpg,Glass,Metal\nb.jpg,Metal,Paper\n")
+    assert read_truth(truth, own, CLASSES, "", "").labels == {"a.jpg": "Metal", "b.jpg": "Paper"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem", "fix"),
+    [
+        ("a.jpg,Glass\nb.jpg,\n", "{path}, line 3 (b.jpg): no class", "give each file one class"),
+        ("A.jpg,Glass\n,Metal\n", "{path}, line 3 (): no file name", "give each file one class"),
+        (
+            "a.jpg,Glass\nA.JPG,Metal\n",
+            '{path} lists a.jpg twice, as "Glass" (a.jpg) and as "Metal" (A.JPG)',
+            "remove the wrong row from",
+        ),
+        (
+            "a.jpg,Glass\na.jpg,Metal\n",
+            '{path} lists a.jpg twice, as "Glass" and as "Metal"',
+            "remove the wrong row from",
+        ),
+    ],
+)
+def test_errors_of_a_submission(tmp_path: Path, rows: str, problem: str, fix: str) -> None:
+    path = write(tmp_path, "filename,class\n" + rows)
+    with pytest.raises(DataError) as caught:
+        read_submission(path, CLASSES, NAMES)
+    assert caught.value.problem == problem.format(path=path)
+    assert caught.value.fix == f"{fix} {'in ' * fix.endswith('class')}{path}"
+
+
+def test_what_a_submission_says_again_or_of_its_confidence(tmp_path: Path) -> None:
+    rows = "a.jpg,Glass,0\nA.JPG,Glass,1\nb.jpg,Metal,0\nb.jpg,Metal,0\n"
+    path = write(tmp_path, "filename,class,confidence\n" + rows)
+    assert read_submission(path, CLASSES, NAMES) == (
+        {"a.jpg": "Glass", "b.jpg": "Metal"},
+        ("submission: 1 rows left out: listed twice",),
     )
 
 
 def test_a_class_of_a_submission_that_the_model_does_not_know_is_said(tmp_path: Path) -> None:
     path = write(tmp_path, "filename,class\na.jpg,Glass\nb.jpg,Weird\nc.jpg,Meatl\n")
-    labels, notes = read_submission(path, CLASSES)
+    labels, notes = read_submission(path, CLASSES, NAMES)
     assert list(labels.values()) == ["Glass", "Weird", "Meatl"]
     assert notes == (
         f"2 images of {path} have a class that the model does not know "
@@ -163,4 +235,4 @@ def test_what_is_not_seen_of_a_class_and_a_file_name(tmp_path: Path, spelled: st
     truth = read_truth(path, NAMES[:2], CLASSES, "", "")
     assert truth.labels == {"a.jpg": "Glass", "b.jpg": "Metal"}
     assert "read" in truth.notes[0] and "2 by percent-encoding, blanks or what" in truth.notes[1]
-    assert read_submission(path, CLASSES)[0]["a\u200b.jpg"] == "Glass"
+    assert read_submission(path, CLASSES, NAMES)[0]["a\u200b.jpg"] == "Glass"

@@ -18,7 +18,7 @@ from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES, TEST, TRAIN, VALIDATION
 from weighin.images import Size
 from weighin.label_csv import split_of
-from weighin.text_table import CLASSES, read_table
+from weighin.text_table import CLASSES, column_key, read_table
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 BARE = "an image without annotations"
@@ -108,20 +108,24 @@ def read_mapping(path: Path, categories: dict[str, str]) -> dict[str, str]:
     """Return {category id: class}; the CSV's columns are guessed by what they hold.
 
     The category column is the one with most of the file's category names in it, else most of
-    their ids; the class column is called class, label or the like.
+    their ids; of the others the class column is the one that is called class, label or the like,
+    the likeliest of these names first, as it is where two columns hold categories alike.
     """
     table = read_table(path, header=True)
     rows, header = table.records(), table.header
     by_name = {name: key for key, name in categories.items()}
     by_id = {key: key for key in categories}
+    likely = [(CLASSES.index(key), n) for n in header if (key := column_key(n)) in CLASSES]
     choices = [
-        (len({row[title] for row in rows} & known.keys()), known, title)
+        (len({row[title] for row in rows} & known.keys()), known, title, target)
         for known in (by_name, by_id)
+        for _, target in sorted(likely)
         for title in header
+        if title != target
     ]
-    hits, known, source = max(choices, key=lambda choice: choice[0])
-    target = next((n for n in header if n.lower() in CLASSES and n != source), None)
-    if target is None or hits == 0:
+    none: tuple[int, dict[str, str], str, str] = (0, {}, "", "")
+    hits, known, source, target = max(choices, key=lambda choice: choice[0], default=none)
+    if hits == 0:
         raise DataError(
             f"{path} maps no category to a class; its columns are {', '.join(header)}",
             "give it the columns category,class with the COCO file's category names",

@@ -22,6 +22,7 @@ from weighin.data.import_index import ImportIndex
 from weighin.errors import DataError
 from weighin.image_formats import UnreadableImageError, open_image
 from weighin.images import QUARTER_TURNS, Pixels, Size, Source, exif_orientation, stored_size
+from weighin.label_csv import NO_GROUP
 
 SLACK = 2  # pixels that a box may reach out of its picture
 FAR = 0.25  # of a side: a slip of the hand reaches no further out
@@ -210,6 +211,7 @@ def _images(
     for key, name, item in _entries(items, "image", "file_name", coco):
         size = (_side(item.get("height")), _side(item.get("width")))
         own = _key(item.get(group)) if group else ""
+        own = "" if own.lower() in NO_GROUP else own  # so that its picture ties its boxes
         coco.splits[name] = _key(item.get("split") or item.get("subset"))
         if images.setdefault(key, (name, size, own))[0] != name:
             raise _twice(path, f"image id {key}", images[key][0], name)

@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,7 +30,7 @@ from weighin.file_names import (
 )
 from weighin.files import sha256, write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
-from weighin.label_csv import Row, read_labels
+from weighin.label_csv import NO_GROUP, Row, read_matched
 
 COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # what Roboflow puts into a copy's name
 LONGEST = 255  # bytes of a name that file systems take
@@ -151,6 +151,13 @@ class ImportIndex(LeftOut):
                     f"give it training images, write {row.label} as one of these, or remove its "
                     "images",
                 )
+
+    def drop_no_groups(self) -> None:
+        """Take the words by which tables say that a value is missing for no group."""
+        missing = Counter(row.group for row in self.rows if row.group.lower() in NO_GROUP - {""})
+        self.rows = [replace(row, group="") if row.group in missing else row for row in self.rows]
+        for word, many in sorted(missing.items()):
+            self.notes.append(f'the group "{word}" of {many:,} images is read as none')
 
     def tie_copies(self) -> None:
         """Make one group of the copies of a picture that Roboflow augmented, as turned or cut.
@@ -381,14 +388,13 @@ def _copy_readable(source: Path, target: Path, index: ImportIndex) -> None:
 
 def _truth(path: Path, names: list[str], index: ImportIndex) -> tuple[dict[str, str], int]:
     """Return {test file: class}, and how many files the truth names that are not there."""
-    table = read_labels(path)
+    table, matches = read_matched(path, lambda own: match(own, names))
     labels = table.by_name()
-    matches = match(labels, names)
     matches.refuse_ambiguous(path)
     if not matches.found:
         raise DataError(
             f"none of the {len(labels):,} files that {path} names is a test image: it names such "
-            f"as {next(iter(labels))}, the test holds such as {names[0]}",
+            f"as {next(iter(labels))}, the test holds such as {names[0]}{table.told}",
             "name the truth of this test",
         )
     index.notes += [f"truth: {note}" for note in table.notes]

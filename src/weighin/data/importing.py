@@ -55,7 +55,7 @@ from weighin.file_names import (
     match_folder,
 )
 from weighin.files import NEW, recover_folder, replace_folder
-from weighin.label_csv import Columns, Row, read_labels
+from weighin.label_csv import Columns, Row, read_matched
 from weighin.parallel import cores
 from weighin.text_table import JSON_LINES
 
@@ -122,6 +122,7 @@ def import_data(
         new = draft / NEW
         index = ImportIndex(new / "train")
         kind = _read(source, into, index, options)
+        index.drop_no_groups()
         index.tie_copies()
         index.write_table(new / "train.csv")
         if options.test is not None:
@@ -373,7 +374,7 @@ def _validation(folder: Path, index: ImportIndex, classes: Literal["outer", "inn
 def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> None:
     whole = options.columns.split == "none"
     columns = replace(options.columns, split=None) if whole else options.columns
-    labels = read_labels(source, columns)
+    labels, matches = read_matched(source, lambda names: _meant(source, names, options), columns)
     index.notes += labels.notes
     for reason, many in labels.left_out.items():
         index.skip(f"in the table: {reason}", source.name, many)
@@ -386,7 +387,7 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
         )
     splits = {row.split for row in rows}
     _check_splits(f"the split column of {source}", labels.no_splits, splits, index)
-    folder, matches = _matched(source, [row.filename for row in rows], into, index, options)
+    folder = _checked(source, matches, into, index)
     files = matches.files
     listed: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -404,8 +405,9 @@ def _table(source: Path, into: Path, index: ImportIndex, options: Options) -> No
     if not index.rows:
         raise DataError(
             f"none of the {len(rows):,} files that {source} names is in {folder}, such as "
-            f"{next(iter(index.missing), '')}",
-            "name the folder of the images with --images",
+            f"{next(iter(index.missing), '')}{labels.told}",
+            "name the folder of the images with --images, or the column that holds their names "
+            "with --filename-column",
         )
 
 
@@ -434,12 +436,14 @@ def _check_splits(
         raise DataError(f"{where} names no row to train on", fix)
 
 
-def _matched(
-    source: Path, names: list[str], into: Path, index: ImportIndex, options: Options
-) -> tuple[Path, Matches]:
-    """Return the folder that a table or COCO file speaks of, and what each name there means."""
-    folder = options.images or find_folder(source, names)
-    matches = match_folder(names, folder)
+def _meant(source: Path, names: list[str], options: Options) -> Matches:
+    """Return which files the names of a table or COCO file mean."""
+    return match_folder(names, options.images or find_folder(source, names))
+
+
+def _checked(source: Path, matches: Matches, into: Path, index: ImportIndex) -> Path:
+    """Return the folder that a table or COCO file speaks of; note what its names mean there."""
+    folder = Path(matches.folder)
     matches.refuse_ambiguous(source)
     _tell_barred(source, folder, matches, index)
     target = into.resolve()
@@ -449,7 +453,7 @@ def _matched(
             raise DataError(f"{name} was found in {into}, which an import replaces", fix)
     if matches.tolerances:
         index.notes.append(matches.words())
-    return folder, matches
+    return folder
 
 
 def _tell_barred(source: Path, folder: Path, matches: Matches, index: ImportIndex) -> None:
@@ -486,7 +490,8 @@ def _annotations(
         if kind == "label-studio":
             fix += "; --class-column names the field of its classes"
         raise DataError(f"{source} annotates nothing that can be used; {coco.words()}", fix)
-    folder, matches = _matched(source, list(coco.crops), into, index, options)
+    matches = _meant(source, list(coco.crops), options)
+    folder = _checked(source, matches, into, index)
     places = matches.files
     index.missing += [name for name in coco.crops if name not in places]
     files = {name: folder / found for name, found in places.items()}

@@ -36,7 +36,7 @@ from weighin.grading.score import (
     over_limits,
     score,
 )
-from weighin.label_csv import Labels, read_labels
+from weighin.label_csv import AGAIN, Labels, read_matched
 from weighin.parallel import cores
 from weighin.params import Contest, renamed_in
 from weighin.validation import read
@@ -227,16 +227,27 @@ def _facts(model: Model, count: Count, cost: Cost, found: Predictions) -> dict[s
     }
 
 
-def read_submission(path: Path, classes: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+def read_submission(
+    path: Path, classes: Collection[str], names: Collection[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return {file name: class} of a table of labels, in the model's words, and notes on others.
 
+    `names` are the files as the truth writes them: of these none may have two classes.
+
     Raises:
-        DataError: it cannot be read, or none of its classes is one of the model's.
+        DataError: it cannot be read, a row has no class or a file two, or none of its classes is
+            one of the model's.
     """
-    table = read_labels(path)
+    table, matches = read_matched(path, lambda own: match(own, names), predicted=True)
+    for reason, row in table.such_as.items():
+        if reason != AGAIN:
+            raise DataError(f"{path}, {row}: {reason}", f"give each file one class in {path}")
     labels = table.by_name()
+    matches.of_files(labels, path)
     words, notes = _same_classes(table, classes)
-    return {name: words[label] for name, label in labels.items()}, notes
+    notes += tuple(f"submission: {note}" for note in _told(table))
+    own = {name: words[label] for name, label in labels.items() if name not in matches.again}
+    return own, notes
 
 
 def read_truth(
@@ -248,24 +259,30 @@ def read_truth(
         DataError: it cannot be read, names a file that is not there (then `fix` says what to do)
             or one twice with two classes, or none of its classes is one of the model's.
     """
-    table = read_labels(path)
+    table, matches = read_matched(path, lambda own: match(own, names))
     labels = table.by_name()
-    matches = match(labels, names)
     matches.refuse_ambiguous(path)
     if matches.missing:
         files = f"{len(matches.missing):,} files that {where} lacks, such as {matches.missing[0]}"
         like = "" if matches.found else f"; {where} holds such as {next(iter(names), 'nothing')}"
-        raise DataError(f"the truth names {files}{like}", fix)
+        raise DataError(f"the truth names {files}{like}{table.told}", fix)
     words, notes = _same_classes(table, classes)
     if matches.tolerances:
         notes += (f"truth: {matches.words()}",)
     if len(matches.found) < len(names):
         without = f"{len(names) - len(matches.found):,} of the {len(names):,} files of {where}"
         notes += (f"truth: it leaves out {without}, which are not scored",)
-    notes += tuple(f"truth: {note}" for note in table.notes)
-    notes += tuple(f"truth: {many:,} rows left out: {why}" for why, many in table.left_out.items())
+    notes += tuple(f"truth: {note}" for note in _told(table))
     found = matches.of_files(labels, path)
     return Truth({file: words[label] for file, label in found.items()}, notes)
+
+
+def _told(table: Labels) -> list[str]:
+    """Return how a table was read, and what of it was not."""
+    return [
+        *table.notes,
+        *(f"{many:,} rows left out: {why}" for why, many in table.left_out.items()),
+    ]
 
 
 def compared(labels: Mapping[str, str], truth: Truth) -> ConfusionMatrix:
