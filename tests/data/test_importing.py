@@ -1216,7 +1216,7 @@ def test_a_mapping_of_other_categories(tmp_path: Path) -> None:
     source = coco(tmp_path, [box(0, 1, 1, 1, 9, 9)])
     assert fails(source, tmp_path / "data", Options(mapping=path)) == (
         f"{path} maps no category to a class; its columns are category, class\n"
-        "  to fix: give it the columns category,class with the COCO file's category names"
+        "  to fix: give it the columns category,class with these categories"
     )
 
 

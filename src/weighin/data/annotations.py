@@ -128,7 +128,7 @@ def read_mapping(path: Path, categories: dict[str, str]) -> dict[str, str]:
     if hits == 0:
         raise DataError(
             f"{path} maps no category to a class; its columns are {', '.join(header)}",
-            "give it the columns category,class with the COCO file's category names",
+            "give it the columns category,class with these categories",
         )
     mapped: dict[str, str] = {}
     for row in rows:
