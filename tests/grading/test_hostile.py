@@ -12,7 +12,7 @@ from onnx import helper
 from tests.grading.oracle import measured_macs
 
 from weighin.errors import HiddenWorkError, ModelError, WeighinError
-from weighin.grading import graph
+from weighin.grading import graph, runtime
 from weighin.grading.model import open_model
 from weighin.grading.operators import OPERATORS
 from weighin.grading.recount import recount
@@ -331,6 +331,29 @@ def test_a_run_tells_what_the_proof_missed(build: Build, monkeypatch: pytest.Mon
         model = open_model(build(lambda m: set_batch(m, 32), **parts))
         with pytest.raises(ModelError, match="depend on the other images"):
             Runner(model).check(random.integers(0, 256, (32, 8, 8, 3), np.uint8))
+
+
+def test_the_rounding_of_a_mean_is_no_other_image(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The maps of an odd number of pixels begin elsewhere in memory for each image of a batch."""
+    random = np.random.default_rng(0)
+    nodes = [
+        op("Conv", "images kernel", "maps", strides=[2, 2]),
+        op("ReduceMean", "maps", "means", axes=[2, 3], keepdims=0),
+        op("Gemm", "means head b", "logits", transB=1),
+    ]
+    weights = {"kernel": random.normal(size=(5, 3, 3, 3)), "head": random.normal(size=(3, 5))}
+    runner = Runner(open_model(build(nodes=nodes, weights=weights)))
+    pixels = random.integers(0, 256, (32, 8, 8, 3), np.uint8)
+    runner.check(pixels)
+    found, moved = runner.logits(pixels), runner.logits(pixels[::-1])[::-1]
+    assert (found != moved).any() and (found.argmax(1) == moved.argmax(1)).all()
+    for name in ("ROUNDING", "SHARE"):
+        with monkeypatch.context() as strict:
+            strict.setattr(runtime, name, 0.0)
+            with pytest.raises(ModelError, match="depend on the other images"):
+                runner.check(pixels)
 
 
 def test_a_shape_that_the_runtime_did_not_produce(build: Build) -> None:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from weighin.errors import DataError
 from weighin.file_names import escapes, printable, walk
 from weighin.grading.model import Model
-from weighin.grading.runtime import Logits, Runner
+from weighin.grading.runtime import Logits, Runner, top_two_margin
 from weighin.images import Pixels, Source, UnreadableImageError
 from weighin.parallel import cores
 
@@ -194,12 +194,6 @@ def softmax(logits: Logits) -> npt.NDArray[np.float32]:
     powers: Logits = np.exp(logits - logits.max(axis=1, keepdims=True))
     powers /= powers.sum(axis=1, keepdims=True)
     return powers
-
-
-def top_two_margin(logits: Logits) -> npt.NDArray[np.float32]:
-    """Return (B,) differences between the largest and the second largest of (B, K) logits."""
-    top = np.partition(logits, logits.shape[1] - 2, axis=1)[:, -2:]
-    return top[:, 1] - top[:, 0]
 
 
 def list_files(folder: Path) -> list[str]:
