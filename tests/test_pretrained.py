@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import threading
+import warnings
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -120,6 +121,26 @@ def test_a_damaged_file(data: bytes, name: str) -> None:
 def test_a_file_of_other_things(values: object) -> None:
     with pytest.raises(NetworkError, match=r"x\.pth holds no weights"):
         read_pickled(pth(values), "x.pth")
+
+
+def test_parameters_are_weights_and_what_float32_cannot_hold_is_none() -> None:
+    layer = torch.nn.Linear(2, 3)
+    wanted = {name: value.detach().numpy() for name, value in layer.named_parameters()}
+    for values in (
+        dict(layer.named_parameters()),
+        layer.state_dict(keep_vars=True),
+        {"model_state_dict": layer.state_dict(), "epoch": 3},
+    ):
+        found = read_pickled(pth(values), "x.pth")
+        assert found.keys() == wanted.keys()
+        assert all((found[name] == wanted[name]).all() for name in wanted)
+    with warnings.catch_warnings(action="ignore"):  # torch means to take them out
+        eight_bits = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+        files = [pth({"w": odd}) for odd in (torch.ones(2) * 1j, eight_bits)]
+    for data in files:
+        with pytest.raises(NetworkError) as caught:
+            read_pickled(data, "x.pth")
+        assert caught.value.problem == "x.pth holds no weights: w is no array of real numbers"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -257,7 +257,7 @@ def read_pickled(data: bytes, name: str) -> Weights:
         )
         fix = "save its state_dict alone, as safetensors: safetensors.torch.save_file"
         raise NetworkError(f"{name} is not read: {why}", fix) from None
-    for key in ("state_dict", "model"):  # how training scripts wrap it
+    for key in ("state_dict", "model", "model_state_dict"):  # how training scripts wrap it
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     return _floats(found, name)
@@ -265,17 +265,23 @@ def read_pickled(data: bytes, name: str) -> Weights:
 
 def _floats(found: Any, name: str) -> Weights:
     named = found if isinstance(found, Mapping) else {}
-    odd = [key for key, value in named.items() if not (isinstance(value, Tensor) and value.is_cpu)]
+    odd = [key for key, value in named.items() if not _is_real(value)]
     if odd or not named:
-        what = f"{odd[0]} is no array" if odd else "there is no array by a name in it"
+        what = f"{odd[0]} is no array of real numbers" if odd else "no array by a name is in it"
         raise NetworkError(f"{name} holds no weights: {what}", "save the state_dict alone")
     arrays = {str(k): v.to_dense() for k, v in named.items() if COUNTER not in str(k)}
-    weights = {key: np.array(value.float().numpy()) for key, value in arrays.items()}
+    weights = {key: np.array(value.detach().float().numpy()) for key, value in arrays.items()}
     infinite = [key for key, values in weights.items() if not np.isfinite(values).all()]
     if infinite:
         problem = f"{name} holds NaN or infinite values, in {infinite[0]}"
         raise NetworkError(problem, "bring a checkpoint of before the training diverged")
     return weights
+
+
+def _is_real(value: Any) -> bool:
+    """Whether a value is a tensor of numbers that float32 can hold: none that 8 bits stand for."""
+    plain = isinstance(value, Tensor) and value.is_cpu
+    return plain and not (value.is_complex() or value.is_quantized)
 
 
 def fetch(project: Path) -> list[str]:

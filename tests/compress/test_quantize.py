@@ -27,7 +27,7 @@ from weighin.grading.recount import count_file
 from weighin.grading.runtime import Runner
 from weighin.grading.score import confusion_of_indices
 from weighin.images import normalize
-from weighin.network.quantized import activation_ranges, quantized
+from weighin.network.quantized import Batches, activation_ranges, quantized
 from weighin.training.fake_quantization import fake_quantize, rounded_weight
 
 KNOBS = make_params().quantize
@@ -117,6 +117,22 @@ def test_logits_are_those_of_the_float_network_nearly(packed, source, tmp_path, 
     assert all(layer["quantized"] for layer in facts["layers"])
 
 
+@pytest.mark.parametrize("count", [1, 50, 64, 65, 67, 100, 256])
+def test_calibration_takes_all_images_in_batches_of_one_size(count: int) -> None:
+    sample = np.arange(count * 3, dtype=np.uint32).astype(np.uint8).reshape(count, 1, 1, 3)
+    batches = list(iter(Batches(sample).get_next, None))
+    parts = [feed["images"] for feed in batches]
+    assert len({len(part) for part in parts}) == 1 and len(parts[0]) <= 64
+    assert np.array_equal(np.concatenate(parts), normalize(sample))
+
+
+@pytest.mark.parametrize("calibration", ["percentile", "entropy"])
+def test_a_number_of_images_that_batches_do_not_divide(packed, source, calibration):
+    sample = np.resize(images(packed), (66, *SPEC.input, 3))
+    made = quantized(onnx.load(source), sample, replace(KNOBS, calibration=calibration))
+    assert len(weights(onnx.load_model_from_string(made))) > 0
+
+
 def test_a_quantized_mac_is_a_mac(packed, source, tmp_path):
     run(packed, source, tmp_path, max_loss=1.0)
     before, after = count_file(source), count_file(tmp_path / "model.onnx")
@@ -204,7 +220,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np, onnx
 from small import SPEC, make_params
 from weighin.images import normalize
-from weighin.network.quantized import activation_ranges, quantized
+from weighin.network.quantized import Batches, activation_ranges, quantized
 from weighin.training.fake_quantization import fake_quantize, rounded_weight
 from weighin.data.pack import read_packed
 pixels = np.asarray(read_packed(Path(sys.argv[2]), "train", SPEC.input).images)[: int(sys.argv[4])]

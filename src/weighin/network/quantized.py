@@ -153,11 +153,16 @@ def _with_followers(proto: Any, kept: Collection[str]) -> set[str]:
 
 
 class Batches:
-    """Calibration images as ONNX Runtime asks for them, in batches of one size."""
+    """Calibration images as ONNX Runtime asks for them, in batches of one size.
+
+    Its histograms take no smaller last one, so the size is the largest that leaves none.
+    """
 
     def __init__(self, sample: Pixels) -> None:
-        starts = range(0, len(sample), CHUNK)
-        self._left: Iterator[Any] = ({INPUT: normalize(sample[k : k + CHUNK])} for k in starts)
+        count = len(sample)
+        size = next(n for n in range(min(CHUNK, count), 0, -1) if count % n == 0)
+        starts = range(0, count, size)
+        self._left: Iterator[Any] = ({INPUT: normalize(sample[k : k + size])} for k in starts)
 
     def get_next(self) -> Any:
         """Return the next feed, None after the last."""
