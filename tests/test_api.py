@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 import weighin
 from tests.small_models import CLASSES, COLOURS, make_model
@@ -59,6 +59,18 @@ def test_counts_of_rows_an_onnx_file_and_a_module(model: Path) -> None:
     assert weighin.count(module, size=(8, 8)).macs == 28 * 144 + 145 * 2
     with pytest.raises(weighin.WeighinError, match="size="):
         weighin.count(module)
+
+
+def test_a_layer_that_is_called_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(input=x)  # type: ignore[no-any-return]
+
+    assert weighin.count(Named(), size=(8, 8)).macs == 28 * 144
 
 
 def test_hidden_work_is_refused() -> None:

@@ -17,6 +17,9 @@ from PIL import Image
 from tests.small_models import make_model
 from weighin.cli import cli, commands
 from weighin.errors import MismatchError, ModelError, WeighinError
+from weighin.network.build import build
+from weighin.network.spec import read_spec
+from weighin.training.weights import module_weights, write_weights
 
 ROOT = Path(__file__).parents[1]
 WEIGHIN = [sys.executable, "-c", "from weighin.cli import main; main()"]
@@ -219,6 +222,28 @@ def test_check_names_a_file_that_is_no_network(project, rows, said):
     assert done.returncode in (4, 6)
     assert said in done.stderr
     assert "to fix: " in done.stderr
+
+
+def test_check_says_whether_weights_fit_the_network(project):
+    change(project, *OWN_ROWS, ("weights: null", "weights: mine.safetensors"))
+    (project / "net.yaml").write_text(ROWS)
+    own = module_weights(build(read_spec(project / "net.yaml"), 9))
+    first = next(name for name, array in own.items() if array.ndim == 4)
+    write_weights(project / "mine.safetensors", own)
+    done = weighin(project, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = f"train.weights: mine.safetensors holds {len(own)} arrays, which fit net.yaml\n"
+    assert told in done.stdout
+    for weights, problem in (
+        ({k: v for k, v in own.items() if k != first}, f"1 missing ({first})"),
+        (own | {first: own[first] * np.float32(np.nan)}, f"1 not finite ({first})"),
+        (own | {first: own[first].astype(np.float16)}, f"{first} is float16, not float32"),
+    ):
+        write_weights(project / "mine.safetensors", weights)
+        done = weighin(project, "check")
+        assert done.returncode == 6
+        assert problem in done.stderr
+        assert "to fix: set train.weights to a file of float32 safetensors" in done.stderr
 
 
 def test_check_opens_a_space(project):

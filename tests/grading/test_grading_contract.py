@@ -108,6 +108,13 @@ def test_what_cannot_be_graded_is_not_wrapped(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def test_a_wrong_claim_is_told_of_the_file_that_was_given(build: Build, tmp_path: Path) -> None:
+    path = build(metadata=BARE | {"macs": "1"})
+    with pytest.raises(ModelError) as caught:
+        wrapped(path, tmp_path / "out.onnx", None, {"classes": "a,b,c"})
+    assert caught.value.problem == f"{path}: its metadata claims 1 MACs, its graph does 204"
+
+
 @pytest.mark.parametrize(
     ("held", "problem"),
     [

@@ -1,5 +1,6 @@
 """MACs by hand for every counted operator, and the tricks that a forged graph may try."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,61 @@ def test_a_transposed_first_factor(tmp_path: Path) -> None:
         w=np.ones((64, 10), np.float32),
     )
     assert count_file(path).macs == 64 * 10
+
+
+@pytest.mark.parametrize(
+    ("sides", "weights", "attributes", "problem"),
+    [
+        ([1, 3, 8, 1], [8, 3, 3, 3], {}, "its output is (1, 8, 6, -1): its window is larger"),
+        ([1, 3, 1, 1], [8, 3, 3, 3], {}, "its output is (1, 8, -1, -1): its window is larger"),
+        ([1, 3, 2, 8], [8, 3, 3, 3], {}, "its output is (1, 8, 0, 6): its window is larger"),
+        (["h", 8, 3], [8, 8, 5], {}, "its output is (1, 8, -1): its window is larger"),
+        ([1, 3, 8, 8], [8, 5, 3, 3], {}, "weights of (8, 5, 3, 3), in 1 groups, do not fit"),
+        ([1, 4, 8, 8], [6, 1, 3, 3], {"group": 4}, "weights of (6, 1, 3, 3), in 4 groups, do not"),
+        (
+            [1, 3, 8, 8],
+            [8, 3, 3, 3],
+            {"kernel_shape": [1, 1]},
+            "weights of (8, 3, 3, 3), in 1 groups, do not fit an input of (1, 3, 8, 8)",
+        ),
+    ],
+)
+def test_a_convolution_that_nothing_can_run(
+    sides: list[Any], weights: list[int], attributes: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["r"], **attributes)
+    stored = np.ones(weights, np.float32)
+    path = plain_file(tmp_path / "m.onnx", [node], {"x": (TensorProto.FLOAT, sides)}, w=stored)
+    with pytest.raises(ModelError, match=re.escape(f"{path}: operator Conv r: {problem}")):
+        count_file(path)
+
+
+def test_a_bias_that_does_not_fit(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "w", "b"], ["r"])
+    path = plain_file(tmp_path / "m.onnx", [node], IMAGE, w=KERNELS, b=np.ones(7, np.float32))
+    with pytest.raises(ModelError, match=r"weights of \(8, 3, 3, 3\) and \(7,\), in 1 groups"):
+        count_file(path)
+
+
+def test_sizes_are_no_parameters(tmp_path: Path) -> None:
+    scales = np.array([1, 1, 2, 2], np.float32)
+    larger = helper.make_node("Resize", ["x", "", "scales"], ["y"])
+    after = helper.make_node("Conv", ["y", "w"], ["r"], pads=[1, 1, 1, 1])
+    path = plain_file(tmp_path / "m.onnx", [larger, after], IMAGE, w=KERNELS, scales=scales)
+    found = count_file(path)
+    assert (found.macs, found.parameters) == (4 * CONV, KERNELS.size)
+
+
+def test_classes_that_are_named_otherwise_are_no_contract(tmp_path: Path) -> None:
+    path = plain_file(tmp_path / "m.onnx", [conv()], IMAGE, w=KERNELS)
+    model = onnx.load(path)
+    helper.set_model_props(model, {"classes": "cat,dog"})
+    onnx.save(model, path)
+    assert count_file(path).macs == CONV
+    helper.set_model_props(model, {"classes": '["cat", "dog'})  # the control: it means to be one
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="its metadata `classes` is not JSON"):
+        count_file(path)
 
 
 KERNEL_INPUT = (TensorProto.FLOAT, [8, 3, 3, 3])

@@ -56,13 +56,25 @@ def _checked(file: NamedFile, params: "Params") -> str:
         space = read_space(file.name, list(params.prepare.sizes))
         return f"{file.name} holds {space.count():,} networks"
     if file.parameter == "train.weights":
-        from weighin.training.weights import read_weights
-
-        return f"{file.name} holds {len(read_weights(Path(file.name))):,} arrays"
+        return _checked_weights(Path(file.name), params)
     from weighin.search.architecture import check_network
 
     _, cost = check_network(file.name, params.prepare.sizes, class_names()[0], params)
     return f"{file.name} has {cost.macs:,} MACs"
+
+
+def _checked_weights(path: Path, params: "Params") -> str:
+    """Return what is said of weights, which must fit a network that is not searched for."""
+    from weighin.network.spec import read_spec, shipped
+    from weighin.training.weights import OWN_FIX, initial_weights, read_weights
+
+    held = f"{path} holds {len(read_weights(path, OWN_FIX)):,} arrays"
+    name = params.search.network
+    if params.search.enabled or not name:
+        return held
+    spec = read_spec(shipped(name) if shipped(name).exists() else Path(name))
+    initial_weights(path, spec, len(class_names()[0]), "check")
+    return f"{held}, which fit {name}"
 
 
 def class_names() -> tuple[list[str], str]:

@@ -103,7 +103,8 @@ def quantize(work: Path, params: Params, scratch: Path, out: Path, model_path: P
         raise ModelError(f"{source} does not exist", "run `dvc repro finetune`")
     data, knobs = source.read_bytes(), params.quantize
     if not knobs.enabled:
-        (out / "history.json").unlink(missing_ok=True)
+        for name in ("history.json", "validation_logits.npy"):  # of a run by hand before
+            (out / name).unlink(missing_ok=True)
         record_device(out, None)
         write_bytes(model_path, data)
         write_json(out / "quantization.json", {"enabled": False})

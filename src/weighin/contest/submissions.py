@@ -88,6 +88,8 @@ def plain(path: Path, most: int) -> bytes:
 
 @contextmanager
 def _opened(path: Path) -> Iterator["_ZipFile"]:
+    if path.is_symlink():
+        raise _link(path)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -96,6 +98,14 @@ def _opened(path: Path) -> Iterator["_ZipFile"]:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ModelError(f"{path.name} is not a plain file", FIX)
         yield file
+
+
+def _link(path: Path) -> ModelError:
+    fix = (
+        "hand in the file itself: `weighin submit` packs a project's own; what DVC linked becomes "
+        "files by `dvc config cache.type copy` and `dvc checkout --relink`"
+    )
+    return ModelError(f"{path.name} is a link", fix)
 
 
 class _ZipFile(io.FileIO):
@@ -115,7 +125,7 @@ def read_file(path: Path, name: str) -> bytes | None:
         ModelError: the submission or the file in it is a link, too large, or damaged.
     """
     if path.is_symlink():
-        raise ModelError(f"{path.name} is a link", FIX)
+        raise _link(path)
     if path.is_dir():
         return plain(path / name, MAX_BYTES[name]) if os.path.lexists(path / name) else None
     if path.suffix.lower() == ".zip":

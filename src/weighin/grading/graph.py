@@ -42,6 +42,7 @@ QUANTIZATION = {"QuantizeLinear", "DequantizeLinear"}
 EIGHT_BITS = (TensorProto.UINT8, TensorProto.INT8)
 # checked even in a batch of 1: chance, or products that the rule does not see
 NEVER_ALONE = {"BatchNormalization", "Dropout", "QuantizeLinear", "DequantizeLinear"}
+WINDOWS = ("Conv", "Pool")  # in the names of operators that move one over a map
 Known = dict[str, Any]  # stored tensors (TensorProto) by name
 Value = tuple[int, Shape | None]  # type and shape; None if a side is unknown
 
@@ -339,6 +340,9 @@ def _complete(model: Any, weights: Collection[str], strict: bool) -> dict[str, S
                 raise refused(node.op_type, node.name or name, "its work cannot be counted")
             if strict and (min(sides) < 1 or prod(sides[1:]) > MAX_ELEMENTS):
                 raise refused(node.op_type, node.name or name, f"{sides} is empty or too large")
+            if min(sides, default=1) < (1 if any(w in node.op_type for w in WINDOWS) else 0):
+                problem = f"its output is {sides}: its window is larger than its input"
+                raise refused(node.op_type, node.name or name, problem)
     for name in names:
         sides = values[name][1]
         if sides is None:

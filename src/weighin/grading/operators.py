@@ -227,9 +227,16 @@ def _pad(node: Node) -> None:
 
 
 def _conv_macs(node: Node, weight: int = 1, bias: int = 2) -> int:
-    kernels = node.inputs[weight]
+    kernels, offsets = node.inputs[weight], node.inputs[bias] if node.has(bias) else None
     assert kernels is not None
-    return (prod(kernels.shape[1:]) + node.has(bias)) * node.elements
+    outputs, channels, *sides = kernels.shape
+    group = node.attributes.get("group", 1)
+    fits = channels * group == node.data[1] and outputs % group == 0
+    fits &= [*node.attributes.get("kernel_shape", sides)] == sides
+    if not fits or (offsets and offsets.shape != (outputs,)):
+        told = f"weights of {kernels.shape}" + (f" and {offsets.shape}" if offsets else "")
+        raise node.refusal(f"{told}, in {group} groups, do not fit an input of {node.data}")
+    return (channels * prod(sides) + node.has(bias)) * node.elements
 
 
 def _gemm_macs(node: Node) -> int:

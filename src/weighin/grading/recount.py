@@ -63,6 +63,7 @@ WIDTHS = {  # bits of a number; others have 32
     **dict.fromkeys((TensorProto.FLOAT16, TensorProto.BFLOAT16), 16),
     TensorProto.DOUBLE: 64,
 }
+SIZES = {"Resize": (1, 2), "Upsample": (1,)}  # inputs that say how large a result is, in floats
 CEILING = 0.5  # operations that the rule gives 0, for each MAC that it counts
 
 
@@ -152,7 +153,7 @@ def count_file(path: Path) -> Count:
     path = Path(path)
     with damage_told(path):
         proto = parse(read(path), values=False)
-        if not any(entry.key == "classes" for entry in proto.metadata_props):
+        if not _has_contract(proto):
             check_valid(proto)
             for node in proto.graph.node:
                 if node.op_type in UNRULED:
@@ -168,6 +169,12 @@ def count_file(path: Path) -> Count:
     found = counted(model, path)  # first: what hides work may run for hours
     Runner(model).check(np.zeros((1, *model.size, 3), np.uint8))
     return found
+
+
+def _has_contract(proto: Any) -> bool:
+    """Whether a file names its classes as a contract does: a list; others name theirs otherwise."""
+    said = (entry.value for entry in proto.metadata_props if entry.key == "classes")
+    return any(text.lstrip().startswith("[") for text in said)
 
 
 def _free_graph(proto: Any) -> tuple[StaticGraph, str]:
@@ -238,16 +245,19 @@ def file_cost(graph: StaticGraph, found: Count, size: int) -> Cost:
 
 
 def parameters(graph: StaticGraph) -> list[Any]:
-    """Return the stored tensors that are parameters, single numbers (a clip's limits) apart.
+    """Return the stored tensors that are parameters, but for single numbers and sizes (`SIZES`).
 
     Values are floats, or the whole numbers of DequantizeLinear and of `INTEGER`: quantized weights
     and biases, to which their scales by channel are added. Zero points of zeros are none.
     """
     nodes, tensors = graph.proto.graph.node, graph.proto.graph.initializer
     places = {"DequantizeLinear": (0,)} | {name: places for name, (_, places) in INTEGER.items()}
-    whole = {n.input[k] for n in nodes for k in places.get(n.op_type, ()) if k < len(n.input)}
+    whole, sizes = (
+        {n.input[k] for n in nodes for k in of.get(n.op_type, ()) if k < len(n.input)}
+        for of in (places, SIZES)
+    )
     counted = (t for t in tensors if t.data_type in FLOATS or t.name in whole)
-    return [t for t in counted if len(t.dims)]
+    return [t for t in counted if len(t.dims) and t.name not in sizes]
 
 
 def peak_memory(graph: StaticGraph) -> int:

@@ -52,7 +52,8 @@ def wrapped(
         try:
             count = counted(open_model(draft), path)
         except ModelError as error:
-            raise ModelError(f"{path}{error.problem.removeprefix(str(draft))}", error.fix) from None
+            problem = error.problem.removeprefix(f"{draft}: ").removeprefix(f"{path}: ")
+            raise ModelError(f"{path}: {problem}", error.fix) from None
         return count, keep_aside(target, data) if target.is_file() else None
 
 

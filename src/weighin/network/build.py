@@ -211,11 +211,13 @@ def watching(
     """Call `note` with path, layer, input and output after every call of the layers."""
 
     def hook(path: str) -> Any:
-        return lambda layer, inputs, output: note(path, layer, inputs[0], output)
+        return lambda layer, inputs, named, output: note(
+            path, layer, [*inputs, *named.values()][0], output
+        )
 
     with contextlib.ExitStack() as hooks:
         for path, layer in layers.items():
-            hooks.callback(layer.register_forward_hook(hook(path)).remove)
+            hooks.callback(layer.register_forward_hook(hook(path), with_kwargs=True).remove)
         yield
 
 
