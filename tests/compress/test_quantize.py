@@ -75,6 +75,9 @@ def weights(proto) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def test_switched_off_it_passes_the_bytes_on(packed, source, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("history.json", "validation_logits.npy"):  # of a run by hand, before
+        (tmp_path / "out" / name).write_bytes(b"old")
     facts = run(packed, source, tmp_path, enabled=False)
     assert facts == {"enabled": False}
     assert (tmp_path / "model.onnx").read_bytes() == source.read_bytes()

@@ -86,6 +86,14 @@ class Quantizer:
         return Quantized(proto, data, self.f1(logits), logits)
 
 
+def _pass_on(data: bytes, out: Path, model_path: Path) -> None:
+    for name in ("history.json", "validation_logits.npy"):  # of a run by hand before
+        (out / name).unlink(missing_ok=True)
+    record_device(out, None)
+    write_bytes(model_path, data)
+    write_json(out / "quantization.json", {"enabled": False})
+
+
 def quantize(work: Path, params: Params, scratch: Path, out: Path, model_path: Path) -> None:
     """Write the exported network in 8 bits to `model_path`; as it is where that is switched off.
 
@@ -103,11 +111,7 @@ def quantize(work: Path, params: Params, scratch: Path, out: Path, model_path: P
         raise ModelError(f"{source} does not exist", "run `dvc repro finetune`")
     data, knobs = source.read_bytes(), params.quantize
     if not knobs.enabled:
-        for name in ("history.json", "validation_logits.npy"):  # of a run by hand before
-            (out / name).unlink(missing_ok=True)
-        record_device(out, None)
-        write_bytes(model_path, data)
-        write_json(out / "quantization.json", {"enabled": False})
+        _pass_on(data, out, model_path)
         return
     proto = onnx.load_model_from_string(data)
     quantizer = Quantizer(work / "prepare", open_model(source).size, params, scratch / "tried.onnx")

@@ -103,11 +103,7 @@ def choose(
     if (count := len(runs[order[0]])) > 1:
         rule += f", in the mean of {count} validation splits"
     told = (runs[number][0] for number in order)
-    first, *others = ((run.number, _facts(run, expected(run), contest)) for run in told)
-    why = f"Trial {first[0]} leads the {len(ranked)} that were trained to the end: {rule} "
-    why += f"({first[1]})."
-    if others:
-        why += f" The next best is trial {others[0][0]} ({others[0][1]})."
+    why = _reason(rule, [(run.number, _facts(run, expected(run), contest)) for run in told])
 
     def rival(number: int) -> Rival:
         alike = runs if number in further or not cold else {n: [t] for n, t in complete.items()}
@@ -116,6 +112,15 @@ def choose(
     rivals = map(rival, order[1:][:RIVALS])
     splits = (_split_scores(number, values[number]) for number in finalists)
     return Choice(ranked, scores, why, tuple(rivals), tuple(splits))
+
+
+def _reason(rule: str, facts: list[tuple[int, str]]) -> str:
+    """Return the words of a choice, given the number and the facts of each trial in order."""
+    (first, said), *others = facts
+    why = f"Trial {first} leads the {len(facts)} that were trained to the end: {rule} ({said})."
+    if others:
+        why += f" The next best is trial {others[0][0]} ({others[0][1]})."
+    return why
 
 
 def _split_scores(number: int, scores: list[float]) -> SplitScores:
