@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import weighin
 from tests.small_models import CLASSES, COLOURS, make_model
+from weighin.errors import NetworkError
 from weighin.network.spec import shipped
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,23 @@ def test_a_layer_that_is_called_by_name() -> None:
             return self.conv(input=x)  # type: ignore[no-any-return]
 
     assert weighin.count(Named(), size=(8, 8)).macs == 28 * 144
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (nn.Conv2d(1, 4, 3), "to have 1 channels, but got 3 channels"),
+        (nn.Conv2d(3, 4, 3).half(), "float"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), "shapes cannot be multiplied"),
+        ([nn.Conv2d(3, 4, 3)], "'list' object has no attribute"),
+    ],
+)
+def test_a_module_that_takes_other_images(module: nn.Module, words: str) -> None:
+    with pytest.raises(NetworkError) as caught:
+        weighin.count(module, size=(8, 8))
+    told = "the module does not run on images (1, 3, 8, 8), float32: "
+    assert caught.value.problem.startswith(told) and words in caught.value.problem
+    assert caught.value.fix.startswith("pass an nn.Module, and the size that it takes")
 
 
 def test_hidden_work_is_refused() -> None:

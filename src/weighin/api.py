@@ -1,15 +1,17 @@
 """What `import weighin` offers to a notebook or a script."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from weighin.determinism import PINS
-from weighin.errors import DataError, ParamsError, WeighinError
+from weighin.errors import DataError, NetworkError, ParamsError, WeighinError
 from weighin.files import read_json
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def count(
     Rows count as they are exported, that is with their batch norms folded; a module as it is.
 
     Raises:
-        NetworkError, ModelError: the file does not make a network.
+        NetworkError, ModelError: the file does not make a network, the module takes no such image.
         HiddenWorkError: it does work that the contest's rule does not count.
         ParamsError: a module without `size`.
     """
@@ -60,10 +62,11 @@ def count(
         from weighin.network.build import count_parameters
         from weighin.network.cost import count_macs, reject_hidden_work
 
-        if size is None:
+        if size is None or len(size) != 2:
             raise ParamsError("a module is counted on an image", "pass size=(height, width)")
-        reject_hidden_work(network, size)
-        return Count(count_macs(network, size), count_parameters(network))
+        with _running(size):
+            reject_hidden_work(network, size)
+            return Count(count_macs(network, size), count_parameters(network))
     if Path(network).suffix.lower() == ".onnx":
         found = json.loads(_output("weighin", "count", network, "--json"))
         return Count(found["macs"], found["parameters"])
@@ -74,6 +77,20 @@ def count(
     with rows_of(network):
         priced = cost(spec, classes)
     return Count(priced.macs, priced.parameters)
+
+
+@contextlib.contextmanager
+def _running(size: tuple[int, int]) -> Iterator[None]:
+    """Tell what a module raises that cannot run on a float32 image of 3 channels."""
+    try:
+        yield
+    except WeighinError:
+        raise
+    except Exception as error:  # a stranger's forward raises anything
+        problem = f"the module does not run on images (1, 3, {size[0]}, {size[1]}), float32"
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        fix = "pass an nn.Module, and the size that it takes; wrap one of other channels or numbers"
+        raise NetworkError(f"{problem}: {words[0][:200]}", fix) from error
 
 
 def score(

@@ -49,16 +49,7 @@ NO_CLASS = {  # as pandas, spreadsheets and databases write a missing one
     *("", "nan", "NaN", "<NA>", "NaT", "#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!"),
     *("#NUM!", "#SPILL!", "#CALC!", "N/A", "n/a", "NULL"),
 }
-
-
-MAYBE_NONE = {
-    "NA",
-    "na",
-    "None",
-    "none",
-    "NONE",
-    "null",
-}  # as R, Python and JSON write it; or a class
+MAYBE_NONE = {"NA", "na", "None", "none", "NONE", "null"}  # as R, Python and JSON do; or a class
 NO_GROUP = {word.lower() for word in (*NO_CLASS, *MAYBE_NONE)} | {"-", "?"}
 
 

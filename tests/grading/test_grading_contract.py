@@ -90,6 +90,7 @@ def test_a_model_from_elsewhere_is_counted_and_graded(
     ("given", "words"),
     [
         ({}, "nobody says what its outputs mean"),
+        ({"classes": "names.txt"}, "--classes names.txt is no file, and no two classes"),
         ({"classes": "a,b"}, "not one number for each of 2 classes"),
         ({"classes": "a,b,c", "mean": "1,2"}, "mean is [1.0, 2.0]; it must be a list of 3"),
         ({"classes": "a,b,c", "std": "x"}, "std is ['x']; it must be a list of 3"),

@@ -387,6 +387,24 @@ def test_classes_that_are_named_otherwise_are_no_contract(tmp_path: Path) -> Non
         count_file(path)
 
 
+def test_sparse_weights_are_named(tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["r"])
+    path = plain_file(
+        tmp_path / "m.onnx",
+        [node],
+        {"x": (TensorProto.FLOAT, ["n", 4])},
+        w=np.ones((4, 2), np.float32),
+    )
+    model = onnx.load(path)
+    values = numpy_helper.from_array(np.ones(1, np.float32), "w")
+    places = numpy_helper.from_array(np.zeros(1, np.int64), "places")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4, 2]))
+    del model.graph.initializer[:]
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=re.escape(f"{path}: it stores sparse tensors")):
+        count_file(path)
+
+
 KERNEL_INPUT = (TensorProto.FLOAT, [8, 3, 3, 3])
 
 

@@ -183,6 +183,8 @@ def _free_graph(proto: Any) -> tuple[StaticGraph, str]:
     Images are inputs of four sides. Work is that of one of them where they have one fixed batch
     (some may have 1) and every output has it too; a free batch is 1.
     """
+    if proto.graph.sparse_initializer:
+        raise ModelError("it stores sparse tensors, whose work is not known", "store them whole")
     _check_sides(proto.graph)
     shapes = [
         [max(0, side.dim_value) for side in value.type.tensor_type.shape.dim]

@@ -70,6 +70,9 @@ def _value(name: str, value: Any) -> Any:
     if name not in ("classes", "mean", "std"):
         return value
     parts = value.split(",")
+    if name == "classes" and len(parts) == 1:
+        fix = "name them a,b,c in the order of the outputs, or a file with one a line"
+        raise ModelError(f"--classes {value} is no file, and no two classes", fix)
     try:
         return parts if name == "classes" else [float(part) for part in parts]
     except ValueError:
