@@ -65,15 +65,16 @@ def _checked(file: NamedFile, params: "Params") -> str:
 
 def _checked_weights(path: Path, params: "Params") -> str:
     """Return what is said of weights, which must fit a network that is not searched for."""
-    from weighin.network.spec import read_spec, shipped
+    from weighin.search.architecture import check_network
     from weighin.training.weights import OWN_FIX, initial_weights, read_weights
 
     held = f"{path} holds {len(read_weights(path, OWN_FIX)):,} arrays"
     name = params.search.network
     if params.search.enabled or not name:
         return held
-    spec = read_spec(shipped(name) if shipped(name).exists() else Path(name))
-    initial_weights(path, spec, len(class_names()[0]), "check")
+    classes, _ = class_names()
+    spec, _ = check_network(name, params.prepare.sizes, classes, params)
+    initial_weights(path, spec, len(classes), "check")
     return f"{held}, which fit {name}"
 
 
