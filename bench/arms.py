@@ -81,9 +81,9 @@ def made(params: "Params", pack: Path, workers: "Workers", scratch: Path) -> "St
     """Return the study that the search stage would run."""
     from weighin.data.pack import packed_sizes
     from weighin.network.cost import cost
-    from weighin.search.architecture import planned, proposer
     from weighin.search.runner import TrialRunner
     from weighin.search.space import read_space
+    from weighin.search.stages import planned, proposer
     from weighin.search.study import Study
 
     plan, contest = planned(params), params.contest
@@ -112,10 +112,10 @@ def plain(seed: str, pack: str) -> list[Point]:
 
     from weighin.data.pack import packed_sizes
     from weighin.network.cost import cost
-    from weighin.search.architecture import proposer
     from weighin.search.evaluation import Task, evaluate
     from weighin.search.runner import shortened
     from weighin.search.space import read_space
+    from weighin.search.stages import proposer
     from weighin.search.study import Trial
     from weighin.training.trainer import Job
 

@@ -105,8 +105,8 @@ def drawn(pack: Path) -> "list[Proposal]":
 
     from weighin.data.pack import packed_sizes
     from weighin.network.cost import cost
-    from weighin.search.architecture import proposer
     from weighin.search.space import read_space
+    from weighin.search.stages import proposer
 
     params = parameters(0)
     space = read_space(params.search.space, packed_sizes(pack))

@@ -211,7 +211,7 @@ def near_duplicates(images: int) -> dict[str, float]:
     """Measure the pairs among drawn hashes, every hundredth one bit from another."""
     import numpy as np
 
-    from weighin.data.near_duplicates import close_pairs
+    from weighin.data.faults import close_pairs
 
     hashes = generator("hashes").integers(0, 2**64, images, np.uint64)
     hashes[::100] = hashes[1::100][: len(hashes[::100])] ^ np.uint64(1)
@@ -225,7 +225,7 @@ def video(images: int) -> dict[str, float]:
     """
     import numpy as np
 
-    from weighin.data.near_duplicates import close_pairs, near_an_earlier
+    from weighin.data.faults import close_pairs, near_an_earlier
 
     flips = np.uint64(1) << generator("video").integers(0, 64, (7, images // 2), np.uint64)
     moving, still = np.bitwise_xor.accumulate(flips[0]), np.bitwise_xor.reduce(flips[1:])
@@ -237,8 +237,8 @@ def split(images: int) -> dict[str, float]:
     """Measure the split of drawn records of 100 classes, every tenth of a group of ten."""
     import numpy as np
 
-    from weighin.data.faults import RECORD, Images
-    from weighin.data.splits import split_images
+    from weighin.data.faults import RECORD
+    from weighin.data.splits import Images, split_images
 
     random = generator("split")
     records = np.zeros(images, RECORD)

@@ -111,8 +111,8 @@ def own_mb(_: int) -> float:
 
 def cluster_ms(tasks: "list[Task]") -> float:
     """Return the CPU ms a trial of this process and of the scheduler."""
-    from weighin.search.cluster import ClusterWorkers
     from weighin.search.evaluation import evaluate
+    from weighin.search.workers import ClusterWorkers
 
     with cluster() as (address, scheduler), ClusterWorkers(address) as workers:
         list(workers.run(evaluate, tasks[: PROCESSES * EACH]))  # each imports what it needs
@@ -134,7 +134,7 @@ def cluster() -> Iterator[tuple[str, int]]:
     """Yield the address and process of a scheduler with its workers."""
     from distributed import Client
 
-    from weighin.search.cluster import scheduler_command
+    from weighin.search.workers import scheduler_command
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -7,7 +7,7 @@ from weighin.stage import Stage, main
 
 def search(stage: Stage) -> None:
     """Search the space of networks."""
-    from weighin.search.architecture import search
+    from weighin.search.stages import search
 
     search(Path("work/prepare"), Path("work/search"), stage.params, Path(".weighin/evaluations"))
 

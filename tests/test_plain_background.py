@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from weighin.images import Pixels
-from weighin.plain_background import on_background, plain_background
+from weighin.training.dataset import on_background, plain_background
 
 SIDE = 32
 Y, X = np.mgrid[:SIDE, :SIDE]

@@ -184,7 +184,7 @@ def losses() -> Values:
     """Yield the value and the gradient of each loss."""
     import torch
 
-    from weighin.training.losses import Criterion
+    from weighin.training.trainer import Criterion
 
     off = plain_recipe().loss
     off = replace(off, cross_entropy=0.0, smoothing=0.0)

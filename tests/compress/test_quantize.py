@@ -27,8 +27,13 @@ from weighin.grading.recount import count_file
 from weighin.grading.runtime import Runner
 from weighin.grading.score import confusion_of_indices
 from weighin.images import normalize
-from weighin.network.quantized import Batches, activation_ranges, quantized
-from weighin.training.fake_quantization import fake_quantize, rounded_weight
+from weighin.network.quantized import (
+    Batches,
+    activation_ranges,
+    fake_quantize,
+    quantized,
+    rounded_weight,
+)
 
 KNOBS = make_params().quantize
 HEAD = "/6/6.0/conv/conv.0/Gemm"
@@ -224,7 +229,7 @@ import numpy as np, onnx
 from small import SPEC, make_params
 from weighin.images import normalize
 from weighin.network.quantized import Batches, activation_ranges, quantized
-from weighin.training.fake_quantization import fake_quantize, rounded_weight
+from weighin.network.quantized import fake_quantize, rounded_weight
 from weighin.data.pack import read_packed
 pixels = np.asarray(read_packed(Path(sys.argv[2]), "train", SPEC.input).images)[: int(sys.argv[4])]
 data = quantized(onnx.load(sys.argv[3]), pixels, make_params().quantize)

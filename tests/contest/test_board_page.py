@@ -7,8 +7,7 @@ import pytest
 
 from tests.browser import chrome, needs_browser
 from weighin.contest.grading import Costs, Grader, Outcome
-from weighin.contest.leaderboard import Options, ranked
-from weighin.contest.pages import next_steps, write_board
+from weighin.contest.leaderboard import Options, next_steps, ranked, write_board
 from weighin.contest.ranking import Line, Standing, is_public
 from weighin.files import read_json
 from weighin.grading.limits import Limits

@@ -11,8 +11,8 @@ from imagehash import phash
 from photos import photo
 from PIL import Image
 
-from weighin.data import near_duplicates
-from weighin.data.near_duplicates import (
+from weighin.data import faults
+from weighin.data.faults import (
     close_pairs,
     components,
     near_an_earlier,
@@ -91,14 +91,14 @@ def test_close_pairs_are_all_close_pairs(bits: int, monkeypatch: pytest.MonkeyPa
     used = np.where(rng.random((300, 8)) < 0.5, flips, np.uint64(0))
     hashes = np.unique(rng.choice(centres, 300) ^ np.bitwise_xor.reduce(used, axis=1))
     rng.shuffle(hashes)
-    monkeypatch.setattr(near_duplicates, "FAMILY", 300)
+    monkeypatch.setattr(faults, "FAMILY", 300)
     found = close_pairs(hashes, bits)
     every = brute(hashes, bits)
     assert {(a, b) for a, b in found.tolist()} == every
     assert np.array_equal(found, np.unique(found, axis=0))  # in order, each once
     assert (len(found) > 100) == (bits >= 4)
     # in families too large to list, true pairs that join the same images
-    monkeypatch.setattr(near_duplicates, "FAMILY", 4)
+    monkeypatch.setattr(faults, "FAMILY", 4)
     fewer = close_pairs(hashes, bits)
     assert {(a, b) for a, b in fewer.tolist()} <= every
     assert np.array_equal(components(len(hashes), fewer), components(len(hashes), found))

@@ -80,7 +80,7 @@ def test_a_temporary_experiment_names_the_file_that_git_does_not_track(project):
 
 def test_a_queued_experiment_runs_its_own_code(project):
     """Though `weighin` is installed from the workspace, or first on PYTHONPATH there."""
-    source = project / "src/weighin/search/architecture.py"
+    source = project / "src/weighin/search/stages.py"
     text = source.read_text()
     start = "def search(packed: Path, out: Path, params: Params, kept: Path) -> None:\n"
     assert text.count(start) == 1

@@ -14,7 +14,7 @@ from weighin.files import read_json, write_json
 from weighin.network.cost import cost
 from weighin.network.spec import read_spec, shipped
 from weighin.params import Params
-from weighin.search.architecture import rungs, search
+from weighin.search.stages import rungs, search
 from weighin.search.trials import parse_trials
 from weighin.training.device import REHEARSAL
 
@@ -164,7 +164,7 @@ from pathlib import Path
 from weighin.validation import read
 from weighin.files import read_json
 from weighin.params import Params
-from weighin.search.architecture import search
+from weighin.search.stages import search
 from weighin.search.evaluation import EvaluationCache
 
 class Dying(EvaluationCache):

@@ -18,15 +18,15 @@ from weighin.determinism import PINS
 from weighin.errors import WorkerError
 from weighin.params import Params
 from weighin.search import runner
-from weighin.search.architecture import search
-from weighin.search.cluster import (
+from weighin.search.evaluation import EvaluationCache, Outcome, Task
+from weighin.search.stages import search
+from weighin.search.workers import (
     ClusterWorkers,
     _security,
     make_certificates,
     scheduler_command,
     worker_command,
 )
-from weighin.search.evaluation import EvaluationCache, Outcome, Task
 
 
 class Cluster:
@@ -137,7 +137,7 @@ def test_a_cluster_with_certificates_serves_who_has_them(
         cluster.add(1)
         here = study(packed, tmp_path / "here", params, None)
         assert study(packed, tmp_path / "there", params, cluster.address) == here
-        monkeypatch.setattr("weighin.search.cluster.CONNECT", 2)
+        monkeypatch.setattr("weighin.search.workers.CONNECT", 2)
         monkeypatch.setenv("WEIGHIN_CERTIFICATES", str(tmp_path / "theirs"))
         with pytest.raises(WorkerError, match=r"no Dask scheduler answers at tls://127\.0\.0\.1"):
             ClusterWorkers(cluster.address)
@@ -173,7 +173,7 @@ def test_an_unpinned_worker_is_refused(
 
 
 def test_no_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weighin.search.cluster.CONNECT", 0.5)
+    monkeypatch.setattr("weighin.search.workers.CONNECT", 0.5)
     with pytest.raises(WorkerError) as caught:
         ClusterWorkers("tcp://127.0.0.1:9")
     assert caught.value.problem.startswith("no Dask scheduler answers at tcp://127.0.0.1:9 (")
@@ -206,7 +206,7 @@ def test_patience_begins_when_a_worker_was_last_seen(
         pool._seen -= 1000  # a long search in which something finished all the time
         evaluations = pool.run(time.sleep, [0.1, 60.0])
         assert next(evaluations) == (0, None)
-        monkeypatch.setattr("weighin.search.cluster.PATIENCE", 5)
+        monkeypatch.setattr("weighin.search.workers.PATIENCE", 5)
         cluster.workers[0].kill()
         start = time.monotonic()
         with pytest.raises(WorkerError, match=r"has had no worker for [56] s"):
@@ -216,7 +216,7 @@ def test_patience_begins_when_a_worker_was_last_seen(
 
 def test_no_worker_for_too_long(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weighin.search.workers.LOOK", 0.1)
-    monkeypatch.setattr("weighin.search.cluster.PATIENCE", 0.5)
+    monkeypatch.setattr("weighin.search.workers.PATIENCE", 0.5)
     with (
         ClusterWorkers(cluster.address) as pool,
         pytest.raises(WorkerError) as caught,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from weighin.errors import OutputError, WorkerError
-from weighin.search.cluster import (
+from weighin.search.workers import (
     FILES,
     check_address,
     make_certificates,

@@ -11,7 +11,7 @@ from weighin.files import read_json, write_json
 from weighin.network.build import build, initialize
 from weighin.network.spec import NetworkSpec, Row
 from weighin.params import Params, load_recipe
-from weighin.search.recipe import tune
+from weighin.search.stages import tune
 from weighin.search.trials import parse_trials
 from weighin.training.weights import module_weights, write_weights
 from weighin.validation import with_values

@@ -11,9 +11,9 @@ import pytest
 from weighin.grading.score import Cost, Metrics
 from weighin.network.spec import NetworkSpec
 from weighin.params import Params
-from weighin.search.architecture import search
+from weighin.search.runner import Family, inherited, is_finite
+from weighin.search.stages import search
 from weighin.search.study import Proposal, Trial, proxy_score
-from weighin.search.warm_start import Family, inherited, is_finite
 from weighin.training.weights import read_weights
 
 LONG = {"trials": 9, "generation": 3, "epochs": 2, "halving": 2}

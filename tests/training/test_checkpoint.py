@@ -11,8 +11,7 @@ import pytest
 
 from conftest import Run, digest
 from weighin.files import write_bytes
-from weighin.training import checkpoint
-from weighin.training.checkpoint import State
+from weighin.training.weights import State, load_state, pack_state, unpack_state
 
 
 @pytest.fixture
@@ -22,8 +21,8 @@ def state() -> State:
 
 
 def test_a_state_comes_back_as_it_was(state: State, tmp_path: Path) -> None:
-    write_bytes(tmp_path / "a.state", checkpoint.pack(state))
-    back = checkpoint.unpack(checkpoint.load(tmp_path / "a.state"))
+    write_bytes(tmp_path / "a.state", pack_state(state))
+    back = unpack_state(load_state(tmp_path / "a.state"))
     assert back is not None
     assert (back.epoch, back.history) == (state.epoch, state.history)
     assert back.arrays.keys() == state.arrays.keys()
@@ -32,27 +31,27 @@ def test_a_state_comes_back_as_it_was(state: State, tmp_path: Path) -> None:
 
 
 def test_a_state_torn_anywhere_is_never_loaded(state: State, tmp_path: Path) -> None:
-    data, path = checkpoint.pack(state), tmp_path / "a.state"
+    data, path = pack_state(state), tmp_path / "a.state"
     for length in range(len(data)):
         path.write_bytes(data[:length])
-        assert checkpoint.load(path) == b""
+        assert load_state(path) == b""
     path.write_bytes(data)
-    assert checkpoint.load(path) == data
+    assert load_state(path) == data
 
 
 def test_a_state_with_a_turned_bit_is_never_loaded(
     state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = bytearray(checkpoint.pack(state))
+    data = bytearray(pack_state(state))
     data[-1] ^= 1
     (tmp_path / "a.state").write_bytes(data)
-    assert checkpoint.load(tmp_path / "a.state") == b""
+    assert load_state(tmp_path / "a.state") == b""
     assert capsys.readouterr().err == "a.state is damaged: beginning again\n"
 
 
 def test_no_state_is_the_start_and_killed_drafts_are_swept(state: State, tmp_path: Path) -> None:
     (tmp_path / ".a.state.x1y2z3w4").write_bytes(b"half")
-    assert checkpoint.load(tmp_path / "a.state") == b""
+    assert load_state(tmp_path / "a.state") == b""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,7 +81,7 @@ def test_a_full_disk_keeps_the_last_good_state(
         f"cannot write {path}: File too large",
         "  to fix: free some space or make its folder writable, then run the same command again",
     ]
-    kept = checkpoint.unpack(path.read_bytes())
+    kept = unpack_state(path.read_bytes())
     assert kept is not None
     assert 1 <= kept.epoch < 24
     assert [p.name for p in path.parent.iterdir()] == ["train.state"]

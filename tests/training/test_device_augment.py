@@ -13,7 +13,7 @@ from small_job import AUGMENT
 from weighin.determinism import generator
 from weighin.params import Augment
 from weighin.training.augment import augment
-from weighin.training.device_augment import apply, draw, on_processor
+from weighin.training.device_trainer import apply, draw, on_processor
 
 OFF = replace(AUGMENT, flip=0.0, translate=0.0, color=0.0)
 COUNT, HEIGHT, WIDTH = SHAPE = (32, 24, 36)

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Run, digest
 from weighin.determinism import generator
-from weighin.training import checkpoint
+from weighin.training.weights import load_state, unpack_state
 
 pytestmark = pytest.mark.serial
 EPOCHS = 40
@@ -92,7 +92,7 @@ def test_a_lost_rank_of_torchrun_leaves_a_state_to_go_on_from(
     whole = digest(run(epochs=EPOCHS, scratch="whole"))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     assert run_and_kill(command(launcher, epochs=EPOCHS, scratch="torchrun"), 0.4, "worker")
-    state = checkpoint.unpack(checkpoint.load(tmp_path / "torchrun" / "train.state"))
+    state = unpack_state(load_state(tmp_path / "torchrun" / "train.state"))
     assert state is not None
     assert 1 <= state.epoch < EPOCHS
     assert digest(run(epochs=EPOCHS, scratch="torchrun")) == whole

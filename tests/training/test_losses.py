@@ -11,7 +11,7 @@ from small_job import LOSS
 from torch import Tensor
 
 from weighin.training import losses
-from weighin.training.losses import Criterion
+from weighin.training.trainer import Criterion
 
 OFF = replace(LOSS, cross_entropy=0, smoothing=0, soft_f1=0)
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.5, 0.3], [-0.7, 0.2, 1.1], [0.4, 0.4, 0.4]])

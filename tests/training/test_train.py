@@ -11,11 +11,17 @@ from small_job import CLASSES, RECIPE, make_job
 from weighin.errors import NetworkError, ParamsError
 from weighin.network.build import build
 from weighin.params import Params, Train, load
-from weighin.training import checkpoint
 from weighin.training.process_group import ProcessGroup
 from weighin.training.train import train
 from weighin.training.trainer import Trainer, fit
-from weighin.training.weights import Weights, load_weights, read_weights, write_weights
+from weighin.training.weights import (
+    Weights,
+    load_state,
+    load_weights,
+    read_weights,
+    unpack_state,
+    write_weights,
+)
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml")
 
@@ -70,7 +76,7 @@ def test_a_training_that_diverges_names_the_rate_and_keeps_no_such_state(
         with pytest.raises(ParamsError) as caught:
             train(packed, spec, WILD, given, tmp_path / "out", tmp_path)
         found.add((caught.value.problem, caught.value.fix))
-        kept = checkpoint.unpack(checkpoint.load(tmp_path / "train.state"))
+        kept = unpack_state(load_state(tmp_path / "train.state"))
         assert kept is None or all(np.isfinite(x).all() for x in kept.arrays.values())
     ((problem, fix),) = found
     assert problem.startswith("train diverged in epoch ")

@@ -14,7 +14,6 @@ from torch import nn
 from weighin.data.pack import read_packed
 from weighin.grading.score import confusion_of_indices
 from weighin.network.build import build
-from weighin.training import checkpoint
 from weighin.training.process_group import ProcessGroup
 from weighin.training.trainer import (
     CHUNK,
@@ -27,7 +26,7 @@ from weighin.training.trainer import (
     learning_rate,
     predict_logits,
 )
-from weighin.training.weights import Trained, load_weights
+from weighin.training.weights import Trained, load_weights, unpack_state
 
 
 def fitted(job: Job, *arguments: Any, **more: Any) -> TrainingResult:
@@ -72,7 +71,7 @@ def test_on_epoch_hears_every_epoch_and_its_state(packed: Path) -> None:
         states.append(trainer.packed_state())
 
     fitted(make_job(packed), on_epoch=keep)
-    unpacked = [checkpoint.unpack(state) for state in states]
+    unpacked = [unpack_state(state) for state in states]
     assert [s.epoch for s in unpacked if s] == [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 

@@ -17,7 +17,7 @@ from weighin.stage import exit_code, leave
 QUICK = {"--help", "-h", "--version"}
 EXISTING, ANY = click.Path(exists=True, path_type=Path), click.Path(path_type=Path)
 APART = {"count", "score", "wrap"}  # these read an ONNX file, which can crash a process
-MODULES = ("data", "model", "project")  # each adds its commands to `cli`
+MODULES = ("model", "project")  # each adds its commands to `cli`
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The quantize stage: the exported network in whole numbers of 8 bits (network/quantized.py).
 
 What that loses of F1 is won back in this order, until it is at most `quantize.max_loss`: nothing;
-quantization-aware finetuning (training/fake_quantization.py), the float network its teacher; the
-layers that change the labels most stay float.
+quantization-aware finetuning, the float network its teacher; the layers that change the labels most
+stay float.
 """
 
 import tempfile

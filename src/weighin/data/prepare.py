@@ -28,21 +28,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from weighin.data.faults import (
     RECORD,
-    Images,
+    SIDE,
+    Pairs,
     Records,
     Verdict,
+    close_pairs,
     dropped,
     hexadecimal,
     judge,
     mark,
-    read_given,
-    selected,
+    perceptual_hashes,
+    thumbnail,
 )
 from weighin.data.listing import Listing, Place, opened
-from weighin.data.near_duplicates import SIDE, Pairs, close_pairs, perceptual_hashes, thumbnail
 from weighin.data.pack import COLUMNS, array_path, write_array, write_splits, write_table
 from weighin.data.shards import open_images
-from weighin.data.splits import SPLITS, Flags, Split, split_images
+from weighin.data.splits import SPLITS, Flags, Images, Split, read_given, selected, split_images
 from weighin.files import NEW, replace_folder, write_json
 from weighin.images import LEAST, Pixels, Size, Source, UnreadableImageError
 from weighin.parallel import workers as worker_pool

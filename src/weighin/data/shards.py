@@ -22,8 +22,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from weighin.data.faults import read_given
 from weighin.data.listing import Listing, Member, class_of, list_images, name_collisions
+from weighin.data.splits import read_given
 from weighin.errors import DataError
 from weighin.file_names import IMAGE_SUFFIXES, is_text, printable
 from weighin.files import canonical_json

@@ -21,19 +21,191 @@ No class lacks a split: what only a guess holds together comes apart where it wo
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from weighin.data.faults import Images, hexadecimal
-from weighin.data.near_duplicates import Pairs, components
+from weighin.data.faults import Pairs, Records, Row, Verdict, components, dropped, hexadecimal
+from weighin.data.listing import class_of
 from weighin.errors import DataError
+from weighin.file_names import TRAIN, VALIDATION, parts_of
+from weighin.label_csv import split_of
+from weighin.text_table import Table, column_key, read_table
 
 SPLITS = ("train", "validation")
 MOST_SPLITS = 5  # that one data set has
 Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that are kept, in the order of their names."""
+
+    names: list[str]
+    places: npt.NDArray[np.int64]  # (N,) rows of the drafts
+    records: Records  # (N,)
+    groups: list[str]
+    guessed: list[bool]  # whether a group is only the sub-folder that the image lies in
+    splits: list[str]  # train or validation where train.csv gives a split, else empty
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.int64]  # (N,)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What data/train.csv says of images by name, and how `prepare.group` tells their groups."""
+
+    kind: str  # none, folder or column
+    groups: dict[str, str]
+    splits: dict[str, str]
+    notes: tuple[str, ...] = ()  # how the table was read, and what of it names no image
+
+    def group(self, name: str) -> tuple[str, bool]:
+        """Return an image's group, and whether it is only the first folder below its class."""
+        parts = name.split("/")
+        folder = parts[1] if len(parts) > 2 else ""
+        group = {"folder": folder, "column": self.groups.get(name, "")}.get(self.kind, "")
+        return group, group != "" and group == folder
+
+
+def read_given(source: Path, kind: str, names: Sequence[str]) -> Given:
+    """Return what tells the groups and the split of the images `names` of `source`/train.
+
+    A folder is the first one below the class, and ties images of every class that has it; a column
+    is `group` of train.csv, where `weighin import` wrote one. An empty group is none. The split is
+    the column `split`, where the data came with one. A spreadsheet may have saved the table anew.
+
+    Raises:
+        DataError: train.csv has no such column, a split that is none, or nothing of these images.
+    """
+    path = source / "train.csv"
+    if not path.exists():
+        return Given(kind, {}, {})
+    table = read_table(path, header=True)
+    rows = list(_rows(path, table, kind))
+    own = _own_names({row.name for row in rows}, names)
+    groups, splits, lost = dict[str, str](), dict[str, str](), list[str]()
+    for row in rows:
+        file = own[row.name]
+        if splits.get(file, row.split) != row.split:
+            problem = f"{path}, line {row.line}: {file} is of the {splits[file]} split above"
+            raise DataError(problem, "remove the wrong row")
+        if file:
+            groups[file] = row.group
+            splits |= {file: row.split} if row.split else {}
+        elif row.group or row.split:
+            lost.append(row.name)
+    such = f"{source / 'train'}, such as {lost[0]}" if lost else ""
+    if lost and not groups:
+        fix = f"import the data again, or remove {path}: prepare then chooses a split"
+        raise DataError(f"none of the {len(lost):,} files that {path} names is in {such}", fix)
+    notes = [f"{path.name}: {note}" for note in table.notes]
+    notes += [f"{path.name}: {len(lost):,} rows name no image of {such}"] if lost else []
+    return Given(kind, groups, splits, tuple(notes))
+
+
+class _Row(NamedTuple):
+    line: int
+    name: str
+    group: str
+    split: str  # train or validation; empty where the table gives none
+
+
+def _rows(path: Path, table: Table, kind: str) -> Iterator[_Row]:
+    """Yield what each row of train.csv says."""
+    header = [column_key(title) for title in table.header]
+    if kind == "column" and not {"filename", "group"} <= {*header}:
+        fix = "add the column, or set prepare.group: none in params.yaml"
+        raise DataError(f"{path} has no columns filename and group", fix)
+    if "filename" not in header:
+        problem = f"{path} has no column filename; it has {', '.join(table.header)}"
+        raise DataError(problem, "name the column of its files so, or import the data again")
+    for line, cells in zip(table.lines, table.rows, strict=True):
+        said = dict(zip(header, cells, strict=True))
+        name, word = said["filename"], said.get("split", "")
+        split = split_of(word)
+        if word and split not in (TRAIN, VALIDATION):
+            fix = f"write train or validation into the column split of {path}"
+            raise DataError(f'{path}, line {line}: the split of {name} is "{word}"', fix)
+        yield _Row(line, name, said.get("group", ""), split)
+
+
+def _own_names(said: Collection[str], names: Sequence[str]) -> dict[str, str]:
+    """Return {name in a table: the file that it means}, empty where it means none."""
+    listed = {*names}
+    spelled = {} if listed.issuperset(said) else {_plain(name): name for name in names}
+    return {name: name if name in listed else spelled.get(_plain(name), "") for name in said}
+
+
+def _plain(name: str) -> str:
+    return "/".join(parts_of(name))
+
+
+def selected(names: list[str], records: Records, verdict: Verdict, given: Given) -> Images:
+    """Return what `verdict` keeps of `names`, in their order.
+
+    Raises:
+        DataError: fewer than two classes are left, or of one none in a split that train.csv gives.
+    """
+    places = np.flatnonzero(verdict.keep)
+    kept = [names[place] for place in places]
+    classes = tuple(sorted({class_of(name) for name in kept}))
+    if len(classes) < 2:
+        raise _too_few(len(names), len(kept), classes, verdict.rows)
+    if given.splits:
+        _refuse_emptied(names, kept, verdict.rows, given.splits)
+    index = {name: label for label, name in enumerate(classes)}
+    labels = np.array([index[class_of(name)] for name in kept], np.int64)
+    groups = [given.group(name) for name in kept]
+    if len({*groups}) == 1 and groups[0][1]:  # images/ in every class tells nothing apart
+        groups = [("", False)] * len(kept)
+    splits = [given.splits.get(name, "") for name in kept]
+    return Images(
+        *(kept, places, records[places]),
+        *([group for group, _ in groups], [guess for _, guess in groups], splits),
+        *(classes, labels),
+    )
+
+
+def _refuse_emptied(
+    names: list[str], kept: list[str], rows: list[Row], splits: dict[str, str]
+) -> None:
+    """Refuse a class of which all images of a given split are dropped, though it has others."""
+    before = Counter((class_of(name), splits.get(name, "")) for name in names)
+    left = {(class_of(name), splits.get(name, "")) for name in kept}
+    classes = {label for label, _ in left}
+    for label, side in sorted(before.keys() - left):
+        if label not in classes or not side:
+            continue
+        mine = (row for row in rows if class_of(row[1]) == label and splits.get(row[1]) == side)
+        gone = dropped(mine)
+        why = ", ".join(f"{many:,} {fault}" for fault, many, _ in gone)
+        such = "".join(f", such as {r[1]}{f' ({r[3]})' if r[3] else ''}" for _, _, r in gone[:1])
+        raise DataError(
+            f"none of the {before[label, side]:,} images of class {label} that train.csv puts into "
+            f"the {side} split can be used: {why}{such}",
+            f"import other images of {label} for {side}, or import without a split of your own "
+            "(name the training folder alone, or --split-column none): prepare then chooses one",
+        )
+
+
+def _too_few(files: int, kept: int, classes: tuple[str, ...], rows: list[Row]) -> DataError:
+    """Return the error that says what became of the images of a data set without two classes."""
+    why = "".join(
+        f"\n{many:,} {fault}: such as {name}{', ' * bool(detail)}{detail}"
+        for fault, many, (_, name, _, detail) in dropped(rows)
+    )
+    left = f"{kept:,} images" + (f" of one class, {classes[0]}," if classes else "")
+    fix = "convert or replace these files, or relax prepare.faults in params.yaml, and "
+    return DataError(
+        f"of {files:,} files {left} can be used; two classes are needed{why}",
+        f"{fix if why else ''}bring in at least two classes with `weighin import`",
+    )
 
 
 @dataclass(frozen=True)

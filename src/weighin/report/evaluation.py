@@ -48,8 +48,8 @@ from weighin.grading.score import (
 )
 from weighin.images import Pixels, decode
 from weighin.params import Contest, Params
-from weighin.plain_background import on_background, plain_background
 from weighin.report.inputs import ReportData, ValidationPredictions
+from weighin.training.dataset import on_background, plain_background
 
 MOST = 2000  # images, evenly spaced: more would take minutes and tell little more
 NOISE = 32  # of 255: the largest change of a value, either way

@@ -2,7 +2,7 @@
 
 Every function leaves its inputs as they are and draws from the generator that it is given; `rng`
 holds the batch's own address, so a batch is the same whatever came before it. What is drawn has a
-function of its own where a GPU draws it too (device_augment.py).
+function of its own where a GPU draws it too (device_trainer.py).
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from weighin.images import Pixels
 from weighin.params import Augment
-from weighin.training.pixel_kernels import (
+from weighin.training.compiled import (
     blending,
     mix_colors,
     moving,

@@ -14,7 +14,6 @@ from weighin.network.spec import NetworkSpec
 from weighin.parallel import worker_count
 from weighin.params import Params, Recipe
 from weighin.progress import Progress
-from weighin.training import checkpoint
 from weighin.training.device import (
     device_facts,
     record_device,
@@ -23,7 +22,7 @@ from weighin.training.device import (
 )
 from weighin.training.process_group import ProcessGroup, is_first, launch
 from weighin.training.trainer import Epoch, Job, Trainer, TrainingResult, fit
-from weighin.training.weights import initial_weights, write_weights
+from weighin.training.weights import initial_weights, load_state, unpack_state, write_weights
 
 RATE = "recipe.lr (or lr in tune.space, where tune chose it)"
 RATES = {
@@ -102,8 +101,8 @@ def _fit(
 ) -> TrainingResult:
     gpu = device_facts(job.recipe)  # what another one began goes on in other bytes
     path = scratch / (f"{what}-{fingerprint(gpu)[:8]}.state" if gpu else f"{what}.state")
-    data = b"" if group.rank else checkpoint.load(path)
-    state = checkpoint.unpack(data)
+    data = b"" if group.rank else load_state(path)
+    state = unpack_state(data)
     progress = Progress(what, job.epochs, state.epoch if state else 0)
     since = time.perf_counter()
     if curve is not None and not group.rank:

@@ -6,7 +6,8 @@ the same bytes. Everything random has an address, so a run that was killed resum
 bytes. `python -m bench.training` measures its speed against a plain PyTorch loop's.
 
 Shapes: S shards of B images a batch, N validation images, K classes, T trained weights, Q
-batch-norm statistics (running means and variances).
+batch-norm statistics (running means and variances). Targets are soft, because mixup,
+CutMix and label smoothing make them so.
 """
 
 import math
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weighin.data.pack import joined, packed_finer, packed_sizes, read_packed
@@ -26,14 +28,21 @@ from weighin.grading.score import confusion_of_indices
 from weighin.images import Size, normalize
 from weighin.network.build import Factorization, build, initialize
 from weighin.network.spec import NetworkSpec
-from weighin.params import Recipe
-from weighin.training import checkpoint
+from weighin.params import Loss, Recipe
 from weighin.training.augment import moves
 from weighin.training.dataset import Address, Batch, Dataset
 from weighin.training.kernels import keep_memory, record_steps, use_fast_kernels
-from weighin.training.losses import Criterion
 from weighin.training.process_group import ProcessGroup
-from weighin.training.weights import FlatModule, Trained, Weights, load_weights, module_weights
+from weighin.training.weights import (
+    FlatModule,
+    State,
+    Trained,
+    Weights,
+    load_weights,
+    module_weights,
+    pack_state,
+    unpack_state,
+)
 
 if TYPE_CHECKING:
     from weighin.network.quantized import Range
@@ -129,7 +138,7 @@ class Trainer:
             load_weights(self.module, job.start)
         self.flat = FlatModule(self.module.to(device), job.freeze)
         if job.ranges:  # by autograd: no kernel rounds
-            from weighin.training.fake_quantization import fake_quantize
+            from weighin.network.quantized import fake_quantize
 
             fake_quantize(self.module, job.ranges)
         else:
@@ -275,11 +284,11 @@ class Trainer:
     def packed_state(self) -> bytes:
         """Return everything that the run needs to go on."""
         arrays = {name: tensor.cpu().numpy() for name, tensor in self.tensors().items()}
-        return checkpoint.pack(checkpoint.State(arrays, self.epoch, self.history))
+        return pack_state(State(arrays, self.epoch, self.history))
 
     def restore(self, data: bytes) -> None:
         """Go back to a packed state; empty bytes are the start."""
-        state = checkpoint.unpack(data)
+        state = unpack_state(data)
         if state is not None:
             for name, tensor in self.tensors().items():
                 tensor.copy_(torch.from_numpy(state.arrays[name]))
@@ -376,3 +385,65 @@ def _dataset(job: Job, sizes: list[Size]) -> Dataset:
         images[size] = joined([pack.images for pack in packs])
     labels = np.concatenate([pack.labels for pack in packs])
     return Dataset(images, labels, len(packs[0].classes), job.recipe, job.address, finer)
+
+
+def smooth(targets: Tensor, amount: float) -> Tensor:
+    """Return targets with `amount` spread over all classes (Szegedy et al., 2016)."""
+    return targets * (1 - amount) + amount / targets.shape[1]
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy of soft targets."""
+    return -(targets * F.log_softmax(logits, 1)).sum(1).mean()
+
+
+def focal(logits: Tensor, targets: Tensor, gamma: float) -> Tensor:
+    """Return cross-entropy weighted by (1 - p)^gamma (Lin et al., 2017)."""
+    log_p = F.log_softmax(logits, 1)
+    return -(targets * (1 - log_p.exp()).clamp(min=1e-6) ** gamma * log_p).sum(1).mean()
+
+
+def soft_f1(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 - macro F1 with probabilities in place of counts, over the shard's classes."""
+    p = F.softmax(logits, 1)
+    hits, support = (p * targets).sum(0), targets.sum(0)
+    f1 = 2 * hits / (p.sum(0) + support).clamp(min=1e-6)
+    present = (support > 0).to(f1.dtype)
+    return 1 - (f1 * present).sum() / present.sum()
+
+
+def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return T^2 KL(teacher || student) at temperature T (Hinton et al., 2015)."""
+    log_q = F.log_softmax(logits / temperature, 1)
+    p = F.softmax(teacher / temperature, 1)
+    return temperature**2 * F.kl_div(log_q, p, reduction="batchmean")
+
+
+class Criterion:
+    """The weighted sum that a recipe names."""
+
+    def __init__(self, weights: Loss, prior: Tensor, distillation: float = 1.0) -> None:
+        """Take the recipe's weights, the training prior (K,), and the weight of a teacher's labels.
+
+        The prior shifts the logits.
+
+        Logit adjustment: Menon et al., "Long-tail learning via logit adjustment", 2021.
+        """
+        self.weights, self.distillation = weights, distillation
+        self.shift = weights.logit_adjustment * prior.log() if weights.logit_adjustment else None
+
+    def __call__(self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
+        """Return the loss of a shard; `teacher` holds another network's logits (B, K)."""
+        w = self.weights
+        total = logits.new_zeros(())
+        if teacher is not None:
+            total = total + self.distillation * distillation(logits, teacher, w.temperature)
+        if self.shift is not None:
+            logits = logits + self.shift
+        if w.cross_entropy:
+            total = total + w.cross_entropy * cross_entropy(logits, smooth(targets, w.smoothing))
+        if w.soft_f1:
+            total = total + w.soft_f1 * soft_f1(logits, targets)
+        if w.focal:
+            total = total + w.focal * focal(logits, targets, w.focal_gamma)
+        return total

@@ -1,4 +1,4 @@
-"""A network's numbers by name, on disk and in three flat vectors.
+"""A network's numbers by name, on disk and in three flat vectors; and the state of its training.
 
 By name they are float32 arrays of a module's parameters and norm statistics. On disk they are
 safetensors without metadata (which safetensors writes in random order), so equal weights give equal
@@ -7,11 +7,17 @@ bytes.
 In training, weights, gradients and batch-norm statistics are views into one vector each: clearing,
 summing over shards, averaging, stepping and saving touch three tensors whatever the number of
 layers.
+
+The state of a training run is a file that is either whole or not there: 32 bytes of SHA-256, then
+safetensors; the history travels inside as JSON bytes.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from weighin.errors import NetworkError
-from weighin.files import sha256, write_bytes
+from weighin.files import sha256, sweep, write_bytes
 from weighin.network.build import Factorization, build, initialize
 from weighin.network.spec import NetworkSpec
 from weighin.progress import say
@@ -33,6 +39,7 @@ OWN_FIX = (
 )
 COUNTER = "num_batches_tracked"  # of a batch norm: nothing depends on it
 FIX = "rebuild the stage that wrote the weights: dvc repro"
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)
@@ -166,9 +173,6 @@ def _named(module: nn.Module) -> dict[str, Tensor]:
     return {name: named[name] for name in sorted(named) if COUNTER not in name}
 
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-
-
 class FlatModule:
     """A module whose parameters and batch-norm statistics live in flat vectors.
 
@@ -246,3 +250,42 @@ def _groups(module: nn.Module, freeze: str) -> dict[str, int]:
         }
         groups[name] = (0 if parameter.ndim > 1 else 1) if kept[freeze] else 2
     return groups
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run needs to go on: arrays by name, finished epochs, history."""
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    epoch: int
+    history: list[dict[str, float]]
+
+
+def pack_state(state: State) -> bytes:
+    """Return a state as bytes."""
+    facts = json.dumps({"epoch": state.epoch, "history": state.history}).encode()
+    body = safetensors.numpy.save({**state.arrays, "facts": np.frombuffer(facts, np.uint8)})
+    return hashlib.sha256(body).digest() + body
+
+
+def unpack_state(data: bytes) -> State | None:
+    """Return the state in `data`, or None where the bytes are not whole."""
+    digest, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    arrays = safetensors.numpy.load(body)
+    facts = json.loads(arrays.pop("facts").tobytes())
+    return State(arrays, facts["epoch"], facts["history"])
+
+
+def load_state(path: Path) -> bytes:
+    """Return the packed state at `path`; empty where there is none or it is not whole."""
+    sweep(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        return b""
+    if unpack_state(data) is None:
+        say(f"{path.name} is damaged: beginning again")
+        return b""
+    return data
