@@ -92,11 +92,11 @@ def test_what_is_loaded_stays_where_it_is(packed: Path) -> None:
     )
     assert isinstance(trainer, DeviceTrainer)
     trainer.train_epoch()
-    places = {name: tensor.data_ptr() for name, tensor in trainer.batches.loaded.items()}
+    places = {name: tensor.data_ptr() for name, tensor in trainer.on_device.loaded.items()}
     assert {"chosen", "map", "shift", "color", "blur", "mixup", "cutmix"} <= places.keys()
-    values = {name: tensor.clone() for name, tensor in trainer.batches.loaded.items()}
+    values = {name: tensor.clone() for name, tensor in trainer.on_device.loaded.items()}
     trainer.train_epoch()
-    loaded = trainer.batches.loaded
+    loaded = trainer.on_device.loaded
     assert {name: tensor.data_ptr() for name, tensor in loaded.items()} == places
     assert not torch.equal(loaded["chosen"], values["chosen"])
     assert sorted(trainer.graphs.bodies) == ["shards (12, 12)", "update"]

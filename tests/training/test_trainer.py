@@ -151,6 +151,32 @@ def test_a_start_is_where_training_starts(packed: Path) -> None:
     assert same(first, again)
 
 
+@pytest.mark.parametrize("steps", [0, 2.5, 1000])  # a step alone, two together, the epoch at once
+def test_shards_are_the_same_however_many_are_made_together(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, steps: float
+) -> None:
+    trainer = Trainer(ProcessGroup(), make_job(packed, recipe=replace(RECIPE, shards=2)))
+    dataset, size = trainer.dataset, trainer.sizes[0]
+    order, made = dataset.order(0), 0
+    shard_of_dataset = dataset.shard
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal made
+        made += 1
+        return shard_of_dataset(*arguments)
+
+    monkeypatch.setattr(dataset, "shard", counted)
+    step_bytes = 2 * RECIPE.shard_size * 3 * math.prod(size) * 4
+    monkeypatch.setattr("weighin.training.trainer.MADE", int(steps * step_bytes))
+    together = {0: 1, 2.5: 2, 1000: dataset.steps}[steps]
+    for step, batches in enumerate(trainer.batches(order)):
+        assert made == 2 * min(dataset.steps, (step // together + 1) * together)
+        for shard, (inputs, targets) in zip(range(2), batches, strict=True):
+            wanted = shard_of_dataset(order, 0, step, shard, size)
+            assert torch.equal(inputs, wanted.inputs) and torch.equal(targets, wanted.targets)
+    assert step == dataset.steps - 1 > 2
+
+
 def test_statistics_are_the_mean_over_the_shards(packed: Path) -> None:
     trainer = Trainer(ProcessGroup(), make_job(packed))
     trainer.module.train()
@@ -162,7 +188,7 @@ def test_statistics_are_the_mean_over_the_shards(packed: Path) -> None:
         shards.append(trainer.flat.statistics.clone())
     trainer.flat.statistics.copy_(before)
     trainer.set_rates(0.1, 0.1)
-    trainer.compute_shards(order, 0)
+    trainer.compute_shards(next(trainer.batches(order)))
     trainer.update(trainer.rows)
     torch.testing.assert_close(trainer.flat.statistics, sum(shards) / 4)
 
@@ -178,7 +204,7 @@ def test_gradients_are_the_mean_over_the_shards(packed: Path) -> None:
         for view, grad in zip(trainer.flat.views(expected), grads, strict=True):
             view += grad / 4
     trainer.set_rates(0.1, 0.1)
-    trainer.compute_shards(order, 0)
+    trainer.compute_shards(next(trainer.batches(order)))
     trainer.update(trainer.rows)
     torch.testing.assert_close(trainer.flat.grads, expected)
 

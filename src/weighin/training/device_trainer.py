@@ -19,7 +19,7 @@ whole numbers from 0 to 255.
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -53,7 +53,7 @@ class DeviceTrainer(Trainer):
         if device.type == "cuda":
             pin_device(job.recipe)
         super().__init__(group, job, device)
-        self.batches = DeviceBatches(self.dataset, device)
+        self.on_device = DeviceBatches(self.dataset, device)
         self.rate, self.average_share = (self.rows.new_zeros(()) for _ in range(2))
         self.gathered = self.rows.new_zeros(job.recipe.shards, self.rows.shape[1])
         for parameters in self.optimizer.param_groups:
@@ -83,12 +83,21 @@ class DeviceTrainer(Trainer):
         self.rate.fill_(rate)
         self.average_share.fill_(share)
 
-    def compute_shards(self, order: npt.NDArray[np.int64], step: int) -> None:
+    def batches(self, order: npt.NDArray[np.int64]) -> Iterator[list[Batch]]:
+        """Load each step's shards; `compute_shards` takes them from there, inside its graph."""
+        for step in range(self.dataset.steps):
+            size = self.sizes[self.epoch]
+            self.on_device.load(order, self.epoch, step, self.local_shards, size)
+            yield []
+
+    def compute_shards(self, batches: Sequence[Batch]) -> None:
         """Set this process's rows by a graph, of images that were changed as drawn here."""
-        size = self.sizes[self.epoch]
-        self.batches.load(order, self.epoch, step, self.local_shards, size)
-        body = super().compute_shards
-        self.graphs.run(f"shards {size}", lambda: body(order, step), self._state)
+        body, places = super().compute_shards, range(len(self.local_shards))
+        self.graphs.run(
+            f"shards {self.sizes[self.epoch]}",
+            lambda: body([self.on_device.batch(place) for place in places]),
+            self._state,
+        )
 
     def update(self, rows: Tensor) -> Tensor:
         """Take a step by a graph."""
@@ -97,10 +106,6 @@ class DeviceTrainer(Trainer):
         loss = self.graphs.run("update", lambda: body(self.gathered), self._state)
         assert loss is not None
         return loss
-
-    def batch(self, order: npt.NDArray[np.int64], step: int, shard: int) -> Batch:
-        """Return a shard of what was loaded."""
-        return self.batches.batch(shard - self.local_shards.start)
 
     def shard_loss(self, batch: Batch) -> Tensor:
         """Return the loss of one shard, in the recipe's precision."""

@@ -11,7 +11,7 @@ CutMix and label smoothing make them so.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,7 @@ Epoch = dict[str, float]
 Logits = npt.NDArray[np.float32]
 CPU = torch.device("cpu")
 CHUNK = 64  # images of one validation forward: another number is another rounding
+MADE = 3 * 2**23  # bytes of inputs that are made before the network runs; a step's at least
 
 
 @dataclass(frozen=True)
@@ -181,11 +182,11 @@ class Trainer:
         self.module.train()
         order, steps = self.dataset.order(self.epoch), self.dataset.steps
         total, rate, recipe = self.rows.new_zeros(()), self.job.recipe.lr, self.job.recipe
-        for step in range(steps):
+        for step, batches in enumerate(self.batches(order)):
             at = self.epoch * steps + step
             rate = learning_rate(recipe, at, self.job.epochs * steps)
             self.set_rates(rate, 1 - average_decay(recipe, at))
-            self.compute_shards(order, step)
+            self.compute_shards(batches)
             total += self.update(self.group.all_gather(self.rows, recipe.shards))
         self.epoch += 1
         return {"epoch": self.epoch, "loss": round(float(total) / steps, 6), "lr": rate}
@@ -196,12 +197,27 @@ class Trainer:
             parameters["lr"] = rate
         self.share: float | Tensor = share
 
-    def compute_shards(self, order: npt.NDArray[np.int64], step: int) -> None:
+    def batches(self, order: npt.NDArray[np.int64]) -> Iterator[list[Batch]]:
+        """Yield this process's shards of each step of an epoch.
+
+        Those of some steps are made together: between two passes of the network the code that makes
+        images is out of the processor's caches, and a shard takes up to five times as long.
+        """
+        steps, size = self.dataset.steps, self.sizes[self.epoch]
+        bytes_of_step = (
+            len(self.local_shards) * self.job.recipe.shard_size * 3 * math.prod(size) * 4
+        )
+        together = max(1, MADE // max(1, bytes_of_step))
+        for first in range(0, steps, together):
+            yield from [
+                [self.batch(order, step, shard) for shard in self.local_shards]
+                for step in range(first, min(first + together, steps))
+            ]
+
+    def compute_shards(self, batches: Sequence[Batch]) -> None:
         """Set this process's rows (T + Q + 1) to its shards' gradients, statistics and losses."""
         flat = self.flat
         before = flat.statistics.clone()  # (Q,): every shard starts from these
-        # all images first: between two passes of the network their code is out of the caches
-        batches = [self.batch(order, step, shard) for shard in self.local_shards]
         for place, batch in enumerate(batches):
             flat.statistics.copy_(before)
             loss = self.shard_loss(batch)
