@@ -58,8 +58,12 @@ def test_counts_of_rows_an_onnx_file_and_a_module(model: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     # 27 products and a bias for each of 4 x 6 x 6 outputs; 144 products and a bias for each of 2
     assert weighin.count(module, size=(8, 8)).macs == 28 * 144 + 145 * 2
-    with pytest.raises(weighin.WeighinError, match="size="):
-        weighin.count(module)
+    assert weighin.count("seed") == rows  # by its name, as `weighin count` has it
+    for size in (None, 32, (8,), (8, 0)):
+        with pytest.raises(weighin.WeighinError) as caught:
+            weighin.count(module, size=size)  # type: ignore[arg-type]
+        assert caught.value.problem.endswith(f"its size is {size}")
+        assert caught.value.fix == "pass size=(height, width)"
 
 
 def test_a_layer_that_is_called_by_name() -> None:
@@ -97,6 +101,9 @@ def test_hidden_work_is_refused() -> None:
 
     with pytest.raises(weighin.WeighinError, match="hidden from the rule"):
         weighin.count(nn.Sequential(Sly(3, 4, 3)), size=(8, 8))
+    with pytest.raises(weighin.WeighinError, match="has no price for native_layer_norm") as caught:
+        weighin.count(nn.Sequential(nn.LayerNorm(8)), size=(8, 8))
+    assert "export it (torch.onnx.export) and count the file" in caught.value.fix
 
 
 def test_grading_and_scoring_agree(tmp_path: Path, model: Path, photos: Path) -> None:

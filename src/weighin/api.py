@@ -5,13 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from weighin.determinism import PINS
-from weighin.errors import DataError, NetworkError, ParamsError, WeighinError
+from weighin.errors import DataError, HiddenWorkError, NetworkError, ParamsError, WeighinError
 from weighin.files import read_json
 
 if TYPE_CHECKING:
@@ -49,9 +49,11 @@ class SubmissionScore:
 def count(
     network: Union[str, Path, "nn.Module"], classes: int = 9, size: tuple[int, int] | None = None
 ) -> Count:
-    """Count a rows file for `classes` outputs, an ONNX file, or a module on images (H, W).
+    """Count rows for `classes` outputs, an ONNX file, or a module on images (H, W).
 
-    Rows count as they are exported, that is with their batch norms folded; a module as it is.
+    Rows are a file, or the name of some that come with the package. They count as they are
+    exported, that is with their batch norms folded; a module as it is, without the statistics of
+    its norms.
 
     Raises:
         NetworkError, ModelError: the file does not make a network, the module takes no such image.
@@ -62,21 +64,33 @@ def count(
         from weighin.network.build import count_parameters
         from weighin.network.cost import count_macs, reject_hidden_work
 
-        if size is None or len(size) != 2:
-            raise ParamsError("a module is counted on an image", "pass size=(height, width)")
+        if not (isinstance(size, Sequence) and len(size) == 2 and all(side > 0 for side in size)):
+            problem = f"a module is counted on an image, and its size is {size}"
+            raise ParamsError(problem, "pass size=(height, width)")
         with _running(size):
-            reject_hidden_work(network, size)
+            with _exported_instead():
+                reject_hidden_work(network, size)
             return Count(count_macs(network, size), count_parameters(network))
     if Path(network).suffix.lower() == ".onnx":
         found = json.loads(_output("weighin", "count", network, "--json"))
         return Count(found["macs"], found["parameters"])
     from weighin.network.cost import cost
-    from weighin.network.spec import read_rows, rows_of
+    from weighin.network.spec import read_rows, rows_file, rows_of
 
-    spec = read_rows(Path(network))
+    spec = read_rows(rows_file(network))
     with rows_of(network):
         priced = cost(spec, classes)
     return Count(priced.macs, priced.parameters)
+
+
+@contextlib.contextmanager
+def _exported_instead() -> Iterator[None]:
+    """Say of a refused module that its ONNX file can be counted: there the rule names more."""
+    try:
+        yield
+    except HiddenWorkError as error:
+        fix = "or export it (torch.onnx.export) and count the file: weighin.count('model.onnx')"
+        raise HiddenWorkError(error.problem, f"{error.fix}; {fix}") from None
 
 
 @contextlib.contextmanager

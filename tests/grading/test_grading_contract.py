@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from weighin.errors import ModelError
@@ -172,6 +173,92 @@ def test_classes_of_a_file_of_lines(build: Build, tmp_path: Path) -> None:
     beside = tmp_path / "contract.json"
     beside.write_text("\ufeff" + json.dumps(ENTRY), encoding="utf-8")
     assert from_file(beside).classes == ("cat", "dog", "elk")
+
+
+def test_what_is_left_out_is_the_default(build: Build, tmp_path: Path) -> None:
+    """A contract takes the place of another one whole; what else the metadata says stays."""
+    first, again = tmp_path / "first.onnx", tmp_path / "again.onnx"
+    turned = {"crop": 0.5, "channels": "BGR", "mean": "0.4,0.4,0.4", "turn_tall": True}
+    source = build(metadata=BARE | {"author": "somebody"})
+    wrapped(source, first, None, {"classes": "a,b,c", **turned})
+    assert open_model(first).contract.crop == 0.5
+    wrapped(first, again, None, {"classes": "a,b,c", "channels": "RGB", "mean": "0.5,0.5,0.5"})
+    assert open_model(again).contract == Contract(("a", "b", "c"), "a")
+    assert {e.key: e.value for e in onnx.load(again).metadata_props}["author"] == "somebody"
+
+
+def test_blanks_round_a_name_are_none_of_it(build: Build, tmp_path: Path) -> None:
+    wrapped(build(metadata=BARE), tmp_path / "out.onnx", None, {"classes": " cat, wild dog ,elk"})
+    assert open_model(tmp_path / "out.onnx").classes == ("cat", "wild dog", "elk")
+
+
+def test_classes_of_a_file_of_another_form(build: Build, tmp_path: Path) -> None:
+    names, path = tmp_path / "classes.json", build(metadata=BARE)
+    names.write_text('["cat", "dog, wild", "elk"]\n')
+    wrapped(path, tmp_path / "out.onnx", None, {"classes": str(names)})
+    assert open_model(tmp_path / "out.onnx").classes == ("cat", "dog, wild", "elk")
+    names.write_text("[other]\ncat\ndog\n")
+    wrapped(path, tmp_path / "out.onnx", None, {"classes": str(names)})
+    assert open_model(tmp_path / "out.onnx").classes == ("[other]", "cat", "dog")
+    names.write_bytes("caf\u00e9\ncat\ndog\n".encode("latin-1"))
+    with pytest.raises(ModelError) as caught:
+        wrapped(path, tmp_path / "out.onnx", None, {"classes": str(names)})
+    assert caught.value.problem == f"{names} is not text in UTF-8"
+    assert caught.value.fix == "save it as UTF-8, a class a line"
+    names.write_text("cat\ncat\ndog\n")
+    with pytest.raises(ModelError, match=f"{names}: classes names a class twice"):
+        wrapped(path, tmp_path / "out.onnx", None, {"classes": str(names)})
+
+
+@pytest.mark.parametrize("after", [(), ("Identity",), ("Identity", "Flatten")])
+def test_probabilities_of_a_model_that_gives_them(
+    build: Build, pictures: Path, tmp_path: Path, after: tuple[str, ...]
+) -> None:
+    def ends(*operators: str) -> Callable[[Any], None]:
+        def change(model: Any) -> None:
+            graph = model.graph
+            last = graph.node[-1].output[0]
+            for place, name in enumerate(operators):
+                out = f"end{place}"
+                graph.node.append(helper.make_node(name, [last], [out]))
+                last = out
+            graph.output[0].name = last
+
+        return change
+
+    logits = predict(open_model(build()), pictures)
+    found = predict(open_model(build(ends("Softmax", *after))), pictures)
+    np.testing.assert_allclose(found.probabilities, logits.probabilities, rtol=1e-5)
+    twice = predict(open_model(build(ends("Softmax", "Sigmoid"))), pictures)  # the control
+    assert np.abs(twice.probabilities - logits.probabilities).max() > 0.01
+    np.testing.assert_allclose(twice.probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_a_power_of_stored_numbers_is_a_number(build: Build, pictures: Path) -> None:
+    """As PyTorch's older exporter writes y * (channels ** -0.5), of attention."""
+
+    def scaled(model: Any) -> None:
+        graph, result = model.graph, model.graph.output[0].name
+        for name, value in (("channels", 4.0), ("exponent", -0.5)):
+            graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+        graph.node.insert(0, helper.make_node("Pow", ["channels", "exponent"], ["power"]))
+        graph.node.append(helper.make_node("Mul", [result, "power"], ["half"]))
+        graph.output[0].name = "half"
+
+    whole, half = (predict(open_model(build(*change)), pictures) for change in ((), (scaled,)))
+    np.testing.assert_allclose(half.margins * 2, whole.margins, rtol=1e-5)
+
+
+def test_an_input_in_another_order_is_told_with_the_option(build: Build) -> None:
+    def turned(model: Any) -> None:
+        sides = model.graph.input[0].type.tensor_type.shape.dim
+        for side, value in zip(sides, (1, 8, 8, 3), strict=True):
+            side.dim_value = value
+
+    with pytest.raises(ModelError) as caught:
+        open_model(build(turned))
+    assert "not NCHW of 3 colors" in caught.value.problem
+    assert caught.value.fix.endswith("--layout NHWC")
 
 
 def test_a_file_that_is_there_is_kept_aside(build: Build, tmp_path: Path) -> None:

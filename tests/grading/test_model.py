@@ -108,7 +108,7 @@ FAULTS: list[tuple[Callable[[Any], None], str]] = [
     (old, "opset 9; one of 13 to 23 is known"),
     (two_inputs, "it has not one input of float32 images"),
     (doubles, "it has not one input of float32 images"),
-    (two_outputs, "it has not one output"),
+    (two_outputs, "its outputs are logits, flat; a classifier has one"),
     (no_size, "its input images has no shape"),
     (no_type, "its output logits has no type"),
     (twice, "not valid ONNX: w initializer name is not unique"),

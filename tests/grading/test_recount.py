@@ -378,10 +378,12 @@ def test_sizes_are_no_parameters(tmp_path: Path) -> None:
 def test_classes_that_are_named_otherwise_are_no_contract(tmp_path: Path) -> None:
     path = plain_file(tmp_path / "m.onnx", [conv()], IMAGE, w=KERNELS)
     model = onnx.load(path)
-    helper.set_model_props(model, {"classes": "cat,dog"})
-    onnx.save(model, path)
-    assert count_file(path).macs == CONV
-    helper.set_model_props(model, {"classes": '["cat", "dog'})  # the control: it means to be one
+    for others in ({"classes": "cat,dog"}, {"classes": '["cat", "dog"]'}, {"classes": "['cat']"}):
+        helper.set_model_props(model, others)
+        onnx.save(model, path)
+        assert count_file(path).macs == CONV
+    ours = {"classes": '["cat", "dog', "fallback": "cat"}  # the control: it means to be one
+    helper.set_model_props(model, ours)
     onnx.save(model, path)
     with pytest.raises(ModelError, match="its metadata `classes` is not JSON"):
         count_file(path)
@@ -515,20 +517,33 @@ def test_parameters_of_any_precision(kind: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sides", "shown"),
+    ("sides", "shown", "fixed"),
     [
-        (["n", 3, "h", "w"], "? x 3 x ? x ?"),
-        ([1, 3, 8, "w"], "1 x 3 x 8 x ?"),
-        ([-1, 3, -1, -1], "? x 3 x ? x ?"),
-        ([1, 3, 0, 0], "1 x 3 x ? x ?"),
+        (["n", 3, "h", "w"], "? x 3 x ? x ?", "1,3,H,W"),
+        ([1, 3, 8, "w"], "1 x 3 x 8 x ?", "1,3,8,H"),
+        ([-1, 3, -1, -1], "? x 3 x ? x ?", "1,3,H,W"),
+        ([1, 3, 0, 0], "1 x 3 x ? x ?", "1,3,H,W"),
+        (["n", "t", 8], "? x ? x 8", "1,H,8"),
     ],
 )
-def test_free_sides_are_named(sides: list[Any], shown: str, tmp_path: Path) -> None:
-    path = plain_file(tmp_path / "m.onnx", [conv()], {"x": (TensorProto.FLOAT, sides)}, w=KERNELS)
+def test_free_sides_are_named(sides: list[Any], shown: str, fixed: str, tmp_path: Path) -> None:
+    node = conv() if len(sides) == 4 else helper.make_node("Conv", ["x", "w"], ["r"])
+    kernels = KERNELS if len(sides) == 4 else KERNELS[:, :, 0]
+    inputs = {"x": (TensorProto.FLOAT, sides)}
+    path = plain_file(tmp_path / "m.onnx", [node], inputs, w=kernels)
     with pytest.raises(ModelError) as caught:
         count_file(path)
     assert f"{path}: its input x is {shown}" in caught.value.problem
-    assert "make_dynamic_shape_fixed --input_name x" in caught.value.fix
+    fix = f"make_dynamic_shape_fixed --input_name x --input_shape {fixed} FILE FIXED"
+    assert caught.value.fix.endswith(fix)
+
+
+def test_the_name_of_an_input_is_quoted_in_a_command(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["my input;ls", "w"], ["r"])
+    inputs = {"my input;ls": (TensorProto.FLOAT, [1, 3, "h", 8])}
+    with pytest.raises(ModelError) as caught:
+        count_file(plain_file(tmp_path / "m.onnx", [node], inputs, w=KERNELS))
+    assert "--input_name 'my input;ls' --input_shape 1,3,H,8" in caught.value.fix
 
 
 def test_hidden_work_is_refused_before_it_is_run(

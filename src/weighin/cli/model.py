@@ -133,7 +133,9 @@ def score(
 
 @cli.command()
 @click.argument("network", type=ANY)
-@click.option("--classes", type=int, help="Outputs of a rows file; those of data/, else 9.")
+@click.option(
+    "--classes", type=click.IntRange(1), help="Outputs of a rows file; those of data/, else 9."
+)
 @click.option("--layers", is_flag=True, help="List every counted layer.")
 @click.option("--json", "as_json", is_flag=True, help="Of an ONNX file: its figures as JSON.")
 def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> None:
@@ -149,6 +151,8 @@ def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> No
     if network.suffix.lower() == ".onnx" and network.exists():
         from weighin.grading.recount import count_file
 
+        if classes:
+            raise click.UsageError("an ONNX file has its own outputs: leave out --classes")
         found = count_file(network)
         if as_json:
             facts = {name: getattr(found, name) for name in ("macs", "parameters", "unknown", "of")}
@@ -161,6 +165,8 @@ def count(network: Path, classes: int | None, layers: bool, as_json: bool) -> No
         if found.unknown:
             click.echo(f"the rule gives 0 MACs to: {', '.join(found.unknown)}")
         return
+    if as_json:
+        raise click.UsageError("--json is for an ONNX file: leave it out")
     from weighin.cli.project import class_names
     from weighin.network.cost import cost_table
 

@@ -92,8 +92,7 @@ def from_metadata(facts: dict[str, str]) -> Contract:
     if "classes" not in facts:
         raise ModelError(
             "its metadata has no `classes`",
-            "give the contract beside it (--contract contract.json), or write it into the file: "
-            "weighin wrap MODEL --classes a,b,c",
+            "write what its outputs mean into the file: weighin wrap MODEL --classes a,b,c",
         )
     values: dict[str, Any] = {}
     for name in [field.name for field in fields(Contract) if field.name in facts]:

@@ -34,11 +34,12 @@ FOLDED = {
     *("Constant", "ConstantOfShape", "Identity", "Cast", "Gather", "Concat", "Slice", "Squeeze"),
     *("Unsqueeze", "Reshape", "Flatten", "Transpose", "Expand", "Add", "Sub", "Mul", "Div", "Mod"),
     *("Neg", "Floor", "Ceil", "Sqrt", "Min", "Max", "Range", "Equal", "Where", "ReduceProd"),
-    "ReduceSum",
+    *("ReduceSum", "Pow"),
 }
 # what has outputs that may be left out: the mask of a Dropout, the places of a MaxPool, ...
 OPTIONAL = {"Dropout", "MaxPool", "LayerNormalization"}
 QUANTIZATION = {"QuantizeLinear", "DequantizeLinear"}
+HANDS_ON = {"Identity", "Flatten", "Reshape", "Squeeze", *QUANTIZATION}
 EIGHT_BITS = (TensorProto.UINT8, TensorProto.INT8)
 # checked even in a batch of 1: chance, or products that the rule does not see
 NEVER_ALONE = {"BatchNormalization", "Dropout", "QuantizeLinear", "DequantizeLinear"}
@@ -60,6 +61,15 @@ class StaticGraph:
     def largest(self) -> int:
         """The most numbers that one activation of one image has."""
         return max(prod(shape[1:]) for shape in self.shapes.values())
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the result is a Softmax's, whatever hands it on."""
+        makers = {name: node for node in self.proto.graph.node for name in node.output}
+        node = makers.get(self.proto.graph.output[0].name)
+        while node is not None and node.op_type in HANDS_ON:
+            node = makers.get(node.input[0])
+        return node is not None and node.op_type == "Softmax"
 
 
 def refuse(problem: str) -> ModelError:

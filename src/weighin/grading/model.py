@@ -6,6 +6,7 @@ contract (contract.py) in its metadata or beside it says what they mean; `macs` 
 a claim, which recount.py compares with what the graph does.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -277,7 +278,10 @@ def check_plain(proto: Any) -> None:
         raise refuse(f'operators of the domain "{printable(foreign[0])}"; only ONNX\'s are allowed')
     if len(imports) != 1 or imports[0][1] not in OPSETS:
         versions = " and ".join(str(version) for _, version in imports)
-        raise refuse(f"opset {versions}; one of {OPSETS.start} to {OPSETS.stop - 1} is known")
+        raise ModelError(
+            f"opset {versions}; one of {OPSETS.start} to {OPSETS.stop - 1} is known",
+            "export it again with such a one: torch.onnx.export(..., opset_version=17)",
+        )
     holders = (proto, "training_info"), (proto.graph, "sparse_initializer")
     for holder, what in (*holders, (proto.graph, "quantization_annotation")):
         if len(getattr(holder, what)):
@@ -303,7 +307,10 @@ def _check_tensor(tensor: Any) -> None:
     if tensor.data_type not in TENSOR_TYPES:
         kinds = {number: kind for kind, number in TensorProto.DataType.items()}
         kind = kinds.get(tensor.data_type, "of no known type")
-        raise refuse(f"tensor {name} is {kind}; only FLOAT and whole numbers are counted")
+        raise ModelError(
+            f"tensor {name} is {kind}; only FLOAT and whole numbers are counted",
+            "export it in float32 (model.float() in PyTorch), or quantize it to 8 bits",
+        )
     if any(side < 0 for side in tensor.dims):
         raise refuse(f"tensor {name} has a negative side")
     array(tensor)
@@ -314,7 +321,9 @@ def _gradable(proto: Any, data: bytes, given: Contract | None) -> Model:
     contract = given or from_metadata(facts)
     size, batch = _input(proto.graph, contract.layout)
     if len(proto.graph.output) != 1:
-        raise refuse("it has not one output")
+        names = ", ".join(printable(value.name[:40]) for value in proto.graph.output) or "none"
+        problem = f"its outputs are {names}; a classifier has one"
+        raise ModelError(problem, "export the logits alone")
     graph = independent_graph(proto, batch)
     name = proto.graph.output[0].name
     if graph.shapes.get(name) != (graph.batch, len(contract.classes)):
@@ -336,19 +345,48 @@ def _metadata(proto: Any) -> dict[str, str]:
     return facts
 
 
+def check_sides(graph: Any) -> None:
+    """Refuse inputs of which another side than the batch is free: their work is no number.
+
+    A free side has a name, or nothing; some exporters write -1 or 0.
+
+    Raises:
+        ModelError: names the first of them, and the command that gives it numbers.
+    """
+    for value in inputs_of(graph):
+        sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
+        if all(side > 0 for side in sides[1:]):
+            continue
+        shown = [str(side) if side > 0 else "?" for side in sides]
+        free = iter("HWDLMN")
+        fixed = ("1", *(str(side) if side > 0 else next(free, "N") for side in sides[1:]))
+        name = printable(value.name[:80])
+        raise ModelError(
+            f"its input {name} is {' x '.join(shown)}: its work depends on sides that are free",
+            "export it with fixed sides but for the batch, or give the free ones numbers: "
+            f"python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {shlex.quote(name)}"
+            f" --input_shape {','.join(fixed)} FILE FIXED",
+        )
+
+
 def _input(graph: Any, layout: str) -> tuple[tuple[int, int], int]:
     """Return the (H, W) of the images, and the batch that the file fixes, 0 if it is free."""
     inputs = inputs_of(graph)
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
         raise refuse("it has not one input of float32 images")
+    check_sides(graph)
     sides = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim]
     at = slice(2, 4) if layout == "NCHW" else slice(1, 3)
     channel = layout.index("C")
     if len(sides) != 4 or sides[channel] != 3 or not all(1 <= s <= MAX_SIDE for s in sides[at]):
-        name = printable(inputs[0].name[:80])
-        raise refuse(
-            f"its input {name} is {sides}: not {layout} of 3 colors and fixed sides of "
-            f"1 to {MAX_SIDE} pixels"
+        other = {"NCHW": "NHWC", "NHWC": "NCHW"}[layout]
+        turned = len(sides) == 4 and sides[other.index("C")] == 3
+        raise ModelError(
+            f"its input {printable(inputs[0].name[:80])} is {sides}: not {layout} of 3 colors and "
+            f"fixed sides of 1 to {MAX_SIDE} pixels",
+            f"say that it is {other}: weighin wrap MODEL --classes a,b,c --layout {other}"
+            if turned
+            else FIX,
         )
     if not 0 <= sides[0] <= MAX_BATCH:
         raise refuse(f"its batch is fixed at {sides[0]:,}; up to {MAX_BATCH} or none is allowed")

@@ -175,9 +175,10 @@ def _label(model: Model, runner: Runner, folder: Path, names: list[str], check: 
     if check:
         runner.check(pixels)
     logits = runner.logits(pixels)
-    labels, margins, probabilities = logits.argmax(axis=1), top_two_margin(logits), softmax(logits)
+    probabilities = logits if model.graph.gives_probabilities else softmax(logits)
+    labels, margins = logits.argmax(axis=1), top_two_margin(logits)
     labels[bad], margins[bad] = model.classes.index(model.fallback), np.nan
-    probabilities[bad] = np.nan
+    probabilities[bad] = np.nan  # last: they may be the logits themselves
     return Batch(labels.tolist(), margins, probabilities, faults)
 
 

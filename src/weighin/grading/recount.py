@@ -29,6 +29,7 @@ from weighin.file_names import printable
 from weighin.grading.graph import StaticGraph, inputs_of, static_graph
 from weighin.grading.model import (
     Model,
+    check_sides,
     check_valid,
     damage_told,
     graphs_of,
@@ -151,8 +152,9 @@ def count_file(path: Path) -> Count:
         HiddenWorkError: as `recount`.
     """
     path = Path(path)
+    data = read(path)
     with damage_told(path):
-        proto = parse(read(path), values=False)
+        proto = parse(data, values=False)
         if not _has_contract(proto):
             check_valid(proto)
             for node in proto.graph.node:
@@ -172,9 +174,9 @@ def count_file(path: Path) -> Count:
 
 
 def _has_contract(proto: Any) -> bool:
-    """Whether a file names its classes as a contract does: a list; others name theirs otherwise."""
-    said = (entry.value for entry in proto.metadata_props if entry.key == "classes")
-    return any(text.lstrip().startswith("[") for text in said)
+    """Whether a file says what its outputs mean, as a contract does: others have `classes` too."""
+    said = {entry.key: entry.value for entry in proto.metadata_props}
+    return "fallback" in said and said.get("classes", "").lstrip().startswith("[")
 
 
 def _free_graph(proto: Any) -> tuple[StaticGraph, str]:
@@ -185,7 +187,7 @@ def _free_graph(proto: Any) -> tuple[StaticGraph, str]:
     """
     if proto.graph.sparse_initializer:
         raise ModelError("it stores sparse tensors, whose work is not known", "store them whole")
-    _check_sides(proto.graph)
+    check_sides(proto.graph)
     shapes = [
         [max(0, side.dim_value) for side in value.type.tensor_type.shape.dim]
         for value in inputs_of(proto.graph)
@@ -200,25 +202,6 @@ def _free_graph(proto: Any) -> tuple[StaticGraph, str]:
     free = any(sides[:1] == [0] for sides in shapes)
     run = "a run with a batch of 1" if free else "the whole run"
     return static_graph(proto, 1, strict=False), "one image" if batches and many < 2 else run
-
-
-def _check_sides(graph: Any) -> None:
-    """Refuse inputs of which another side than the batch is free: their work is no number.
-
-    A free side has a name, or nothing; some exporters write -1 or 0.
-    """
-    for value in inputs_of(graph):
-        sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
-        if all(side > 0 for side in sides[1:]):
-            continue
-        shown = (str(side) if side > 0 else "?" for side in sides)
-        name = printable(value.name[:80])
-        raise ModelError(
-            f"its input {name} is {' x '.join(shown)}: its work depends on sides that are free",
-            "export it with fixed sides but for the batch, or fix them: python -m "
-            f"onnxruntime.tools.make_dynamic_shape_fixed --input_name {name} "
-            "--input_shape 1,3,H,W FILE FIXED",
-        )
 
 
 def counted(model: Model, path: Path) -> Count:

@@ -58,7 +58,7 @@ from weighin.network.build import (
     structure,
     watching,
 )
-from weighin.network.spec import NetworkSpec, Row, read_rows, rows_of, shipped
+from weighin.network.spec import NetworkSpec, Row, read_rows, rows_file, rows_of
 
 EXAMPLE_INPUT = (16, 32, 32)  # channels, rows, columns
 EXAMPLE_ARGUMENTS = {"c": 24, "k": 3, "kernels": (3, 5), "t": 2, "se": 1, "hs": 1, "s": 2}
@@ -196,7 +196,7 @@ def cost_table(path: Path, classes: int, layers: bool) -> list[str]:
         NetworkError: the rows do not make a network.
         HiddenWorkError: as `check_macs`.
     """
-    spec = read_rows(shipped(str(path)) if shipped(str(path)).exists() else path)
+    spec = read_rows(rows_file(path))
     with rows_of(path):
         module = build(spec, classes)
         by_ptflops = check_macs(module, spec.input)

@@ -115,6 +115,12 @@ def shipped(name: str) -> Path:
     return Path(__file__).with_name("rows") / f"{name}.yaml"
 
 
+def rows_file(name: str | Path) -> Path:
+    """Return the rows file that a name means: one that comes with the package, or a path."""
+    ours = shipped(str(name))
+    return ours if ours.exists() else Path(name)
+
+
 def key_faults(values: Mapping[Any, Any], known: Sequence[str], needed: Sequence[str]) -> list[str]:
     """Return the faults of a mapping whose keys are not all known, or not all there."""
     unknown = [str(key) for key in values if key not in known]

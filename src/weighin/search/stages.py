@@ -22,7 +22,7 @@ from weighin.images import Size
 from weighin.network.build import build
 from weighin.network.cost import reject_hidden_work
 from weighin.network.export import contest_cost
-from weighin.network.spec import NetworkSpec, read_spec, rows_of, shipped
+from weighin.network.spec import NetworkSpec, read_spec, rows_file, rows_of
 from weighin.params import Params, Recipe
 from weighin.progress import say
 from weighin.search.choice import decide, study_record
@@ -161,7 +161,7 @@ def check_network(
         ParamsError: it takes no size that is packed, or is over a limit of the contest.
         NetworkError, HiddenWorkError: its rows make no network, or one that hides work.
     """
-    spec = read_spec(shipped(name) if shipped(name).exists() else Path(name))
+    spec = read_spec(rows_file(name))
     if spec.input not in sizes:
         shown = ", ".join(str(list(size)) for size in sizes)
         problem = f"{name} takes {list(spec.input)} pixels; prepare.sizes has {shown}"
