@@ -474,7 +474,7 @@ def test_a_test_folder_and_its_truth(tmp_path: Path) -> None:
     assert known == "filename,class\n0.jpg,A\n1.jpg,B\n"
 
     # the next import keeps that test, and replaces everything else
-    other = tree(tmp_path / "other", {"C": 2, "D": 1}) / "train"
+    other = tree(tmp_path / "other", {"A": 1, "B": 2, "C": 2, "D": 1}) / "train"
     import_data(other, tmp_path / "data")
     assert names(tmp_path / "data") == [
         "import.json",
@@ -483,10 +483,34 @@ def test_a_test_folder_and_its_truth(tmp_path: Path) -> None:
         "test/2.jpg",
         "test_truth.csv",
         "train.csv",
+        "train/A/000.jpg",
+        "train/B/000.jpg",
+        "train/B/001.jpg",
         "train/C/000.jpg",
         "train/C/001.jpg",
         "train/D/000.jpg",
     ]
+
+    # unless it is told not to, or the truth has classes that there are none of now: another set
+    strangers = tree(tmp_path / "strangers", {"B": 1, "C": 1}) / "train"
+    before = sorted((tmp_path / "data").rglob("*"))
+    left_out = (
+        "the 3 test images of the earlier import are left out: their truth has classes that are "
+        "none now, such as A; --test and --truth name a test"
+    )
+    for source, options, notes in (
+        (strangers, Options(), [left_out]),
+        (other, Options(keep_test=False), []),
+    ):
+        import_data(
+            tmp_path / "other/train",
+            tmp_path / "data",
+            Options(test=tmp_path / "public", truth=truth),
+        )
+        assert sorted((tmp_path / "data").rglob("*")) == before
+        assert import_data(source, tmp_path / "data", options)["notes"] == notes
+        assert not (tmp_path / "data/test").exists()
+        assert not (tmp_path / "data/test_truth.csv").exists()
 
     # another test without a truth takes the old truth away
     report = import_data(other, tmp_path / "data", Options(test=tmp_path / "public"))
@@ -511,7 +535,10 @@ def test_test_images_that_are_trained_on_are_told(tmp_path: Path) -> None:
     assert told_copies(data) == [line]
     other = tree(tmp_path / "other", {"A": 2, "B": 1}, start=9) / "train"
     kept = import_data(other, data)["notes"]
-    assert kept == ["5 test images are kept; --test names others"]
+    assert kept == [
+        "the 5 test images of the earlier import are kept; --test names others, --no-test leaves "
+        "them out"
+    ]
     report = import_data(source, data)
     assert report["notes"] == [*kept, line]
 
@@ -913,7 +940,8 @@ def test_links_out_of_a_folder_are_told_with_what_helps(tmp_path: Path) -> None:
     assert report["missing"] == ["1.jpg", "2.jpg", "3.jpg"]
     assert report["notes"] == [
         f"3 of the missing are there, but none can be taken from {photos}, such as 1.jpg: a link "
-        f"out of the folder; {copied(photos).partition('fix: ')[2]}"
+        f"out of the folder; {copied(photos).partition('fix: ')[2]}",
+        "all images are of one class, A: prepare will refuse them; two are needed",
     ]
 
 
@@ -1458,3 +1486,14 @@ def test_copies_that_roboflow_augmented_are_one_group(tmp_path: Path) -> None:
     assert import_data(tmp_path / "whole", tmp_path / "data")["validation"] == len(names)
     table = (tmp_path / "data/train.csv").read_text().splitlines()[1:]
     assert {line.split(",")[2] for line in table} == {""}
+
+
+def test_what_prepare_will_refuse_is_told(tmp_path: Path) -> None:
+    labelled = tree(tmp_path, {"A": 3, "B": 3}) / "train"
+    validated = tree(tmp_path / "held/out", {"A": 1}, start=9) / "train"
+    report = import_data(labelled, tmp_path / "data", Options(validation=validated))
+    assert report["notes"] == [
+        "the validation split has no image of B: prepare will refuse it; add some, or import "
+        "without a split of your own (the training folder alone, or --split-column none)"
+    ]
+    assert import_data(labelled, tmp_path / "data")["notes"] == []

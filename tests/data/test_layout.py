@@ -202,6 +202,19 @@ def test_the_table_of_the_training_images_is_advised(tmp_path: Path) -> None:
     assert advised(names[:4] + names[5:6]) == ", or sort them into class folders"
 
 
+def test_one_folder_beside_the_table_of_its_images(tmp_path: Path) -> None:
+    """Whatever it is called; a table that names none of them says nothing of it."""
+    names = ["im/1.png", "im/2.png", "_classes.csv"]
+    write(tmp_path / "_classes.csv", b"filename,class\n1.png,Cat\n2.png,Dog\n")
+    with pytest.raises(DataError) as caught:
+        read_layout(names, tmp_path)
+    assert caught.value.problem.endswith("its folders im hold images, not one folder a class")
+    assert f"such as {tmp_path}/_classes.csv" in caught.value.fix
+    assert {f.label for f in read_layout(names, tmp_path, "outer").files} == {"im"}
+    write(tmp_path / "_classes.csv", b"id,license\n7,CC0\n")
+    assert {f.label for f in read_layout(names, tmp_path).files} == {"im"}
+
+
 def test_two_levels_that_may_be_the_classes() -> None:
     names = [f"{year}/{label}/{n}.jpg" for year in (2019, 2020) for label in "ab" for n in range(2)]
     with pytest.raises(DataError) as caught:

@@ -192,7 +192,8 @@ def test_subsets_of_cvat_are_splits(tmp_path: Path, pictures: Path) -> None:
 
 def test_subsets_of_cvat_that_are_no_splits(tmp_path: Path, pictures: Path) -> None:
     plain = subsets(tmp_path, BOX.format(0), "default", "default")
-    assert import_data(plain, tmp_path / "data", Options(pictures))["notes"] == []
+    alone = "all images are of one class, Cat: prepare will refuse them; two are needed"
+    assert import_data(plain, tmp_path / "data", Options(pictures))["notes"] == [alone]
     source = subsets(tmp_path, BOX.format(0), "Train", "Later")
     with pytest.raises(DataError) as caught:
         import_data(source, tmp_path / "data", Options(pictures))

@@ -307,6 +307,7 @@ def certificates(folder: Path) -> None:
 @click.option("--validation", type=EXISTING, help="Folder of class folders to validate on.")
 @click.option("--test", type=EXISTING, help="Test images, in class folders or not.")
 @click.option("--truth", type=EXISTING, help="CSV of the test images' classes.")
+@click.option("--keep-test/--no-test", default=True, help="Keep the test of the import before.")
 @click.option("--force", is_flag=True, help="Move a data/ of your own to data.before-N.")
 @click.option("--record/--no-record", default=True, help="Record data/ in data.dvc with DVC.")
 def import_command(

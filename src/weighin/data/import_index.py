@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,7 +30,7 @@ from weighin.file_names import (
 )
 from weighin.files import sha256, write_csv
 from weighin.image_formats import SIGNATURE, UnreadableImageError, open_image
-from weighin.label_csv import NO_GROUP, Row, read_matched
+from weighin.label_csv import NO_GROUP, Row, read_labels, read_matched
 
 COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # what Roboflow puts into a copy's name
 LONGEST = 255  # bytes of a name that file systems take
@@ -151,6 +151,22 @@ class ImportIndex(LeftOut):
                     f"give it training images, write {row.label} as one of these, or remove its "
                     "images",
                 )
+
+    def refused_later(self) -> list[str]:
+        """Return what `prepare` will refuse: a single class, or one that nothing validates."""
+        classes = {row.label for row in self.rows}
+        if len(classes) == 1:
+            (only,) = classes
+            return [
+                f"all images are of one class, {only}: prepare will refuse them; two are needed"
+            ]
+        validated = {row.label for row in self.rows if row.split == VALIDATION}
+        lacking = sorted(classes - validated) if validated else []
+        return [
+            f"the validation split has no image of {label}: prepare will refuse it; add some, or "
+            "import without a split of your own (the training folder alone, or --split-column none)"
+            for label in lacking[:1]
+        ]
 
     def drop_no_groups(self) -> None:
         """Take the words by which tables say that a value is missing for no group."""
@@ -300,16 +316,32 @@ def choose_test(index: ImportIndex, folder: Path) -> None:
     index.test = [(folder / file.name, file.rest, file.label) for file in layout.files]
 
 
-def keep_test(into: Path, new: Path, copy: Callable[[str, str], object]) -> int:
+def keep_test(
+    into: Path, new: Path, copy: Callable[[str, str], object], classes: Collection[str]
+) -> list[str]:
     """Take over the test of an earlier import, so that it is there twice until the other goes.
 
-    Returns how many images it has.
+    One whose truth has other classes than the data that came in is of another data set, and stays
+    behind. Returns what was done, in words.
     """
+    images = sum(1 for path in (into / "test").rglob("*") if path.is_file())
+    truth = into / "test_truth.csv"
+    labels = {row.label for row in read_labels(truth).rows} if truth.exists() else set()
+    if others := sorted(labels - {*classes}):
+        return [
+            f"the {images:,} test images of the earlier import are left out: their truth has "
+            f"classes that are none now, such as {others[0]}; --test and --truth name a test"
+        ]
     if (into / "test").is_dir():
         shutil.copytree(into / "test", new / "test", copy_function=copy)
-    if (into / "test_truth.csv").exists():
-        copy(str(into / "test_truth.csv"), str(new / "test_truth.csv"))
-    return sum(1 for path in (new / "test").rglob("*") if path.is_file())
+    if truth.exists():
+        copy(str(truth), str(new / "test_truth.csv"))
+    if not images:
+        return []
+    return [
+        f"the {images:,} test images of the earlier import are kept; --test names others, "
+        "--no-test leaves them out"
+    ]
 
 
 def copies_in_test(data: Path) -> list[tuple[str, str]]:

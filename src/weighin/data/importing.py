@@ -97,6 +97,7 @@ class Options:
     validation: Path | None = None  # a tree of images to validate on
     test: Path | None = None  # a folder of test images
     truth: Path | None = None  # their classes
+    keep_test: bool = True  # of the import before, where this one brings none
 
 
 def import_data(
@@ -106,7 +107,8 @@ def import_data(
 
     Only what an import or a drawing wrote, or what DVC keeps, is replaced; `force` moves anything
     else to <into>.before-N. What an earlier import left there as its test stays, unless there is
-    another now; a test that was drawn with the default set does not.
+    another now, or its truth has other classes; a test that was drawn with the default set does
+    not.
 
     Raises:
         DataError: the source is none of the three kinds, or nothing in it can be used; it and
@@ -130,10 +132,10 @@ def import_data(
         test = {}
         if index.test:
             test = {"test": write_test(index, options.truth, new)}
-        elif into.is_dir() and not (into / DRAWN).exists():
-            kept = keep_test(into, new, shutil.copyfile if beside else link)
-            index.notes += [f"{kept:,} test images are kept; --test names others"] if kept else []
-        index.notes += [*copies_in_validation(index), *told_copies(new)]
+        elif options.keep_test and into.is_dir() and not (into / DRAWN).exists():
+            copy = shutil.copyfile if beside else link
+            index.notes += keep_test(into, new, copy, {row.label for row in index.rows})
+        index.notes += [*copies_in_validation(index), *told_copies(new), *index.refused_later()]
         report = {"kind": kind, **index.report(), **test}
         write_mark(new, IMPORTED, report)
         if snapshot(into) != before:

@@ -122,7 +122,7 @@ def read_layout(
     if splits and _deep(names, skip, splits):
         _of_splits(names, skip, splits, source, level, layout)
     elif splits and len(splits) == len(tops):
-        raise _no_classes(source, tops, names, layout)
+        raise _no_classes(source, tops, _table_beside(source, names, layout))
     elif splits and level is None:
         raise DataError(
             f"{source}: its folders {_listed(sorted(splits))} are called as splits are, and lie "
@@ -135,7 +135,9 @@ def read_layout(
     labels = sorted({placed.label for placed in layout.files if placed.split != TEST})
     kinds = {folder_kind(label) for label in labels}
     if level is None and "pictures" in kinds and "" not in kinds:
-        raise _no_classes(source, labels, names, layout)
+        raise _no_classes(source, labels, _table_beside(source, names, layout))
+    if level is None and len(labels) == 1 and (table := _table_beside(source, names, layout, 1)):
+        raise _no_classes(source, labels, table)
     if level is None:
         _refuse_split_classes(labels, source)
         _refuse_copies(labels, source)
@@ -171,11 +173,7 @@ def _refuse_split_classes(labels: Sequence[str], source: object) -> None:
             )
 
 
-def _no_classes(
-    source: object, folders: Sequence[str], names: Sequence[str], layout: Layout
-) -> DataError:
-    tables = [name for _, name in layout.left_out if TABLE.search(name)]
-    table = _table_of(Path(str(source)), names, tables)
+def _no_classes(source: object, folders: Sequence[str], table: str) -> DataError:
     told = f", such as {source}/{table}" if table else ""
     return DataError(
         f"{source}: its folders {_listed(folders)} hold images, not one folder a class",
@@ -183,25 +181,28 @@ def _no_classes(
     )
 
 
-def _table_of(source: Path, names: Sequence[str], tables: Sequence[str]) -> str:
-    """Return the table that names most of the images to train on; empty if there is none.
+def _table_beside(source: object, names: Sequence[str], layout: Layout, least: int = 0) -> str:
+    """Return the table of a tree that names most of its images to train on, `least` at least.
 
-    The sample of a submission, which gives test images any class, is none.
+    Empty if there is none. The sample of a submission, which gives test images any class, is none.
     """
+    tables = [name for _, name in layout.left_out if TABLE.search(name)]
     train = [name for name in names if split_word(name.split("/")[0]) != TEST]
     images = {name.rpartition("/")[2].rpartition(".")[0] for name in train[:SAMPLE]}
     own = [name for name in tables if not {"submission", "sample"} & {*words_in(name)}]
 
     def named(table: str) -> int:
         try:
-            with (source / table).open("rb") as file:
+            with Path(str(source), table).open("rb") as file:
                 text = file.read(MOST_TEXT).decode("utf-8", "ignore").replace("\0", "")
         except OSError:
             return 0
         words = re.split(r"""[\s,;:|"'/\\]+""", text)
         return len(images & {*words, *(word.rpartition(".")[0] for word in words)})
 
-    return max(own[:SAMPLE], key=named, default="")
+    found = [(named(table), -place) for place, table in enumerate(own[:SAMPLE])]
+    most, place = max(found, default=(-1, 0))
+    return own[-place] if most >= least else ""
 
 
 def read_test(names: Sequence[str], classes: Iterable[str]) -> Layout:
