@@ -38,7 +38,7 @@ submission: setup ## set up and rebuild the submission on the data that data.dvc
 
 show: setup ## experiments side by side: F1, MACs, score, and the parameters that differ
 	@dvc exp show --only-changed --no-pager --precision 4 --keep '(^|:)(f1|macs|score|test_score)$$' \
-		--drop '^(data|work|src|stages|submission|requirements|Created|State|Executor|.*(low|high|memory|size|calib|robust|accuracy|under_floor|parameters))'
+		--drop '^(data|work|src|stages|submission|requirements|Created|State|Executor|(.*:)?(accuracy|calibration_error|parameters|peak_memory|robustness.*|size|test_accuracy|.*_(low|high|under_floor))$$)'
 
 AREAS := pipeline kills cluster portability demo growth docker rebuild
 empty :=

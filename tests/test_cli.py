@@ -109,6 +109,32 @@ def test_predict_and_score(tmp_path, model, photos):
     )
 
 
+def test_score_in_a_project_of_other_rules_says_whose_it_gives(tmp_path, model):
+    (tmp_path / "labels.csv").write_text("filename,class\n1.png,a\n2.png,b\n3.png,b\n")
+    ours = (ROOT / "params.yaml").read_text()
+    command = ("score", "labels.csv", "labels.csv", "model.onnx")
+    for text in ("seed: x\n", ours):
+        (tmp_path / "params.yaml").write_text(text)
+        assert weighin(tmp_path, *command).stderr == ""
+    assert "  score: waste " in ours
+    (tmp_path / "params.yaml").write_text(ours.replace("  score: waste ", "  score: f1 "))
+    done = weighin(tmp_path, *command)
+    assert done.stderr == (
+        "this score is the waste contest's; --contest params.yaml scores by this project's rules\n"
+    )
+    assert weighin(tmp_path, *command, "--contest", "params.yaml").stderr == ""
+
+
+def test_count_refuses_options_that_say_nothing(tmp_path, model):
+    done = weighin(tmp_path, "count", "model.onnx", "--classes", "5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "an ONNX file has its own outputs: leave out --classes" in done.stderr
+    done = weighin(tmp_path, "count", "small", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--json is for an ONNX file: leave it out" in done.stderr
+    assert weighin(tmp_path, "count", "small", "--classes", "0").returncode == 2
+
+
 def test_score_says_which_classes_of_a_submission_cost_it(tmp_path, model):
     (tmp_path / "labels.csv").write_text("filename,class\n1.png,a\n2.png,Weird\n")
     (tmp_path / "truth.csv").write_text("filename,class\n1.png,a\n2.png,b\n")

@@ -125,8 +125,8 @@ def test_the_training(written: Path) -> None:
         "- recipe: 1 trial: 1 complete. Chosen: 0. Only one.",
         "- train: 8 epochs, loss 0.2500 at the end",
         "- finetune: 3 epochs, loss 0.6667 at the end",
-        "- compression: 1 of 2 layers were factorized; together they went from 1,000 to 500 MACs "
-        "(50.0 %).",
+        "- compression: 1 of 2 layers were factorized; the convolutions and linear layers together "
+        "went from 1,000 to 500 MACs (50.0 %).",
     ]
     assert lines[5] == "- export: The network &lt;a&gt; is exported."
     assert lines[6].startswith("- environment: matplotlib ")

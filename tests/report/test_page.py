@@ -169,8 +169,8 @@ def test_the_layers_before_and_after(page: Page) -> None:
         ["stage<1>.conv", "900", "400", "tucker", "3 × 4", "0.250", "0.0100", "8 × 4 × 3 × 3"],
         ["head", "100", "100", "–", "", "–", "–", "8 × 4 × 3 × 3"],
     ]
-    said = "1 of 2 layers were factorized; together they went from 1,000 to 500 MACs (50.0 %)."
-    assert said in section(page, "compression")
+    said = "the convolutions and linear layers together went from 1,000 to 500 MACs (50.0 %)."
+    assert f"1 of 2 layers were factorized; {said}" in section(page, "compression")
     assert section(page, "compression").endswith("The network <a> is exported.")
 
 

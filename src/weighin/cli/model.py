@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from weighin.cli import ANY, EXISTING, cli
-from weighin.errors import OutputError
+from weighin.errors import OutputError, WeighinError
+from weighin.stage import PARAMS
 
 TABLES = (".csv", ".tsv", ".txt")
 
@@ -129,6 +130,22 @@ def score(
     for note in found.notes:
         click.echo(note)
     click.echo(f"macro F1 {found.f1:.4f}, {found.macs:,} MACs, score {found.score:.4f}")
+    if contest is None and _has_other_rules():
+        note = (
+            f"this score is the waste contest's; --contest {PARAMS} scores by this project's rules"
+        )
+        click.echo(note, err=True)
+
+
+def _has_other_rules() -> bool:
+    """Whether the project in this folder has other rules than the waste contest's."""
+    from weighin.grading.score import WASTE
+    from weighin.params import load
+
+    try:
+        return PARAMS.exists() and load(PARAMS).contest != WASTE
+    except WeighinError:  # which is said where its parameters are asked for
+        return False
 
 
 @cli.command()

@@ -375,16 +375,16 @@ def pack_data(shard_mb: int, record: bool) -> None:
     weighin pack-data
     """
     from weighin.data import versioning
+    from weighin.machine import output
 
     if record:
         versioning.check_recordable(Path())
+    committed = output("git", "diff", "--quiet", "HEAD", "--", "data.dvc") is not None
     for line in versioning.pack_data(Path("data"), shard_mb * 10**6, cores()):
         click.echo(line)
     if record:
-        click.echo(
-            f"recorded in {versioning.record(Path())}; next: dvc repro. To go back: "
-            "git checkout data.dvc, then dvc checkout data.dvc"
-        )
+        back = "git checkout data.dvc, then weighin fetch" if committed else "import the data again"
+        click.echo(f"recorded in {versioning.record(Path())}; next: dvc repro. To go back: {back}")
 
 
 @cli.command("demo-data")

@@ -198,8 +198,9 @@ def _factorization(data: ReportData) -> str:
     if not changed:
         return "No layer was factorized."
     return (
-        f"{changed} of {len(data.layers)} layers were factorized; together they went from "
-        f"{before:,} to {after:,} MACs" + (f" ({percent(after / before)})." if before else ".")
+        f"{changed} of {len(data.layers)} layers were factorized; the convolutions and linear "
+        f"layers together went from {before:,} to {after:,} MACs"
+        + (f" ({percent(after / before)})." if before else ".")
     )
 
 
