@@ -93,6 +93,7 @@ class Outcome:
     costs: Costs | None = None
     classes: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)  # {file name: class}
+    notes: tuple[str, ...] = ()  # what its authors should know of its figures
 
     @property
     def is_graded(self) -> bool:

@@ -22,14 +22,23 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from weighin.contest.grading import Grader, Outcome, grade_submission
-from weighin.contest.ranking import Board, Entry, Line, Standing, is_public, order, standings
+from weighin.contest.ranking import (
+    Board,
+    Entry,
+    Line,
+    Standing,
+    broken_limits,
+    is_public,
+    order,
+    standings,
+)
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.file_names import class_form
 from weighin.files import write_csv, write_json, write_text
 from weighin.grading.grade import Truth, read_truth
 from weighin.grading.predict import list_files
-from weighin.grading.score import WASTE, Metrics, score
+from weighin.grading.score import OUT_OF_CONTEST, WASTE, Metrics, score
 from weighin.label_csv import read_labels
 from weighin.params import Contest
 from weighin.progress import Progress
@@ -57,7 +66,7 @@ COLUMNS = (
     *("f1", "accuracy", "macs", "parameters", "bytes", "public_rank", "public_score"),
     *("said", "rebuilt"),
 )
-OF_OUTCOME = ("team", "state", "said", "fix", "sha256", "bytes")
+OF_OUTCOME = ("team", "state", "said", "fix", "sha256", "bytes", "notes")
 TEMPLATES = Path(__file__).parent / "templates"
 FARTHEST = 3  # so many moves are shown in color
 Point = tuple[float, float, str]  # million MACs, F1, team
@@ -144,6 +153,7 @@ def _check_apart(folder: Path, out: Path, options: Options) -> None:
 
 def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Options) -> Board:
     """Return the board of submissions on images with these classes {file name: class}."""
+    outcomes = [_with_limits_told(outcome, options.contest) for outcome in outcomes]
     graded = [outcome for outcome in outcomes if outcome.is_graded]
     parts: dict[bool, list[str]] = {True: [], False: []}
     for name in sorted(truth):
@@ -156,6 +166,15 @@ def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Optio
         lines.append(Line(outcome, private, public, same.get(outcome.team, ())))
     sizes = (len(parts[False]), len(parts[True]))
     return Board(tuple(sorted(lines, key=order)), options.contest, *sizes, options.name)
+
+
+def _with_limits_told(outcome: Outcome, contest: Contest) -> Outcome:
+    """Return an outcome with a note on the hard limits that it breaks, if it breaks one."""
+    if outcome.costs is None:
+        return outcome
+    broken = broken_limits(contest, outcome.costs.of_file(outcome.bytes))
+    out = f"out of the contest, which adds {OUT_OF_CONTEST:,.0f} to a score: {'; '.join(broken)}"
+    return replace(outcome, notes=(*outcome.notes, out)) if broken else outcome
 
 
 def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -> list[Outcome]:
@@ -266,7 +285,8 @@ def _row(line: Line) -> list[object]:
         row |= {"macs": costs.macs, "parameters": costs.parameters, "bytes": line.outcome.bytes}
     if public:
         row |= {"public_rank": public.rank, "public_score": f"{public.score:.6f}"}
-    row |= {"said": _text(line.outcome.said), "rebuilt": _text(line.rebuilt)}
+    said = "; ".join(filter(None, (line.outcome.said, *line.outcome.notes)))
+    row |= {"said": _text(said), "rebuilt": _text(line.rebuilt)}
     return [row.get(name, "") for name in COLUMNS]
 
 
@@ -287,9 +307,10 @@ def lines_of(board: Board) -> list[str]:
             continue
         ranks = f"{one.best_rank} to {one.worst_rank}"
         same = f"; the same as {', '.join(line.same_as)}" if line.same_as else ""
+        notes = "".join(f"; {note}" for note in line.outcome.notes)
         shown.append(
             f"{one.rank:>4}  {line.team}: score {one.score:.4f} ({one.low:.4f} to {one.high:.4f}), "
-            f"F1 {one.f1:.4f}, {costs.macs:,} MACs; rank {ranks} at 95 %{same}"
+            f"F1 {one.f1:.4f}, {costs.macs:,} MACs; rank {ranks} at 95 %{same}{notes}"
         )
     return shown
 

@@ -22,7 +22,7 @@ import scipy.sparse
 from weighin.contest.grading import Outcome
 from weighin.determinism import generator
 from weighin.grading.risk import scores_of
-from weighin.grading.score import Cost, f1_of, has_floor
+from weighin.grading.score import LIMITS, Cost, f1_of, has_floor, over_limits
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
@@ -105,6 +105,19 @@ class Board:
 def order(line: Line) -> tuple[bool, float, str]:
     """Return what a line is placed by: its score, then its name; those without figures last."""
     return (line.deciding is None, line.deciding.score if line.deciding else 0.0, line.team)
+
+
+def broken_limits(contest: Contest, cost: Cost) -> tuple[str, ...]:
+    """Return the hard limits that a model of these costs breaks, and by how much, in words."""
+    broken = []
+    for name in over_limits(contest, cost):
+        if name == "max_macs" and contest.score != "accuracy":
+            continue  # it bounds what is searched, and no other formula asks for it
+        field, unit = LIMITS[name]
+        value, limit = getattr(cost, field), getattr(contest, name)
+        over = f"{value - limit:,} over contest.{name}, which is {limit:,}"
+        broken.append(f"{value:,} {unit}, {over}")
+    return tuple(broken)
 
 
 def with_rebuilt(board: Board, team: str, verdict: str) -> Board:
