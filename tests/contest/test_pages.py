@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from weighin.contest.grading import Costs, Grader, Outcome
-from weighin.contest.leaderboard import Options, lines_of, ranked, write_board
-from weighin.contest.ranking import Board
+from weighin.contest.leaderboard import Options, lines_of, next_steps, ranked, write_board
+from weighin.contest.ranking import Board, Line, Standing
 from weighin.files import read_json
 from weighin.grading.limits import Limits
-from weighin.grading.score import WASTE
+from weighin.grading.score import WASTE, Metrics, score
+from weighin.params import Contest
 
 TRUTH = {f"{n}.png": "abc"[n % 3] for n in range(60)}
 OPTIONS = Options(Grader(Path(), Limits(1)), Path("truth.csv"), resamples=100)
@@ -74,3 +75,74 @@ def test_a_limit_that_no_score_asks_for_is_no_broken_one() -> None:
     deciding = board.lines[0].deciding
     assert deciding
     assert deciding.score < 1
+
+
+# --- what would bring a submission to the next better score
+
+MICRONET = replace(
+    WASTE, score="micronet", reference_macs=1_000_000, reference_params=1000, floor_f1=0.5
+)
+
+
+def placed(contest: Contest, costs: Costs, f1: float, accuracy: float | None = None) -> Line:
+    """Return the line of a model of 5,000 bytes on the public part."""
+    quality = (f1, f1 if accuracy is None else accuracy)
+    value = score(contest, Metrics.of(*quality, costs.of_file(5000))).value
+    one = Standing(value, 0, 1, *quality, 1, 1, 1, None, 0.0, {})
+    return Line(Outcome("team", "graded", bytes=5000, costs=costs), None, one)
+
+
+def test_steps_reach_the_score_and_no_less_does() -> None:
+    own = placed(WASTE, Costs(2_000_000, 10, **SPEED), 0.71)
+    target = score(WASTE, Metrics(0.7, 0.7, 1_000_000, 10)).value
+    fewer, better = next_steps(own, target, WASTE)
+    assert fewer.endswith(" fewer MACs")
+    assert better.endswith(" more F1")
+    cut, gain = int(fewer.split()[0].replace(",", "")), float(better.split()[0])
+    for macs, f1, reaches in (
+        (2_000_000 - cut, 0.71, True),
+        (2_000_000 - cut + 1, 0.71, False),
+        (2_000_000, 0.71 + gain, True),
+        (2_000_000, 0.71 + gain - 1e-4, False),
+    ):
+        assert (score(WASTE, Metrics(f1, f1, macs, 10)).value <= target) is reaches
+
+
+@pytest.mark.parametrize(
+    ("contest", "width", "steps"),
+    [
+        # 400 of 1,000 parameters and 100,000 of 1,000,000 MACs: 0.4 + 0.1; as int8 0.1 + 0.0625
+        (MICRONET, 32, ("50,000 fewer MACs", "50 fewer parameters")),
+        (MICRONET, 8, ("80,000 fewer MACs", "200 fewer parameters")),
+        (replace(WASTE, score="accuracy"), 32, ("0.0500 more accuracy",)),
+        (replace(WASTE, score="f1"), 32, ("0.0500 more F1",)),
+    ],
+)
+def test_steps_are_what_the_score_asks_for(
+    contest: Contest, width: int, steps: tuple[str, ...]
+) -> None:
+    costs = Costs(100_000, 400, **SPEED, parameter_bits=400 * width, multiply_bits=100_000 * width)
+    own = placed(contest, costs, 0.7, 0.8)
+    assert own.deciding
+    assert next_steps(own, own.deciding.score - 0.05, contest) == steps
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_bytes": 4000}, {"max_params": 9}, {"score": "accuracy", "max_macs": 1999}]
+)
+def test_who_breaks_a_limit_is_told_no_step(limit: dict[str, Any]) -> None:
+    contest = replace(WASTE, **limit)
+    own = placed(contest, Costs(2000, 10, **SPEED), 0.7)
+    assert own.deciding
+    assert next_steps(own, own.deciding.score - 0.01, contest) == ()
+    assert next_steps(own, own.deciding.score - 0.01, WASTE)  # the control
+
+
+def test_a_page_names_the_next_better_score_past_a_tie(tmp_path: Path) -> None:
+    options = replace(OPTIONS, contest=replace(WASTE, score="accuracy"), public_share=1)
+    outcomes = [answered("best", 0), answered("one", 6), answered("two", 6)]
+    pages = written(tmp_path, ranked(outcomes, TRUTH, options))
+    told = "The next better score is 0.0000. This alone would reach it: 0.0667 more accuracy."
+    assert told in " ".join(pages["one"].split())
+    assert told in " ".join(pages["two"].split())
+    assert "next better score" not in pages["best"]

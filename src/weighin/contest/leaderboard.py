@@ -11,10 +11,11 @@ decides. The page of a submission names no image. Pages are self-contained files
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,9 @@ COLUMNS = (
 )
 OF_OUTCOME = ("team", "state", "said", "fix", "sha256", "bytes", "notes")
 TEMPLATES = Path(__file__).parent / "templates"
+REDUCED = (("macs", "multiply_bits", "MACs"), ("parameters", "parameter_bits", "parameters"))
+QUALITIES = (("f1", "F1"), ("accuracy", "accuracy"))
+PARTS = 10_000  # of a share: what is told of F1 and accuracy has four digits
 FARTHEST = 3  # so many moves are shown in color
 Point = tuple[float, float, str]  # million MACs, F1, team
 
@@ -323,9 +327,10 @@ def write_pages(board: Board, out: Path) -> None:
         if shown is not None:
             write_text(out / name, _board_page(shown, pages))
     lines = (public or board).lines
-    for line, above in zip(lines, (None, *lines), strict=False):
-        steps = next_steps(line, above, board.contest) if public else ()
-        values = {"line": replace(line, private=None), "above": above, "steps": steps}
+    for line in lines:
+        better = _next_better(line, lines) if public else None
+        steps = next_steps(line, better.score, board.contest) if better else ()
+        values = {"line": replace(line, private=None), "better": better, "steps": steps}
         text = _render("submission.html", board=public, **values)
         write_text(out / FOLDER / pages[line.team], text)
 
@@ -370,33 +375,57 @@ def page_names(teams: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def next_steps(line: Line, above: Line | None, contest: Contest) -> tuple[str, ...]:
-    """Return what alone would bring a submission to the score of the one above it."""
+def _next_better(line: Line, lines: Sequence[Line]) -> Standing | None:
+    """Return the standing with the next better score, of lines in their order; a tie is none."""
+    own = line.deciding
+    placed = [other.deciding for other in lines if other.deciding]
+    better = [each for each in placed if own and each.score < own.score]
+    return better[-1] if better else None
+
+
+def next_steps(line: Line, target: float, contest: Contest) -> tuple[str, ...]:
+    """Return what would bring a submission to a better score, each step alone.
+
+    A submission that breaks a limit gets none: to keep it comes first, and a note says so.
+    """
     one, costs = line.deciding, line.outcome.costs
-    if one is None or costs is None or above is None or above.deciding is None:
+    if one is None or costs is None:
         return ()
-    target = above.deciding.score
+    cost = costs.of_file(line.outcome.bytes)
+    if broken_limits(contest, cost):
+        return ()
+    own = Metrics.of(one.f1, one.accuracy, cost)
 
-    def reaches(macs: float, gain: float) -> bool:
-        quality = (min(1.0, one.f1 + gain), min(1.0, one.accuracy + gain))
-        return score(contest, Metrics(*quality, int(macs), costs.parameters)).value <= target
+    def least(most: int, changed: Callable[[int], Metrics]) -> int | None:
+        """Return the least step up to `most` that is enough; from it on all are."""
 
-    fewer = _least(lambda cut: reaches(costs.macs - cut, 0), costs.macs)
-    better = _least(lambda gain: reaches(costs.macs, gain), 1 - min(one.f1, one.accuracy))
-    steps = [f"{fewer:,.0f} fewer MACs"] if fewer is not None else []
-    steps += [f"{better:.4f} more F1"] if better is not None else []
+        def reaches(step: int) -> bool:
+            return score(contest, changed(step)).value <= target
+
+        steps = range(1, most + 1)
+        return steps[bisect_left(steps, True, key=reaches)] if steps and reaches(most) else None
+
+    steps = []
+    for count, bits, unit in REDUCED:
+        cut = least(getattr(own, count) - 1, partial(_lighter, own, count, bits))
+        if cut is not None:
+            steps.append(f"{cut:,} fewer {unit}")
+    for quality, name in QUALITIES:
+        gain = least(PARTS, partial(_better, own, quality))
+        if gain is not None:
+            steps.append(f"{gain / PARTS:.4f} more {name}")
     return tuple(steps)
 
 
-def _least(holds: Callable[[float], bool], most: float) -> float | None:
-    """Return the least value up to `most` for which something holds, which then goes on holding."""
-    if not holds(most):
-        return None
-    low, high = 0.0, float(most)
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+def _lighter(own: Metrics, count: str, bits: str, cut: int) -> Metrics:
+    """Return the metrics of a model with less of what is counted, of the same mean width."""
+    total = getattr(own, count)
+    width = getattr(own, bits) / total
+    return replace(own, **{count: total - cut, bits: round(width * (total - cut))})
+
+
+def _better(own: Metrics, quality: str, gain: int) -> Metrics:
+    return replace(own, **{quality: min(1.0, getattr(own, quality) + gain / PARTS)})
 
 
 def front(board: Board) -> str:
