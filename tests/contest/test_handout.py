@@ -52,6 +52,34 @@ def test_every_formula_is_written_out(tmp_path: Path, name: str) -> None:
     assert "    score = " in (tmp_path / "new/RULES.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (
+            {"max_params": 500, "max_bytes": 20_000, "max_memory": 3000},
+            ["max_params` | 500 parameters", "max_memory` | 3,000 bytes of activations"],
+        ),
+        ({"score": "accuracy", "max_macs": 5000}, ["max_macs` | 5,000 MACs"]),
+        ({"score": "micronet", "max_bytes": 9}, ["max_bytes` | 9 bytes of file"]),
+    ],
+)
+def test_limits_are_told_and_the_worked_models_keep_them(
+    tmp_path: Path, rules: dict[str, Any], told: list[str]
+) -> None:
+    contest = replace(WASTE, **rules)
+    write_handout(tmp_path / "new", contest, "Contest", "image")
+    text = (tmp_path / "new/RULES.md").read_text(encoding="utf-8")
+    assert "over one of these limits is out of the contest: 1,000 is added to its score" in text
+    assert all(f"| `{line} |" in text for line in told)
+    assert "over_limit 1000" not in text
+    assert "over_budget 1000" not in text
+
+
+def test_no_limit_is_told_where_none_counts(handout: Path) -> None:
+    text = (handout / "RULES.md").read_text(encoding="utf-8")
+    assert "limit" not in text.partition("## What counts")[0]
+
+
 def test_the_smoke_images_are_the_same_everywhere(handout: Path, tmp_path: Path) -> None:
     assert write_smoke(tmp_path / "again") == sorted(IMAGES)
     assert sha256_tree(tmp_path / "again") == sha256_tree(handout / "smoke")

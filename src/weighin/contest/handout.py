@@ -18,6 +18,7 @@ import dataclasses
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from weighin.contest.grading import Grader, Outcome, grade_submission, image_id
+from weighin.contest.ranking import hard_limits
 from weighin.contest.submissions import (
     ANSWERS,
     MAX_BYTES,
@@ -42,7 +44,7 @@ from weighin.determinism import generator
 from weighin.errors import OutputError, WeighinError
 from weighin.files import write_bytes, write_json
 from weighin.grading.limits import Limits
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import LIMITS, Metrics, score
 from weighin.images import EXIF_ORIENTATION
 from weighin.params import Contest
 
@@ -86,11 +88,15 @@ def write_handout(folder: Path, contest: Contest, name: str, image: str) -> list
 
 
 def _rules(contest: Contest, name: str) -> str:
+    """Return RULES.md; its models keep the limits, so that their numbers show the formula."""
+    parameters = min(contest.reference_params // 10, contest.max_params or sys.maxsize)
     rows = []
-    for f1, macs in EXAMPLES:
-        found = score(contest, Metrics(f1, f1, macs, contest.reference_params // 10))
-        rows.append((f1, macs, found.parts, found.value))
-    return _filled("rules.md", contest=contest, name=name, rows=rows)
+    for f1, most in EXAMPLES:
+        macs = min(most, contest.max_macs)
+        found = score(contest, Metrics(f1, f1, macs, parameters))
+        rows.append((f1, macs, parameters, found.parts, found.value))
+    limits = [(name, getattr(contest, name), LIMITS[name][1]) for name in hard_limits(contest)]
+    return _filled("rules.md", contest=contest, name=name, rows=rows, limits=limits)
 
 
 def _filled(template: str, **values: Any) -> str:

@@ -22,7 +22,7 @@ import scipy.sparse
 from weighin.contest.grading import Outcome
 from weighin.determinism import generator
 from weighin.grading.risk import scores_of
-from weighin.grading.score import LIMITS, Cost, f1_of, has_floor, over_limits
+from weighin.grading.score import LIMITS, Cost, f1_of, has_floor
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
@@ -107,16 +107,24 @@ def order(line: Line) -> tuple[bool, float, str]:
     return (line.deciding is None, line.deciding.score if line.deciding else 0.0, line.team)
 
 
+def hard_limits(contest: Contest) -> list[str]:
+    """Return the limits of a contest that put a model over them out of it.
+
+    `max_macs` bounds what is searched; "accuracy" is the one formula that asks for it.
+    """
+    names = (name for name in LIMITS if getattr(contest, name) is not None)
+    return [name for name in names if name != "max_macs" or contest.score == "accuracy"]
+
+
 def broken_limits(contest: Contest, cost: Cost) -> tuple[str, ...]:
     """Return the hard limits that a model of these costs breaks, and by how much, in words."""
     broken = []
-    for name in over_limits(contest, cost):
-        if name == "max_macs" and contest.score != "accuracy":
-            continue  # it bounds what is searched, and no other formula asks for it
+    for name in hard_limits(contest):
         field, unit = LIMITS[name]
         value, limit = getattr(cost, field), getattr(contest, name)
-        over = f"{value - limit:,} over contest.{name}, which is {limit:,}"
-        broken.append(f"{value:,} {unit}, {over}")
+        if value > limit:
+            over = f"{value - limit:,} over contest.{name}, which is {limit:,}"
+            broken.append(f"{value:,} {unit}, {over}")
     return tuple(broken)
 
 
