@@ -293,6 +293,29 @@ def test_a_truth_with_gaps_misspellings_and_two_spellings(
         leaderboard(tmp_path / "in", tmp_path / "out", replace(options, truth=truth))
 
 
+def test_a_class_that_one_model_writes_in_another_way(
+    secret: Path, options: Options, tmp_path: Path
+) -> None:
+    """Where others know the class, the truth is not at fault: the note is the team's."""
+    (tmp_path / "in").mkdir()
+    other = {"classes": json.dumps(["BLEU", "green", "red"]), "fallback": "red"}
+    (tmp_path / "in/other.onnx").write_bytes(model_bytes(metadata=other))
+    (tmp_path / "in/plain.onnx").write_bytes(model_bytes())
+    board = leaderboard(tmp_path / "in", tmp_path / "out", options)
+    note = (
+        "the model does not know the class blue (did you mean it by BLEU?): "
+        "its images count as errors"
+    )
+    assert board.notes == ()
+    assert {line.team: line.outcome.notes for line in board.lines} == {
+        "plain": (),
+        "other": (note,),
+    }
+    assert lines_of(board)[-1].endswith(f"; {note}")
+    for page, said in (("public.html", note), ("submissions/other.html", f"T{note[1:]}.")):
+        assert said in (tmp_path / "out" / page).read_text(encoding="utf-8")
+
+
 def test_a_truth_of_other_images_stops_before_anything_is_graded(
     secret: Path, options: Options, tmp_path: Path
 ) -> None:

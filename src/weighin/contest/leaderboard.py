@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,19 @@ def _in_words_of(
         return replace(outcome, state="refused", said=said, costs=None)
     words = {theirs[name]: truth[name] for name in truth}
     labels = {name: words.get(label, label) for name, label in outcome.labels.items()}
-    return replace(outcome, labels=labels)
+    lost = sorted({truth[name] for name in truth if theirs[name] not in outcome.classes})
+    notes = (_unknown_to(outcome.classes, lost),) if lost else ()
+    return replace(outcome, labels=labels, notes=(*outcome.notes, *notes))
+
+
+def _unknown_to(classes: Sequence[str], lost: Sequence[str]) -> str:
+    """Return a note on classes of the truth that a model lacks; how many images is no team's."""
+    by_form = {class_form(name): name for name in classes}
+    told = []
+    for name in lost:
+        near = get_close_matches(class_form(name), by_form, n=1, cutoff=0.7)
+        told.append(f"{name} (did you mean it by {by_form[near[0]]}?)" if near else name)
+    return f"the model does not know the class {', '.join(told)}: its images count as errors"
 
 
 def _standings(
