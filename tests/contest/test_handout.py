@@ -195,13 +195,45 @@ def test_preflight_says_what_to_fix(tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
     (tmp_path / "team/model.onnx").write_bytes(model_bytes())
     (tmp_path / "team/metrics.json").write_text('{"macs": 5}')
-    (tmp_path / "team/submission.csv").write_text("filename,class\na.png,cat\n")
+    (tmp_path / "team/submission.csv").write_text("filename,class\na.png,redd\nb.png,red\n")
     team = run(commands(), ["preflight", str(tmp_path / "team"), "--json"])
     assert team.exit_code == 8
     wrong = {c["name"]: c["said"] for c in json.loads(team.stdout)["checks"] if not c["ok"]}
     assert wrong == {
         "its MACs are those of the graph": "metrics.json says 5, the graph 204",
         "its labels are classes of the model": (
-            "submission.csv has classes that the model does not: cat"
+            "1 images of submission.csv have a class that the model does not know (redd; did you "
+            "mean red?): they count as errors; to fix: write in submission.csv the classes of the "
+            "model"
         ),
     }
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("filename,class\r\na.png,red\r\nb.png,blue\r\n", None),
+        ('filename,class\n"a, b.png","red"\n', None),
+        ("filename,class\n", "submission.csv holds no labels; to fix: name a CSV with"),
+        ("", "submission.csv is empty; to fix: "),
+        (
+            "a.png,redd\nb.png,red\n",
+            "have a class that the model does not know (redd; did you mean red?)",
+        ),
+        ("filename,class\na.png,red\na.png,blue\n", 'submission.csv lists a.png twice, as "red"'),
+        (
+            "filename,class\na.png,cat\n",
+            "none of the classes of submission.csv is one of the model",
+        ),
+    ],
+)
+def test_preflight_reads_labels_as_the_grader_does(
+    tmp_path: Path, table: str, said: str | None
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(model_bytes())
+    (tmp_path / "submission.csv").write_bytes(table.encode())
+    found = CliRunner().invoke(commands(), ["preflight", str(tmp_path), "--json"])
+    check = json.loads(found.stdout)["checks"][-1]
+    assert check["name"] == "its labels are classes of the model"
+    assert check["ok"] is (said is None)
+    assert (said or "") in check["said"]

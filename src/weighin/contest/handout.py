@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,11 @@ from weighin.contest.submissions import (
 from weighin.determinism import generator
 from weighin.errors import OutputError, WeighinError
 from weighin.files import write_bytes, write_json
+from weighin.grading.grade import read_submission
 from weighin.grading.limits import Limits
 from weighin.grading.score import LIMITS, Metrics, score
 from weighin.images import EXIF_ORIENTATION
+from weighin.label_csv import read_labels
 from weighin.params import Contest
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -284,9 +286,20 @@ def _claims(path: Path, outcome: Outcome) -> list[Check]:
         found.append(Check("its MACs are those of the graph", not said, said))
     answers = read_file(path, ANSWERS)
     if answers is not None:
-        known = set(outcome.classes)
-        labels = [line.rpartition(",")[2] for line in answers.decode(errors="replace").split("\n")]
-        other = sorted(set(labels[1:]) - known - {""})
-        said = f"{ANSWERS} has classes that the model does not: {', '.join(other[:5])}"
-        found.append(Check("its labels are classes of the model", not other, said if other else ""))
+        found.append(_labels_check(answers, outcome.classes))
     return found
+
+
+def _labels_check(answers: bytes, classes: Sequence[str]) -> Check:
+    """Return whether a submission.csv is read, and each of its labels is a class of the model."""
+    with tempfile.TemporaryDirectory(prefix="weighin-") as folder:
+        path = Path(folder) / ANSWERS
+        path.write_bytes(answers)
+        try:
+            files = [row.filename for row in read_labels(path).rows]
+            labels, notes = read_submission(path, classes, files)
+            ok, said = set(labels.values()) <= set(classes), "; ".join(notes)
+            said += "" if ok else f"; to fix: write in {ANSWERS} the classes of the model"
+        except WeighinError as error:
+            ok, said = False, f"{error.problem}; to fix: {error.fix}"
+    return Check("its labels are classes of the model", ok, said.replace(str(path), ANSWERS))
