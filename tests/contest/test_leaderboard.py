@@ -178,6 +178,23 @@ def test_what_was_graded_is_not_graded_again(
         leaderboard(entries, again, options)
 
 
+def test_a_damaged_result_is_graded_again(secret: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(model_bytes())
+    one, grader = Submission("a", tmp_path / "a.onnx"), Grader(secret / "test", Limits(60))
+    found = grade_submission(one, grader, tmp_path / "graded")
+    assert found.is_graded
+    (kept,) = (tmp_path / "graded").iterdir()
+    whole = kept.read_bytes()
+    values = json.loads(whole)
+    other = [{}, [], 5, {"state": "graded"}, {**values, "costs": {}}, {**values, "labels": [1]}]
+    other += [{"state": "refused", "said": 5}, {**values, "state": "refused"}]
+    for damaged in (b"", whole[:90], b"\xff", *(json.dumps(each).encode() for each in other)):
+        kept.write_bytes(damaged)
+        again = grade_submission(one, grader, tmp_path / "graded")
+        assert again.labels == found.labels, damaged
+        assert json.loads(kept.read_bytes()).keys() == values.keys(), damaged
+
+
 def test_the_same_answers_are_named(board: Path) -> None:
     found = lines(board)
     assert "team01" in found["team00"]["same_as"]  # a convolution more, and no other label
