@@ -77,6 +77,20 @@ def test_a_limit_that_no_score_asks_for_is_no_broken_one() -> None:
     assert deciding.score < 1
 
 
+def test_pages_of_teams_that_are_gone_are_removed_and_no_file_of_others(tmp_path: Path) -> None:
+    both = ranked([answered("gone", 3), answered("edited", 4), answered("here", 5)], TRUTH, OPTIONS)
+    assert written(tmp_path, both).keys() == {"leaderboard", "public", "gone", "edited", "here"}
+    (tmp_path / "submissions/edited.html").write_text("notes of mine")
+    (tmp_path / "submissions/mine.html").write_text(
+        (tmp_path / "submissions/gone.html").read_text(encoding="utf-8")
+    )
+    alone = ranked([answered("here", 5)], TRUTH, replace(OPTIONS, public_share=0))
+    assert written(tmp_path, alone).keys() == {"leaderboard", "edited", "here", "mine"}
+    written(tmp_path, both)
+    (tmp_path / "pages.json").write_text('["public.html"]')  # no list of the board's
+    assert "public" in written(tmp_path, alone)
+
+
 # --- what would bring a submission to the next better score
 
 MICRONET = replace(

@@ -5,6 +5,7 @@ leaderboard.csv       a row a line
 leaderboard.html      everything, for who organizes
 public.html           the public part alone, which may be shown while a contest runs
 submissions/*.html    a page for the authors of each, of the public part alone
+pages.json            the hash of each page, by which those of teams that are gone are removed
 
 The test images are parted by a hash of their names into a public part and a private part, which
 decides. The page of a submission names no image. Pages are self-contained files, filled by Jinja2.
@@ -37,7 +38,7 @@ from weighin.contest.ranking import (
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.file_names import class_form
-from weighin.files import write_csv, write_json, write_text
+from weighin.files import read_json, sha256, sha256_file, write_csv, write_json, write_text
 from weighin.grading.grade import Truth, read_truth
 from weighin.grading.predict import list_files
 from weighin.grading.score import OUT_OF_CONTEST, WASTE, Metrics, score
@@ -59,10 +60,11 @@ from weighin.report.formatting import (
     shorten,
     style,
 )
+from weighin.validation import check_value
 
 InClasses = Callable[[tuple[str, ...]], dict[str, str]]  # {file: class} as a model spells it
 FIX = "name the folder of the test images that the truth is about"
-FOLDER = "submissions"
+FOLDER, PAGES = "submissions", "pages.json"
 COLUMNS = (
     *("rank", "rank_best", "rank_worst", "team", "state", "score", "score_low", "score_high"),
     *("f1", "accuracy", "macs", "parameters", "bytes", "public_rank", "public_score"),
@@ -333,19 +335,42 @@ def lines_of(board: Board) -> list[str]:
 
 
 def write_pages(board: Board, out: Path) -> None:
-    """Write the board's pages and one page a submission into `out`."""
+    """Write the board's pages and one page a submission into `out`.
+
+    A page of an earlier run that this board lacks is removed, unless somebody changed it since.
+    """
+    texts = _pages(board)
+    for name, digest in _written_before(out).items():
+        if name not in texts and (out / name).is_file() and sha256_file(out / name) == digest:
+            (out / name).unlink()
+    for name, text in texts.items():
+        write_text(out / name, text)
+    write_json(out / PAGES, {name: sha256(text.encode()) for name, text in texts.items()})
+
+
+def _written_before(out: Path) -> dict[str, str]:
+    """Return {page: its hash} of an earlier run; empty where it left no sound list."""
+    try:
+        found, faults = check_value(dict[str, str], read_json(out / PAGES), PAGES)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {} if faults else found
+
+
+def _pages(board: Board) -> dict[str, str]:
+    """Return {file name: text} of the board's pages."""
     pages = page_names([line.team for line in board.lines])
     public = board.public if board.public_images else None
-    for name, shown in (("leaderboard.html", board), ("public.html", public)):
-        if shown is not None:
-            write_text(out / name, _board_page(shown, pages))
+    texts = {"leaderboard.html": _board_page(board, pages)}
+    texts |= {"public.html": _board_page(public, pages)} if public else {}
     lines = (public or board).lines
     for line in lines:
         better = _next_better(line, lines) if public else None
         steps = next_steps(line, better.score, board.contest) if better else ()
         values = {"line": replace(line, private=None), "better": better, "steps": steps}
-        text = _render("submission.html", board=public, **values)
-        write_text(out / FOLDER / pages[line.team], text)
+        page = f"{FOLDER}/{pages[line.team]}"
+        texts[page] = _render("submission.html", board=public, **values)
+    return texts
 
 
 def _board_page(board: Board, pages: dict[str, str]) -> str:
