@@ -75,6 +75,23 @@ def test_limits_are_told_and_the_worked_models_keep_them(
     assert "over_budget 1000" not in text
 
 
+def test_the_formula_of_micronet_is_that_of_quantized_models_too(tmp_path: Path) -> None:
+    """What RULES.md writes is computed as it stands there, of an int8 and a float32 model."""
+    contest = replace(WASTE, score="micronet")
+    write_handout(tmp_path / "new", contest, "Contest", "image")
+    text = (tmp_path / "new/RULES.md").read_text(encoding="utf-8")
+    formula = text.partition("    score = ")[2].partition("and 1,000 more")[0]
+    for width in (8, 32):
+        bits = {"parameter_bits": 9000 * width, "multiply_bits": 400_000 * width}
+        found = score(contest, Metrics(0.9, 0.9, 400_000, 9000, **bits)).value
+        names = {"parameter bits": 9000 * width, "product bits": 400_000 * width, "macs": 400_000}
+        written = formula.replace(",", "")
+        for name, value in names.items():
+            written = written.replace(name, str(value))
+        assert eval(f"({written})") == pytest.approx(found, abs=1e-12)  # noqa: S307 - of our own page
+    assert "parameters / 4,214,841 + macs / 13,865,375, and the models" in text
+
+
 def test_no_limit_is_told_where_none_counts(handout: Path) -> None:
     text = (handout / "RULES.md").read_text(encoding="utf-8")
     assert "limit" not in text.partition("## What counts")[0]
