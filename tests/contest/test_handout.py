@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from click.testing import CliRunner
 from tests.contest.conftest import model_bytes
 from weighin.cli import commands
 from weighin.contest.handout import IMAGES, write_handout, write_smoke
-from weighin.errors import OutputError
-from weighin.files import sha256_tree
+from weighin.errors import OutputError, ParamsError
+from weighin.files import sha256_tree, write_bytes
 from weighin.grading.grade import read_contest
 from weighin.grading.score import FORMULAS, WASTE, Metrics, score
 
@@ -109,6 +110,42 @@ def test_a_name_of_any_kind(tmp_path: Path) -> None:
         assert yaml.safe_load((tmp_path / "new" / path).read_text())["title"] == name
 
 
+def codabench(
+    handout: Path, secret: Path, root: Path, files: dict[str, bytes]
+) -> tuple["subprocess.CompletedProcess[str]", Any]:
+    """Run the scoring program as Codabench does, on an unpacked submission."""
+    shutil.copytree(secret, root / "input/ref")
+    for name, data in files.items():
+        write_bytes(root / "input/res" / name, data)
+    program = handout / "codabench/scoring_program"
+    command = yaml.safe_load((program / "metadata.yaml").read_text())["command"].split()
+    environment = {**os.environ, "CODABENCH_ROOT": str(root)}
+    command[0], scores = sys.executable, root / "output/scores.json"
+    done = subprocess.run(command, cwd=program, env=environment, capture_output=True, text=True)
+    return done, json.loads(scores.read_text()) if scores.exists() else None
+
+
+def evalai(handout: Path, secret: Path, place: Path) -> Callable[[Path], dict[str, Any]]:
+    """Return EvalAI's call of the evaluation script, which is unpacked into a new folder."""
+    with zipfile.ZipFile(handout / "evalai/evaluation_script.zip") as bundle:
+        bundle.extractall(place / "script")
+    with zipfile.ZipFile(place / "secret.zip", "w") as bundle:
+        for path in secret.rglob("*"):
+            bundle.write(path, path.relative_to(secret))
+    spec = importlib.util.spec_from_file_location("evalai_main", place / "script/main.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    truth = str(place / "secret.zip")
+
+    def evaluate(model: Path) -> dict[str, Any]:
+        found = module.evaluate(truth, str(model), "final", submission_metadata={})
+        return dict(found)
+
+    return evaluate
+
+
 def test_codabench_scores_a_submission(handout: Path, secret: Path, tmp_path: Path) -> None:
     competition = yaml.safe_load((handout / "codabench/competition.yaml").read_text())
     task, pages = competition["tasks"][0], [page["file"] for page in competition["pages"]]
@@ -120,23 +157,12 @@ def test_codabench_scores_a_submission(handout: Path, secret: Path, tmp_path: Pa
     assert phase["tasks"] == [task["index"]]
     assert phase["start"] < phase["end"]
     keys = {column["key"] for column in competition["leaderboards"][0]["columns"]}
-    root = tmp_path / "app"
-    shutil.copytree(secret / "test", root / "input/ref/test")
-    shutil.copy(secret / "truth.csv", root / "input/ref/truth.csv")
-    (root / "input/res").mkdir(parents=True)
-    (root / "input/res/model.onnx").write_bytes(model_bytes())
-    program = handout / "codabench/scoring_program"
-    command = yaml.safe_load((program / "metadata.yaml").read_text())["command"].split()
-    environment = {**os.environ, "CODABENCH_ROOT": str(root)}
-    subprocess.run([sys.executable, *command[1:]], cwd=program, env=environment, check=True)
-    scores = json.loads((root / "output/scores.json").read_text())
+    done, scores = codabench(handout, secret, tmp_path / "app", {"model.onnx": model_bytes()})
+    assert done.returncode == 0
     assert scores.keys() == keys
     assert scores["f1"] == 1
     assert scores["macs"] == 204
-    (root / "input/res/model.onnx").write_bytes(b"junk")
-    done = subprocess.run(
-        [sys.executable, *command[1:]], cwd=program, env=environment, capture_output=True, text=True
-    )
+    done, _ = codabench(handout, secret, tmp_path / "junk", {"model.onnx": b"junk"})
     assert done.returncode == 8
     assert "not an ONNX file" in done.stderr
 
@@ -154,28 +180,41 @@ def test_evalai_scores_a_submission(handout: Path, secret: Path, tmp_path: Path)
     assert (place / phase["description"]).is_file()
     for part in (configuration, phase):
         assert part["start_date"] < part["end_date"]
-    with zipfile.ZipFile(place / configuration["evaluation_script"]) as bundle:
-        bundle.extractall(tmp_path / "script")
-    script = tmp_path / "script/main.py"
-    with zipfile.ZipFile(tmp_path / "secret.zip", "w") as bundle:
-        for path in secret.rglob("*"):
-            bundle.write(path, path.relative_to(secret))
-    spec = importlib.util.spec_from_file_location("evalai_main", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    (tmp_path / "model.onnx").write_bytes(model_bytes())
-    truth, model = str(tmp_path / "secret.zip"), str(tmp_path / "model.onnx")
-    found = module.evaluate(truth, model, "final", submission_metadata={})
+    assert configuration["evaluation_script"] == "evaluation_script.zip"
+    evaluate, model = evalai(handout, secret, tmp_path), tmp_path / "model.onnx"
+    model.write_bytes(model_bytes())
+    found = evaluate(model)
     split = configuration["dataset_splits"][0]["codename"]
     assert found["result"][0].keys() == {split}
     shown = configuration["leaderboard"][0]["schema"]["labels"]
     assert found["result"][0][split].keys() == set(shown)
     assert found["submission_result"]["f1"] == 1
-    (tmp_path / "model.onnx").write_bytes(b"junk")
+    model.write_bytes(b"junk")
     with pytest.raises(ValueError, match="not an ONNX file"):
-        module.evaluate(truth, model, "final")
+        evaluate(model)
+
+
+def test_a_score_of_ones_own_on_every_platform(secret: Path, tmp_path: Path) -> None:
+    """The handout carries the Python file, here by the name of a platform's own script."""
+    own = "def score(contest, metrics):\n    return metrics.macs + metrics.parameters / 100\n"
+    (tmp_path / "score.py").write_text(own)
+    rules = {"contest": {**asdict(WASTE), "score": "score.py"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(rules))
+    command = ["contest", "init", f"{tmp_path}/new", "--contest", f"{tmp_path}/params.yaml"]
+    refused = CliRunner().invoke(commands(), command)
+    assert isinstance(refused.exception, ParamsError)
+    assert refused.exception.fix == "pass --own-score if you trust that file"
+    assert CliRunner().invoke(commands(), [*command, "--own-score"]).exit_code == 0
+    handout, model = tmp_path / "new", tmp_path / "model.onnx"
+    for path in handout.rglob("*.*"):
+        assert str(tmp_path).encode() not in path.read_bytes(), path
+    given = read_contest(handout / "params.yaml", own_score=True)
+    assert score(given, Metrics(1, 1, 204, 12)).value == 204.12
+    _, scores = codabench(handout, secret, tmp_path / "app", {"model.onnx": model_bytes()})
+    assert scores["score"] == 204.12
+    model.write_bytes(model_bytes())
+    found = evalai(handout, secret, tmp_path)(model)["submission_result"]
+    assert found["score"] == 204.12
 
 
 def test_nothing_is_overwritten(handout: Path) -> None:

@@ -7,24 +7,26 @@ import os
 import shutil
 import stat
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from onnx import helper
 
 from tests.contest.conftest import COUNT, model_bytes
+from weighin.cli import commands
 from weighin.contest import grading
 from weighin.contest.grading import Costs, Ended, Grader, Outcome, grade_submission
 from weighin.contest.leaderboard import Options, leaderboard, lines_of, ranked
 from weighin.contest.ranking import is_public
 from weighin.contest.submissions import Submission, zipped
-from weighin.errors import DataError, OutputError
+from weighin.errors import DataError, OutputError, ParamsError
 from weighin.files import read_json
 from weighin.grading.limits import Limits
-from weighin.grading.score import confusion
+from weighin.grading.score import WASTE, confusion
 
 HONEST, HOSTILE = 18, 12
 FACTS: dict[str, Any] = {
@@ -193,6 +195,26 @@ def test_a_damaged_result_is_graded_again(secret: Path, tmp_path: Path) -> None:
         again = grade_submission(one, grader, tmp_path / "graded")
         assert again.labels == found.labels, damaged
         assert json.loads(kept.read_bytes()).keys() == values.keys(), damaged
+
+
+def test_a_score_of_ones_own_is_run_where_that_is_allowed(secret: Path, tmp_path: Path) -> None:
+    own = "def score(contest, metrics):\n    return metrics.macs / 100\n"
+    (tmp_path / "mine.py").write_text(own)
+    rules = {"contest": {**asdict(WASTE), "score": "mine.py"}}
+    (tmp_path / "params.yaml").write_text(json.dumps(rules))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.onnx").write_bytes(model_bytes())
+    command = ["leaderboard", f"{tmp_path}/in", f"{tmp_path}/out", "--test", f"{secret}/test"]
+    command += ["--truth", f"{secret}/truth.csv", "--contest", f"{tmp_path}/params.yaml"]
+    command += ["--resamples", "100"]
+    refused = CliRunner().invoke(commands(), command)
+    assert isinstance(refused.exception, ParamsError)
+    assert refused.exception.fix == "pass --own-score if you trust that file"
+    found = CliRunner().invoke(commands(), [*command, "--own-score"])
+    assert "   1  a: score 2.0400 (2.0400 to 2.0400)" in found.stdout
+    assert read_json(tmp_path / "out/leaderboard.json")["contest"]["score"] == "mine.py"
+    page = (tmp_path / "out/leaderboard.html").read_text(encoding="utf-8")
+    assert "Ranked by the formula <code>mine.py</code>" in page
 
 
 def test_the_same_answers_are_named(board: Path) -> None:

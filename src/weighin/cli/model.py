@@ -254,6 +254,7 @@ def preflight(
 @click.option("--test", type=EXISTING, required=True, help="Folder of the test images.")
 @click.option("--truth", type=EXISTING, required=True, help="CSV of their classes.")
 @click.option("--contest", type=EXISTING, help="A params.yaml with the rules.")
+@click.option("--own-score", is_flag=True, help="Run the Python file that its score names.")
 @click.option("--container", help="Grade in containers of this image, such as weighin-grader.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--seconds", type=float, help="Of one submission; 30, and 0.5 an image by default.")
@@ -272,6 +273,7 @@ def leaderboard(
     *,
     test: Path,
     contest: Path | None,
+    own_score: bool,
     container: str | None,
     seconds: float | None,
     memory: int,
@@ -297,7 +299,7 @@ def leaderboard(
     from weighin.grading.score import WASTE
 
     limits = Limits(seconds or seconds_for(len(list_files(test))), memory * 2**20)
-    rules = read_contest(contest) if contest else WASTE
+    rules = read_contest(contest, own_score) if contest else WASTE
     how = Options(grader=Grader(test, limits, container), contest=rules, **options)
     board = leaderboard(submissions, out, how)
     if rebuild:
@@ -322,9 +324,10 @@ def contest() -> None:
 @contest.command("init")
 @click.argument("folder", type=ANY)
 @click.option("--contest", "rules", type=EXISTING, help="A params.yaml with the rules.")
+@click.option("--own-score", is_flag=True, help="Run the Python file that its score names.")
 @click.option("--name", default="Contest", show_default=True)
 @click.option("--image", default="weighin-grader", show_default=True, help="The grader's image.")
-def init(folder: Path, rules: Path | None, name: str, image: str) -> None:
+def init(folder: Path, rules: Path | None, own_score: bool, name: str, image: str) -> None:
     """Write what an organizer hands out into a new folder.
 
     \b
@@ -334,5 +337,6 @@ def init(folder: Path, rules: Path | None, name: str, image: str) -> None:
     from weighin.grading.grade import read_contest
     from weighin.grading.score import WASTE
 
-    for path in write_handout(folder, read_contest(rules) if rules else WASTE, name, image):
+    told = read_contest(rules, own_score) if rules else WASTE
+    for path in write_handout(folder, told, name, image):
         click.echo(path)

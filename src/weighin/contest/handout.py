@@ -1,6 +1,7 @@
 """What an organizer hands out: rules, a smoke folder, bundles for other platforms; `preflight`.
 
     params.yaml            the section `contest`, which every command takes by --contest
+    own_score.py           the Python file that computes the score, where it is the organizer's own
     RULES.md               the score and the MAC rule, with worked numbers
     smoke/                 awkward images that a model must be able to label
     grader.json            the grader's image and its ID, where an engine has it
@@ -45,12 +46,13 @@ from weighin.errors import OutputError, WeighinError
 from weighin.files import write_bytes, write_json
 from weighin.grading.grade import read_submission
 from weighin.grading.limits import Limits
-from weighin.grading.score import LIMITS, Metrics, score
+from weighin.grading.score import LIMITS, Metrics, is_own, own_formula, score
 from weighin.images import EXIF_ORIENTATION
 from weighin.label_csv import read_labels
 from weighin.params import Contest
 
 TEMPLATES = Path(__file__).parent / "templates"
+OWN = "own_score.py"  # one name for all: score.py and main.py are those of the platforms' scripts
 EXAMPLES = ((0.4, 400_000), (0.6, 1_000_000), (0.84, 400_000), (0.9, 400_000))  # F1, MACs
 RULES, TERMS = "The rules are in RULES.md of the handout.", "Whoever enters accepts the rules."
 SECRET = "Put test/ (the secret images) and truth.csv (filename,class) here"
@@ -76,12 +78,15 @@ def write_handout(folder: Path, contest: Contest, name: str, image: str) -> list
     """
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} is not empty", "name a new folder")
-    rules = {"contest": dataclasses.asdict(contest)}
-    page = _rules(contest, name)
-    files = {"params.yaml": yaml.safe_dump(rules, sort_keys=False), "RULES.md": page}
-    files |= _codabench(name, image, page, json.dumps(rules["contest"], indent=2) + "\n")
+    own = _own_score(contest)
+    formula = OWN if own else contest.score
+    page = _rules(contest, name, formula)
+    rules = dataclasses.asdict(dataclasses.replace(contest, score=formula))
+    params = yaml.safe_dump({"contest": rules}, sort_keys=False)
+    told = {"contest.json": json.dumps(rules, indent=2) + "\n", **own}  # beside each script
+    files = {"params.yaml": params, "RULES.md": page, **own, **_codabench(name, image, page, told)}
     written: dict[str, str | bytes] = {**files, "codabench/logo.png": _logo()}
-    written |= _evalai(name, json.dumps(rules["contest"], indent=2) + "\n")
+    written |= _evalai(name, told)
     for path, content in written.items():
         write_bytes(folder / path, content.encode() if isinstance(content, str) else content)
     write_smoke(folder / "smoke")
@@ -89,7 +94,19 @@ def write_handout(folder: Path, contest: Contest, name: str, image: str) -> list
     return sorted([*written, "smoke/", "grader.json"])
 
 
-def _rules(contest: Contest, name: str) -> str:
+def _own_score(contest: Contest) -> dict[str, str]:
+    """Return {name: text} of the Python file that computes the score, if one of one's own does.
+
+    Raises:
+        ParamsError: there is no such file, or it holds no score.
+    """
+    if not is_own(contest.score):
+        return {}
+    own_formula(contest.score)
+    return {OWN: Path(contest.score).read_text(encoding="utf-8")}
+
+
+def _rules(contest: Contest, name: str, formula: str) -> str:
     """Return RULES.md; its models keep the limits, so that their numbers show the formula."""
     parameters = min(contest.reference_params // 10, contest.max_params or sys.maxsize)
     rows = []
@@ -98,7 +115,8 @@ def _rules(contest: Contest, name: str) -> str:
         found = score(contest, Metrics(f1, f1, macs, parameters))
         rows.append((f1, macs, parameters, found.parts, found.value))
     limits = [(name, getattr(contest, name), LIMITS[name][1]) for name in hard_limits(contest)]
-    return _filled("rules.md", contest=contest, name=name, rows=rows, limits=limits)
+    told = dataclasses.replace(contest, score=formula)
+    return _filled("rules.md", contest=told, name=name, rows=rows, limits=limits)
 
 
 def _filled(template: str, **values: Any) -> str:
@@ -109,7 +127,7 @@ def _filled(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _codabench(name: str, image: str, rules: str, contest: str) -> dict[str, str]:
+def _codabench(name: str, image: str, rules: str, told: dict[str, str]) -> dict[str, str]:
     files = {
         "competition.yaml": _filled("codabench.yaml", name=name, image=image) + "\n",
         "README.md": f"{SECRET}, into reference_data/; build the image; zip this folder.\n",
@@ -117,18 +135,18 @@ def _codabench(name: str, image: str, rules: str, contest: str) -> dict[str, str
         "rules.md": rules,
         "terms.md": f"{TERMS}\n",
         "scoring_program/metadata.yaml": "command: python3 score.py\n",
-        "scoring_program/contest.json": contest,
+        **{f"scoring_program/{path}": text for path, text in told.items()},
         "scoring_program/score.py": _text("codabench_score.py"),
         "reference_data/README.md": f"{SECRET}.\n",
     }
     return {f"codabench/{path}": text for path, text in files.items()}
 
 
-def _evalai(name: str, contest: str) -> dict[str, str | bytes]:
+def _evalai(name: str, told: dict[str, str]) -> dict[str, str | bytes]:
     script = {
         "__init__.py": "from .main import evaluate\n",
-        "contest.json": contest,
         "main.py": _text("evalai_main.py"),
+        **told,
     }
     files: dict[str, str | bytes] = {
         "challenge_config.yaml": _filled("evalai.yaml", name=name) + "\n",

@@ -276,7 +276,7 @@ def write_board(board: Board, out: Path) -> None:
 def facts(board: Board) -> dict[str, Any]:
     """Return what leaderboard.json holds."""
     return {
-        "contest": asdict(board.contest),
+        "contest": asdict(replace(board.contest, score=board.formula)),
         "notes": list(board.notes),
         "images": {"private": board.private_images, "public": board.public_images},
         "submissions": [

@@ -14,6 +14,7 @@ in more where the submissions lie further apart (tests/contest/test_ranking.py).
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +95,11 @@ class Board:
         if self.private_images:
             return "private", self.private_images
         return "public", self.public_images
+
+    @property
+    def formula(self) -> str:
+        """Return the name of the contest's score; of one's own that of its file, without a path."""
+        return Path(self.contest.score).name
 
     @property
     def public(self) -> "Board":

@@ -20,10 +20,13 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     contest = out / "contest.yaml"
     rules = json.loads((HERE / "contest.json").read_text())
+    own = rules["score"].endswith(".py")  # a Python file beside this one
+    rules["score"] = str(HERE / rules["score"]) if own else rules["score"]
     contest.write_text(json.dumps({"contest": rules}))
     command = [sys.executable, "-m", "weighin.grading", str(result / "model.onnx")]
     command += [str(reference / "test"), str(out), "--truth", str(reference / "truth.csv")]
-    done = subprocess.run([*command, "--contest", str(contest)])
+    command += ["--contest", str(contest), *["--own-score"] * own]
+    done = subprocess.run(command)
     if done.returncode:
         sys.exit(done.returncode)
     facts = json.loads((out / "grade.json").read_text())

@@ -24,10 +24,12 @@ def evaluate(
         with zipfile.ZipFile(test_annotation_file) as secret:  # the organizer's own
             secret.extractall(place)
         rules = json.loads((HERE / "contest.json").read_text())
+        own = rules["score"].endswith(".py")  # a Python file beside this one
+        rules["score"] = str(HERE / rules["score"]) if own else rules["score"]
         (place / "contest.yaml").write_text(json.dumps({"contest": rules}))
         command = [sys.executable, "-m", "weighin.grading", place / "model.onnx", place / "test"]
         command += [place / "out", "--truth", place / "truth.csv"]
-        command += ["--contest", place / "contest.yaml"]
+        command += ["--contest", place / "contest.yaml", *["--own-score"] * own]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         if done.returncode:
             raise ValueError(done.stderr.strip())
