@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from tests.contest.conftest import model_bytes
 from weighin.cli import commands
 from weighin.contest.handout import IMAGES, write_handout, write_smoke
+from weighin.contest.submissions import zipped
 from weighin.errors import OutputError, ParamsError
 from weighin.files import sha256_tree, write_bytes
 from weighin.grading.grade import read_contest
@@ -192,6 +193,42 @@ def test_evalai_scores_a_submission(handout: Path, secret: Path, tmp_path: Path)
     model.write_bytes(b"junk")
     with pytest.raises(ValueError, match="not an ONNX file"):
         evaluate(model)
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (["model.onnx"], ""),
+        (["team/model.onnx", "team/metrics.json", "__MACOSX/team/._model.onnx"], ""),
+        (["readme.md"], "holds 0 files model.onnx"),
+        (["a/b/model.onnx"], "holds 0 files model.onnx"),
+        (["model.onnx", "team/model.onnx"], "holds 2 files model.onnx"),
+    ],
+)
+def test_a_wrapping_folder_on_every_platform(
+    handout: Path, secret: Path, tmp_path: Path, files: list[str], problem: str
+) -> None:
+    held = dict.fromkeys(files, model_bytes())
+    team, evaluate = tmp_path / "team.ZIP", evalai(handout, secret, tmp_path)
+    team.write_bytes(zipped(held))
+    done, scores = codabench(handout, secret, tmp_path / "app", held)
+    if not problem:
+        assert evaluate(team)["submission_result"]["f1"] == scores["f1"] == 1
+        return
+    with pytest.raises(
+        ValueError, match=rf"^error: .*{problem}\n  to fix: hand in a model.onnx, or"
+    ):
+        evaluate(team)
+    assert done.returncode == 1
+    assert f"error: the submission {problem}\n  to fix: hand in a ZIP file" in done.stderr
+
+
+def test_evalai_says_what_is_wrong_with_a_zip_file(
+    handout: Path, secret: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "team.zip").write_bytes(b"PK\x03\x04 but no archive")
+    with pytest.raises(ValueError, match=r"^error: the ZIP file cannot be used: File is not a zip"):
+        evalai(handout, secret, tmp_path)(tmp_path / "team.zip")
 
 
 def test_a_score_of_ones_own_on_every_platform(secret: Path, tmp_path: Path) -> None:
