@@ -302,6 +302,26 @@ def test_preflight_says_what_to_fix(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("command", ["preflight", "leaderboard"])
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [
+        ("--memory", "0", "256<=x<="),
+        ("--memory", "255", "256<=x<="),
+        ("--seconds", "0", "1<=x<="),
+        ("--seconds", "-1", "1<=x<="),
+        ("--seconds", "inf", "1<=x<="),
+    ],
+)
+def test_limits_within_which_no_grader_starts(
+    tmp_path: Path, command: str, option: str, value: str, least: str
+) -> None:
+    found = CliRunner().invoke(commands(), [command, str(tmp_path), option, value])
+    assert found.exit_code == 2
+    assert f"Invalid value for '{option}'" in found.stderr
+    assert least in found.stderr
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

@@ -180,6 +180,41 @@ def test_what_was_graded_is_not_graded_again(
         leaderboard(entries, again, options)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Original error was: /lib/numpy/core.so: failed to map segment from shared object",
+        "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+    ],
+)
+def test_a_grader_that_dies_while_it_imports_for_want_of_memory(
+    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """The libraries say so each in its own way, with paths of the machine."""
+    monkeypatch.setattr(grading, "bounded", lambda *_: Ended(1, "", f"Traceback\n{words}\n"))
+    (tmp_path / "a.onnx").write_bytes(model_bytes())
+    grader = Grader(secret / "test", Limits(60, 300 * 2**20))
+    found = grade_submission(Submission("a", tmp_path / "a.onnx"), grader, tmp_path / "graded")
+    assert (found.state, found.said, found.fix) == (
+        "too much memory",
+        "the grader does not start within 300 MB",
+        "raise --memory, or free memory of the machine",
+    )
+
+
+@pytest.mark.parametrize("megabytes", [1, 20])
+def test_limits_within_which_a_grader_really_does_not_start(
+    secret: Path, tmp_path: Path, megabytes: int
+) -> None:
+    (tmp_path / "a.onnx").write_bytes(model_bytes())
+    grader = Grader(secret / "test", Limits(60, megabytes * 2**20))
+    found = grade_submission(Submission("a", tmp_path / "a.onnx"), grader, tmp_path / "graded")
+    assert found.state == "too much memory"
+    assert f"{megabytes} MB" in found.said
+    assert "/" not in found.said
+
+
 def test_a_damaged_result_is_graded_again(secret: Path, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(model_bytes())
     one, grader = Submission("a", tmp_path / "a.onnx"), Grader(secret / "test", Limits(60))

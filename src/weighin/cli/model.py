@@ -14,6 +14,9 @@ from weighin.cli import ANY, EXISTING, cli
 from weighin.errors import OutputError
 
 TABLES = (".csv", ".tsv", ".txt")
+SECONDS = click.FloatRange(1, 1e9)
+MEMORY = click.IntRange(256, 2**30)  # MB; the grader of the smallest model needs about 100
+HOURS = click.FloatRange(0.01, 1e5)
 
 
 @cli.command()
@@ -219,8 +222,8 @@ def submit(out: Path) -> None:
 @cli.command()
 @click.argument("bundle", type=EXISTING, default="submission")
 @click.option("--container", help="Grade in this image, as the organizer does: weighin-grader.")
-@click.option("--seconds", type=float, help="30, and 0.5 an image by default, as on a board.")
-@click.option("--memory", type=int, default=4096, show_default=True, help="MB.")
+@click.option("--seconds", type=SECONDS, help="30, and 0.5 an image by default, as on a board.")
+@click.option("--memory", type=MEMORY, default=4096, show_default=True, help="MB.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def preflight(
     bundle: Path, container: str | None, seconds: float | None, memory: int, as_json: bool
@@ -257,8 +260,10 @@ def preflight(
 @click.option("--own-score", is_flag=True, help="Run the Python file that its score names.")
 @click.option("--container", help="Grade in containers of this image, such as weighin-grader.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--seconds", type=float, help="Of one submission; 30, and 0.5 an image by default.")
-@click.option("--memory", type=int, default=4096, show_default=True, help="MB of one submission.")
+@click.option("--seconds", type=SECONDS, help="Of one submission; 30, and 0.5 an image by default.")
+@click.option(
+    "--memory", type=MEMORY, default=4096, show_default=True, help="MB of one submission."
+)
 @click.option("--public-share", type=click.FloatRange(0, 1), default=0.5, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the parts and the resamples.")
 @click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True)
@@ -266,7 +271,7 @@ def preflight(
 @click.option("--rebuild", type=click.IntRange(0), default=0, help="Rebuild so many of the best.")
 @click.option("--data", type=EXISTING, help="The training data that they are rebuilt on.")
 @click.option("--rebuild-image", default="weighin-rebuild", show_default=True)
-@click.option("--rebuild-hours", type=float, default=6.0, show_default=True, help="For each.")
+@click.option("--rebuild-hours", type=HOURS, default=6.0, show_default=True, help="For each.")
 def leaderboard(
     submissions: Path,
     out: Path,

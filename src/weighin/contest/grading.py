@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -50,6 +51,7 @@ KILLED = "too much memory"  # 137 and -9: by the system, which does not say so
 STATES = {7: "hidden work", 8: "refused", 9: "no output", 12: "too slow", 13: KILLED}
 STATES |= {137: KILLED, -9: KILLED}
 OVER = {"time": "too slow", "output": "too much output", "stopped": "crashed"}
+STARVED = re.compile("failed to map segment|[Mm]emory allocation|MemoryError|bad_alloc")
 GRACE = 30.0  # seconds over a submission's own limit, for the start of the grader or the container
 ENGINE_FAILS = 125  # exit code of `docker run` where it cannot start a container
 MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
@@ -204,6 +206,9 @@ def _graded(model: bytes, grader: Grader) -> Result:
         if ended.code:
             killed = STATES.get(ended.code) == KILLED and not ended.said.strip()
             said = "the system ended it, most likely for want of memory" if killed else said
+            if ended.code not in STATES and STARVED.search(ended.said):  # while it was imported
+                said = f"the grader does not start within {grader.limits.memory // 2**20:,} MB"
+                return Result(KILLED, said, "raise --memory, or free memory of the machine")
             return Result(STATES.get(ended.code, "crashed"), said, fix)
         try:
             return _output(out)
