@@ -302,6 +302,21 @@ def test_preflight_says_what_to_fix(tmp_path: Path) -> None:
     }
 
 
+def test_preflight_checks_the_limits_of_a_contest(tmp_path: Path) -> None:
+    (tmp_path / "good.onnx").write_bytes(model_bytes())
+    rules = {**asdict(WASTE), "score": "mine.py", "max_params": 12}  # the file is not run
+    for most, told in ((12, None), (11, "12 parameters, 1 over contest.max_params, which is 11")):
+        write_bytes(
+            tmp_path / "p.yaml", json.dumps({"contest": {**rules, "max_params": most}}).encode()
+        )
+        command = ["preflight", f"{tmp_path}/good.onnx", "--contest", f"{tmp_path}/p.yaml"]
+        found = CliRunner().invoke(commands(), command)
+        line = "it keeps the limits of the contest"
+        line = f"FIX  {line}: {told}; to fix: hand in a smaller model" if told else f"ok   {line}\n"
+        assert line in found.stdout
+        assert found.exit_code == (8 if told else 0)
+
+
 @pytest.mark.parametrize("command", ["preflight", "leaderboard"])
 @pytest.mark.parametrize(
     ("option", "value", "least"),

@@ -221,25 +221,34 @@ def submit(out: Path) -> None:
 
 @cli.command()
 @click.argument("bundle", type=EXISTING, default="submission")
+@click.option("--contest", type=EXISTING, help="A params.yaml whose limits are checked too.")
 @click.option("--container", help="Grade in this image, as the organizer does: weighin-grader.")
 @click.option("--seconds", type=SECONDS, help="30, and 0.5 an image by default, as on a board.")
 @click.option("--memory", type=MEMORY, default=4096, show_default=True, help="MB.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def preflight(
-    bundle: Path, container: str | None, seconds: float | None, memory: int, as_json: bool
+    bundle: Path,
+    contest: Path | None,
+    container: str | None,
+    seconds: float | None,
+    memory: int,
+    as_json: bool,
 ) -> None:
     """Try a submission as the organizer will: the same grader, limits, and awkward images.
 
     \b
     weighin preflight team.zip
-    weighin preflight submission/model.onnx --json
+    weighin preflight submission/model.onnx --contest params.yaml --json
     """
     from weighin.contest.handout import IMAGES, preflight, verdict
     from weighin.files import canonical_json
+    from weighin.grading.grade import read_contest
     from weighin.grading.limits import Limits, seconds_for
 
     limits = Limits(seconds or seconds_for(len(IMAGES)), memory * 2**20)
-    checks = preflight(bundle, limits, container)
+    # a score of one's own is allowed, for it is not run: nothing is scored here
+    rules = read_contest(contest, own_score=True) if contest else None
+    checks = preflight(bundle, limits, container, rules)
     if as_json:
         click.echo(canonical_json(verdict(checks)), nl=False)
     else:

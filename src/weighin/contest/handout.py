@@ -32,7 +32,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from weighin.contest.grading import Grader, Outcome, grade_submission, image_id
-from weighin.contest.ranking import hard_limits
+from weighin.contest.ranking import broken_limits, hard_limits
 from weighin.contest.submissions import (
     ANSWERS,
     MAX_BYTES,
@@ -259,8 +259,13 @@ class Check:
     said: str
 
 
-def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Check]:
-    """Return what an organizer would find: each check of a bundle, a folder or an ONNX file."""
+def preflight(
+    path: Path, limits: Limits, image: str | None = None, contest: Contest | None = None
+) -> list[Check]:
+    """Return what an organizer would find: each check of a bundle, a folder or an ONNX file.
+
+    With a `contest` its hard limits are checked too; nothing is scored, as no truth is here.
+    """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - errors name it, also where it is "."
     checks: list[Check] = []
     try:
@@ -281,6 +286,10 @@ def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Chec
     missing = set(images) - outcome.labels.keys()
     said = f"no label for {', '.join(sorted(missing))}" if missing else ""
     checks.append(Check("it labels awkward images", not missing, said))
+    if contest and outcome.costs:
+        broken = broken_limits(contest, outcome.costs.of_file(outcome.bytes))
+        said = f"{'; '.join(broken)}; to fix: hand in a smaller model" if broken else ""
+        checks.append(Check("it keeps the limits of the contest", not broken, said))
     checks += _claims(path, outcome)
     return checks
 
