@@ -7,11 +7,10 @@ import pytest
 
 from tests.browser import chrome, needs_browser
 from weighin.contest.grading import Costs, Grader, Outcome
-from weighin.contest.leaderboard import Options, next_steps, ranked, write_board
-from weighin.contest.ranking import Line, Standing, is_public
+from weighin.contest.leaderboard import Options, ranked, write_board
+from weighin.contest.ranking import is_public
 from weighin.files import read_json
 from weighin.grading.limits import Limits
-from weighin.grading.score import WASTE, Metrics, score
 
 pytestmark = needs_browser
 __all__ = ["chrome"]  # a fixture
@@ -70,23 +69,6 @@ def test_the_public_page_and_those_of_authors_tell_nothing_of_the_private_part(p
             assert value in whole
             assert value not in text
         assert "private" not in text.partition("<body")[2]
-
-
-def test_next_steps_reach_the_score_above_and_no_less_does() -> None:
-    def placed(macs: int, f1: float) -> Line:
-        value = score(WASTE, Metrics(f1, f1, macs, 10)).value
-        one = Standing(value, 0, 1, f1, f1, 1, 1, 1, None, 0.0, {})
-        return Line(Outcome("team", "graded", costs=Costs(macs, 10, 1.0, None, 0)), None, one)
-
-    above = placed(1_000_000, 0.7)
-    fewer, better = next_steps(placed(2_000_000, 0.71), above, WASTE)
-    cut, gain = int(fewer.split()[0].replace(",", "")), float(better.split()[0])
-    target = above.deciding.score if above.deciding else 0
-    for macs, f1 in ((2_000_000 - cut - 1, 0.71), (2_000_000, 0.71 + gain + 1e-4)):
-        assert score(WASTE, Metrics(f1, f1, macs, 10)).value <= target
-    for macs, f1 in ((2_000_000 - cut + 10, 0.71), (2_000_000, 0.71 + gain - 1e-4)):
-        assert score(WASTE, Metrics(f1, f1, macs, 10)).value > target
-    assert next_steps(above, None, WASTE) == ()
 
 
 def test_each_link_leads_to_a_page(page: Path, chrome: Any) -> None:

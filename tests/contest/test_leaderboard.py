@@ -7,24 +7,26 @@ import os
 import shutil
 import stat
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from onnx import helper
 
 from tests.contest.conftest import COUNT, model_bytes
+from weighin.cli import commands
 from weighin.contest import grading
 from weighin.contest.grading import Costs, Ended, Grader, Outcome, grade_submission
 from weighin.contest.leaderboard import Options, leaderboard, lines_of, ranked
 from weighin.contest.ranking import is_public
 from weighin.contest.submissions import Submission, zipped
-from weighin.errors import DataError, OutputError
+from weighin.errors import DataError, OutputError, ParamsError
 from weighin.files import read_json
 from weighin.grading.limits import Limits
-from weighin.grading.score import confusion
+from weighin.grading.score import WASTE, confusion
 
 HONEST, HOSTILE = 18, 12
 FACTS: dict[str, Any] = {
@@ -178,6 +180,78 @@ def test_what_was_graded_is_not_graded_again(
         leaderboard(entries, again, options)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Original error was: /lib/numpy/core.so: failed to map segment from shared object",
+        "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+    ],
+)
+def test_a_grader_that_dies_while_it_imports_for_want_of_memory(
+    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """The libraries say so each in its own way, with paths of the machine."""
+    monkeypatch.setattr(grading, "bounded", lambda *_: Ended(1, "", f"Traceback\n{words}\n"))
+    (tmp_path / "a.onnx").write_bytes(model_bytes())
+    grader = Grader(secret / "test", Limits(60, 300 * 2**20))
+    found = grade_submission(Submission("a", tmp_path / "a.onnx"), grader, tmp_path / "graded")
+    assert (found.state, found.said, found.fix) == (
+        "too much memory",
+        "the grader does not start within 300 MB",
+        "raise --memory, or free memory of the machine",
+    )
+
+
+@pytest.mark.parametrize("megabytes", [1, 20])
+def test_limits_within_which_a_grader_really_does_not_start(
+    secret: Path, tmp_path: Path, megabytes: int
+) -> None:
+    (tmp_path / "a.onnx").write_bytes(model_bytes())
+    grader = Grader(secret / "test", Limits(60, megabytes * 2**20))
+    found = grade_submission(Submission("a", tmp_path / "a.onnx"), grader, tmp_path / "graded")
+    assert found.state == "too much memory"
+    assert f"{megabytes} MB" in found.said
+    assert "/" not in found.said
+
+
+def test_a_damaged_result_is_graded_again(secret: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(model_bytes())
+    one, grader = Submission("a", tmp_path / "a.onnx"), Grader(secret / "test", Limits(60))
+    found = grade_submission(one, grader, tmp_path / "graded")
+    assert found.is_graded
+    (kept,) = (tmp_path / "graded").iterdir()
+    whole = kept.read_bytes()
+    values = json.loads(whole)
+    other = [{}, [], 5, {"state": "graded"}, {**values, "costs": {}}, {**values, "labels": [1]}]
+    other += [{"state": "refused", "said": 5}, {**values, "state": "refused"}]
+    for damaged in (b"", whole[:90], b"\xff", *(json.dumps(each).encode() for each in other)):
+        kept.write_bytes(damaged)
+        again = grade_submission(one, grader, tmp_path / "graded")
+        assert again.labels == found.labels, damaged
+        assert json.loads(kept.read_bytes()).keys() == values.keys(), damaged
+
+
+def test_a_score_of_ones_own_is_run_where_that_is_allowed(secret: Path, tmp_path: Path) -> None:
+    own = "def score(contest, metrics):\n    return metrics.macs / 100\n"
+    (tmp_path / "mine.py").write_text(own)
+    rules = {"contest": {**asdict(WASTE), "score": "mine.py"}}
+    (tmp_path / "params.yaml").write_text(json.dumps(rules))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.onnx").write_bytes(model_bytes())
+    command = ["leaderboard", f"{tmp_path}/in", f"{tmp_path}/out", "--test", f"{secret}/test"]
+    command += ["--truth", f"{secret}/truth.csv", "--contest", f"{tmp_path}/params.yaml"]
+    command += ["--resamples", "100"]
+    refused = CliRunner().invoke(commands(), command)
+    assert isinstance(refused.exception, ParamsError)
+    assert refused.exception.fix == "pass --own-score if you trust that file"
+    found = CliRunner().invoke(commands(), [*command, "--own-score"])
+    assert "   1  a: score 2.0400 (2.0400 to 2.0400)" in found.stdout
+    assert read_json(tmp_path / "out/leaderboard.json")["contest"]["score"] == "mine.py"
+    page = (tmp_path / "out/leaderboard.html").read_text(encoding="utf-8")
+    assert "Ranked by the formula <code>mine.py</code>" in page
+
+
 def test_the_same_answers_are_named(board: Path) -> None:
     found = lines(board)
     assert "team01" in found["team00"]["same_as"]  # a convolution more, and no other label
@@ -291,6 +365,29 @@ def test_a_truth_with_gaps_misspellings_and_two_spellings(
     truth.write_text("\n".join([*rows[:3], "002.png,Red", *rows[4:]]) + "\n")
     with pytest.raises(DataError, match=r"writes a class in two ways: Red and red"):
         leaderboard(tmp_path / "in", tmp_path / "out", replace(options, truth=truth))
+
+
+def test_a_class_that_one_model_writes_in_another_way(
+    secret: Path, options: Options, tmp_path: Path
+) -> None:
+    """Where others know the class, the truth is not at fault: the note is the team's."""
+    (tmp_path / "in").mkdir()
+    other = {"classes": json.dumps(["BLEU", "green", "red"]), "fallback": "red"}
+    (tmp_path / "in/other.onnx").write_bytes(model_bytes(metadata=other))
+    (tmp_path / "in/plain.onnx").write_bytes(model_bytes())
+    board = leaderboard(tmp_path / "in", tmp_path / "out", options)
+    note = (
+        "the model does not know the class blue (did you mean it by BLEU?): "
+        "its images count as errors"
+    )
+    assert board.notes == ()
+    assert {line.team: line.outcome.notes for line in board.lines} == {
+        "plain": (),
+        "other": (note,),
+    }
+    assert lines_of(board)[-1].endswith(f"; {note}")
+    for page, said in (("public.html", note), ("submissions/other.html", f"T{note[1:]}.")):
+        assert said in (tmp_path / "out" / page).read_text(encoding="utf-8")
 
 
 def test_a_truth_of_other_images_stops_before_anything_is_graded(

@@ -138,3 +138,7 @@ def test_verdicts(
     if not verdict.startswith("cannot"):  # what was found is not looked for again
         monkeypatch.setattr(rebuild, "CONTAINER", ("false",))
         assert dict(rebuilt(board, entries, how)) == found
+        kept = next((tmp_path / "clones").iterdir())
+        for damage in ("", "{}", "[]", '{"verdict": 5}'):  # with these it is looked for again
+            kept.write_text(damage)
+            assert dict(rebuilt(board, entries, how))["team"].startswith("cannot be compared")

@@ -15,6 +15,9 @@ from weighin.errors import OutputError, WeighinError
 from weighin.stage import PARAMS
 
 TABLES = (".csv", ".tsv", ".txt")
+SECONDS = click.FloatRange(1, 1e9)
+MEMORY = click.IntRange(256, 2**30)  # MB; the grader of the smallest model needs about 100
+HOURS = click.FloatRange(0.01, 1e5)
 
 
 @cli.command()
@@ -241,25 +244,34 @@ def submit(out: Path) -> None:
 
 @cli.command()
 @click.argument("bundle", type=EXISTING, default="submission")
+@click.option("--contest", type=EXISTING, help="A params.yaml whose limits are checked too.")
 @click.option("--container", help="Grade in this image, as the organizer does: weighin-grader.")
-@click.option("--seconds", type=float, help="30, and 0.5 an image by default, as on a board.")
-@click.option("--memory", type=int, default=4096, show_default=True, help="MB.")
+@click.option("--seconds", type=SECONDS, help="30, and 0.5 an image by default, as on a board.")
+@click.option("--memory", type=MEMORY, default=4096, show_default=True, help="MB.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def preflight(
-    bundle: Path, container: str | None, seconds: float | None, memory: int, as_json: bool
+    bundle: Path,
+    contest: Path | None,
+    container: str | None,
+    seconds: float | None,
+    memory: int,
+    as_json: bool,
 ) -> None:
     """Try a submission as the organizer will: the same grader, limits, and awkward images.
 
     \b
     weighin preflight team.zip
-    weighin preflight submission/model.onnx --json
+    weighin preflight submission/model.onnx --contest params.yaml --json
     """
     from weighin.contest.handout import IMAGES, preflight, verdict
     from weighin.files import canonical_json
+    from weighin.grading.grade import read_contest
     from weighin.grading.limits import Limits, seconds_for
 
     limits = Limits(seconds or seconds_for(len(IMAGES)), memory * 2**20)
-    checks = preflight(bundle, limits, container)
+    # a score of one's own is allowed, for it is not run: nothing is scored here
+    rules = read_contest(contest, own_score=True) if contest else None
+    checks = preflight(bundle, limits, container, rules)
     if as_json:
         click.echo(canonical_json(verdict(checks)), nl=False)
     else:
@@ -277,10 +289,13 @@ def preflight(
 @click.option("--test", type=EXISTING, required=True, help="Folder of the test images.")
 @click.option("--truth", type=EXISTING, required=True, help="CSV of their classes.")
 @click.option("--contest", type=EXISTING, help="A params.yaml with the rules.")
+@click.option("--own-score", is_flag=True, help="Run the Python file that its score names.")
 @click.option("--container", help="Grade in containers of this image, such as weighin-grader.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--seconds", type=float, help="Of one submission; 30, and 0.5 an image by default.")
-@click.option("--memory", type=int, default=4096, show_default=True, help="MB of one submission.")
+@click.option("--seconds", type=SECONDS, help="Of one submission; 30, and 0.5 an image by default.")
+@click.option(
+    "--memory", type=MEMORY, default=4096, show_default=True, help="MB of one submission."
+)
 @click.option("--public-share", type=click.FloatRange(0, 1), default=0.5, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the parts and the resamples.")
 @click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True)
@@ -288,13 +303,14 @@ def preflight(
 @click.option("--rebuild", type=click.IntRange(0), default=0, help="Rebuild so many of the best.")
 @click.option("--data", type=EXISTING, help="The training data that they are rebuilt on.")
 @click.option("--rebuild-image", default="weighin-rebuild", show_default=True)
-@click.option("--rebuild-hours", type=float, default=6.0, show_default=True, help="For each.")
+@click.option("--rebuild-hours", type=HOURS, default=6.0, show_default=True, help="For each.")
 def leaderboard(
     submissions: Path,
     out: Path,
     *,
     test: Path,
     contest: Path | None,
+    own_score: bool,
     container: str | None,
     seconds: float | None,
     memory: int,
@@ -320,7 +336,7 @@ def leaderboard(
     from weighin.grading.score import WASTE
 
     limits = Limits(seconds or seconds_for(len(list_files(test))), memory * 2**20)
-    rules = read_contest(contest) if contest else WASTE
+    rules = read_contest(contest, own_score) if contest else WASTE
     how = Options(grader=Grader(test, limits, container), contest=rules, **options)
     board = leaderboard(submissions, out, how)
     if rebuild:
@@ -345,9 +361,10 @@ def contest() -> None:
 @contest.command("init")
 @click.argument("folder", type=ANY)
 @click.option("--contest", "rules", type=EXISTING, help="A params.yaml with the rules.")
+@click.option("--own-score", is_flag=True, help="Run the Python file that its score names.")
 @click.option("--name", default="Contest", show_default=True)
 @click.option("--image", default="weighin-grader", show_default=True, help="The grader's image.")
-def init(folder: Path, rules: Path | None, name: str, image: str) -> None:
+def init(folder: Path, rules: Path | None, own_score: bool, name: str, image: str) -> None:
     """Write what an organizer hands out into a new folder.
 
     \b
@@ -357,5 +374,6 @@ def init(folder: Path, rules: Path | None, name: str, image: str) -> None:
     from weighin.grading.grade import read_contest
     from weighin.grading.score import WASTE
 
-    for path in write_handout(folder, read_contest(rules) if rules else WASTE, name, image):
+    told = read_contest(rules, own_score) if rules else WASTE
+    for path in write_handout(folder, told, name, image):
         click.echo(path)

@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -44,12 +45,13 @@ from weighin.grading.grade import HEADER
 from weighin.grading.limits import Limits
 from weighin.grading.score import Cost
 from weighin.machine import output
-from weighin.validation import Section, parameter, read
+from weighin.validation import Section, check_value, parameter, read
 
 KILLED = "too much memory"  # 137 and -9: by the system, which does not say so
 STATES = {7: "hidden work", 8: "refused", 9: "no output", 12: "too slow", 13: KILLED}
 STATES |= {137: KILLED, -9: KILLED}
 OVER = {"time": "too slow", "output": "too much output", "stopped": "crashed"}
+STARVED = re.compile("failed to map segment|[Mm]emory allocation|MemoryError|bad_alloc")
 GRACE = 30.0  # seconds over a submission's own limit, for the start of the grader or the container
 ENGINE_FAILS = 125  # exit code of `docker run` where it cannot start a container
 MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
@@ -81,6 +83,18 @@ class Costs(Section):
 
 
 @dataclass(frozen=True)
+class Result(Section):
+    """What grading a model found, as a file keeps it: figures and labels, or why there are none."""
+
+    state: str  # graded, crashed, or one of STATES and OVER
+    said: str = ""
+    fix: str = ""
+    costs: Costs | None = None
+    classes: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of a submission: its costs and labels, or the sentence why there are none."""
 
@@ -93,6 +107,7 @@ class Outcome:
     costs: Costs | None = None
     classes: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)  # {file name: class}
+    notes: tuple[str, ...] = ()  # what its authors should know of its figures
 
     @property
     def is_graded(self) -> bool:
@@ -158,18 +173,26 @@ def grade_submission(submission: Submission, grader: Grader, folder: Path) -> Ou
         return Outcome(submission.team, "malformed", error.problem, error.fix)
     digest = sha256(model)
     kept = folder / f"{fingerprint({'model': digest, **grader.key})}.json"
-    if kept.is_file():
-        found = read_json(kept)
-    else:
+    found = _kept(kept)
+    if found is None:
         found = _graded(model, grader)
-        if found["state"] != "crashed":  # that may be the machine's fault
-            write_json(kept, found)
-    if found["state"] == "graded":
-        found |= {"costs": Costs(**found["costs"]), "classes": tuple(found["classes"])}
-    return Outcome(submission.team, sha256=digest, bytes=len(model), **found)
+        if found.state != "crashed":  # that may be the machine's fault
+            write_json(kept, asdict(found))
+    return Outcome(submission.team, sha256=digest, bytes=len(model), **vars(found))
 
 
-def _graded(model: bytes, grader: Grader) -> dict[str, Any]:
+def _kept(path: Path) -> Result | None:
+    """Return the result in a file; None where there is none, or it was cut or changed."""
+    try:
+        values = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    found, faults = check_value(Result, values, path.name)
+    whole = not faults and (found.state == "graded") is (found.costs is not None)
+    return found if whole else None
+
+
+def _graded(model: bytes, grader: Grader) -> Result:
     with tempfile.TemporaryDirectory(prefix="weighin-", ignore_cleanup_errors=True) as name:
         place, out = Path(name), Path(name) / "out"
         out.mkdir()
@@ -177,17 +200,20 @@ def _graded(model: bytes, grader: Grader) -> dict[str, Any]:
         ended = grader.run(place / "model.onnx", out)
         said, fix = _sentence(ended.said)
         if ended.over:
-            return {"state": OVER[ended.over], "said": f"it was ended: {_too_much(ended, grader)}"}
+            return Result(OVER[ended.over], f"it was ended: {_too_much(ended, grader)}")
         if ended.code == ENGINE_FAILS and grader.image and image_id(grader.image) is None:
             raise DataError(f"the container engine fails: {said}", "start it, then run this again")
         if ended.code:
             killed = STATES.get(ended.code) == KILLED and not ended.said.strip()
             said = "the system ended it, most likely for want of memory" if killed else said
-            return {"state": STATES.get(ended.code, "crashed"), "said": said, "fix": fix}
+            if ended.code not in STATES and STARVED.search(ended.said):  # while it was imported
+                said = f"the grader does not start within {grader.limits.memory // 2**20:,} MB"
+                return Result(KILLED, said, "raise --memory, or free memory of the machine")
+            return Result(STATES.get(ended.code, "crashed"), said, fix)
         try:
-            return {"state": "graded", **_output(out)}
+            return _output(out)
         except (WeighinError, ValueError, LookupError, TypeError, RecursionError, csv.Error):
-            return {"state": "crashed", "said": "what the grader wrote is not what it writes"}
+            return Result("crashed", "what the grader wrote is not what it writes")
 
 
 def _too_much(ended: Ended, grader: Grader) -> str:
@@ -196,8 +222,8 @@ def _too_much(ended: Ended, grader: Grader) -> str:
     return "it writes more than it may" if ended.over == "output" else "the board was interrupted"
 
 
-def _output(out: Path) -> dict[str, Any]:
-    """Return costs, classes and labels of a grader's output, each of its kind and in its range."""
+def _output(out: Path) -> Result:
+    """Return the result in a grader's output, each part of its kind and in its range."""
     facts = json.loads(plain(out / "grade.json", MAX_OUTPUT))
     model, unreadable = facts["model"], facts["unreadable"]
     costs = {
@@ -213,7 +239,8 @@ def _output(out: Path) -> dict[str, Any]:
     "".join(classes).encode()  # no halves of characters, which no file can hold
     if tuple(header) != HEADER or len(labels) != len(rows) or len(classes) < 2:
         raise ValueError("not a table of one label a file")
-    return {"costs": asdict(read(Costs, costs, "")), "classes": classes, "labels": labels}
+    checked = read(Costs, costs, "")
+    return Result("graded", costs=checked, classes=tuple(classes), labels=labels)
 
 
 def _sentence(said: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What an organizer hands out: rules, a smoke folder, bundles for other platforms; `preflight`.
 
     params.yaml            the section `contest`, which every command takes by --contest
+    own_score.py           the Python file that computes the score, where it is the organizer's own
     RULES.md               the score and the MAC rule, with worked numbers
     smoke/                 awkward images that a model must be able to label
     grader.json            the grader's image and its ID, where an engine has it
@@ -18,8 +19,9 @@ import dataclasses
 import io
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from weighin.contest.grading import Grader, Outcome, grade_submission, image_id
+from weighin.contest.ranking import broken_limits, hard_limits
 from weighin.contest.submissions import (
     ANSWERS,
     MAX_BYTES,
@@ -41,12 +44,15 @@ from weighin.contest.submissions import (
 from weighin.determinism import generator
 from weighin.errors import OutputError, WeighinError
 from weighin.files import write_bytes, write_json
+from weighin.grading.grade import read_submission
 from weighin.grading.limits import Limits
-from weighin.grading.score import Metrics, score
+from weighin.grading.score import LIMITS, Metrics, is_own, own_formula, score
 from weighin.images import EXIF_ORIENTATION
+from weighin.label_csv import read_labels
 from weighin.params import Contest
 
 TEMPLATES = Path(__file__).parent / "templates"
+OWN = "own_score.py"  # one name for all: score.py and main.py are those of the platforms' scripts
 EXAMPLES = ((0.4, 400_000), (0.6, 1_000_000), (0.84, 400_000), (0.9, 400_000))  # F1, MACs
 RULES, TERMS = "The rules are in RULES.md of the handout.", "Whoever enters accepts the rules."
 SECRET = "Put test/ (the secret images) and truth.csv (filename,class) here"
@@ -72,12 +78,15 @@ def write_handout(folder: Path, contest: Contest, name: str, image: str) -> list
     """
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} is not empty", "name a new folder")
-    rules = {"contest": dataclasses.asdict(contest)}
-    page = _rules(contest, name)
-    files = {"params.yaml": yaml.safe_dump(rules, sort_keys=False), "RULES.md": page}
-    files |= _codabench(name, image, page, json.dumps(rules["contest"], indent=2) + "\n")
+    own = _own_score(contest)
+    formula = OWN if own else contest.score
+    page = _rules(contest, name, formula)
+    rules = dataclasses.asdict(dataclasses.replace(contest, score=formula))
+    params = yaml.safe_dump({"contest": rules}, sort_keys=False)
+    told = {"contest.json": json.dumps(rules, indent=2) + "\n", **own}  # beside each script
+    files = {"params.yaml": params, "RULES.md": page, **own, **_codabench(name, image, page, told)}
     written: dict[str, str | bytes] = {**files, "codabench/logo.png": _logo()}
-    written |= _evalai(name, json.dumps(rules["contest"], indent=2) + "\n")
+    written |= _evalai(name, told)
     for path, content in written.items():
         write_bytes(folder / path, content.encode() if isinstance(content, str) else content)
     write_smoke(folder / "smoke")
@@ -85,12 +94,29 @@ def write_handout(folder: Path, contest: Contest, name: str, image: str) -> list
     return sorted([*written, "smoke/", "grader.json"])
 
 
-def _rules(contest: Contest, name: str) -> str:
+def _own_score(contest: Contest) -> dict[str, str]:
+    """Return {name: text} of the Python file that computes the score, if one of one's own does.
+
+    Raises:
+        ParamsError: there is no such file, or it holds no score.
+    """
+    if not is_own(contest.score):
+        return {}
+    own_formula(contest.score)
+    return {OWN: Path(contest.score).read_text(encoding="utf-8")}
+
+
+def _rules(contest: Contest, name: str, formula: str) -> str:
+    """Return RULES.md; its models keep the limits, so that their numbers show the formula."""
+    parameters = min(contest.reference_params // 10, contest.max_params or sys.maxsize)
     rows = []
-    for f1, macs in EXAMPLES:
-        found = score(contest, Metrics(f1, f1, macs, contest.reference_params // 10))
-        rows.append((f1, macs, found.parts, found.value))
-    return _filled("rules.md", contest=contest, name=name, rows=rows)
+    for f1, most in EXAMPLES:
+        macs = min(most, contest.max_macs)
+        found = score(contest, Metrics(f1, f1, macs, parameters))
+        rows.append((f1, macs, parameters, found.parts, found.value))
+    limits = [(name, getattr(contest, name), LIMITS[name][1]) for name in hard_limits(contest)]
+    told = dataclasses.replace(contest, score=formula)
+    return _filled("rules.md", contest=told, name=name, rows=rows, limits=limits)
 
 
 def _filled(template: str, **values: Any) -> str:
@@ -101,7 +127,7 @@ def _filled(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _codabench(name: str, image: str, rules: str, contest: str) -> dict[str, str]:
+def _codabench(name: str, image: str, rules: str, told: dict[str, str]) -> dict[str, str]:
     files = {
         "competition.yaml": _filled("codabench.yaml", name=name, image=image) + "\n",
         "README.md": f"{SECRET}, into reference_data/; build the image; zip this folder.\n",
@@ -109,18 +135,18 @@ def _codabench(name: str, image: str, rules: str, contest: str) -> dict[str, str
         "rules.md": rules,
         "terms.md": f"{TERMS}\n",
         "scoring_program/metadata.yaml": "command: python3 score.py\n",
-        "scoring_program/contest.json": contest,
+        **{f"scoring_program/{path}": text for path, text in told.items()},
         "scoring_program/score.py": _text("codabench_score.py"),
         "reference_data/README.md": f"{SECRET}.\n",
     }
     return {f"codabench/{path}": text for path, text in files.items()}
 
 
-def _evalai(name: str, contest: str) -> dict[str, str | bytes]:
+def _evalai(name: str, told: dict[str, str]) -> dict[str, str | bytes]:
     script = {
         "__init__.py": "from .main import evaluate\n",
-        "contest.json": contest,
         "main.py": _text("evalai_main.py"),
+        **told,
     }
     files: dict[str, str | bytes] = {
         "challenge_config.yaml": _filled("evalai.yaml", name=name) + "\n",
@@ -233,8 +259,13 @@ class Check:
     said: str
 
 
-def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Check]:
-    """Return what an organizer would find: each check of a bundle, a folder or an ONNX file."""
+def preflight(
+    path: Path, limits: Limits, image: str | None = None, contest: Contest | None = None
+) -> list[Check]:
+    """Return what an organizer would find: each check of a bundle, a folder or an ONNX file.
+
+    With a `contest` its hard limits are checked too; nothing is scored, as no truth is here.
+    """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - errors name it, also where it is "."
     checks: list[Check] = []
     try:
@@ -255,6 +286,10 @@ def preflight(path: Path, limits: Limits, image: str | None = None) -> list[Chec
     missing = set(images) - outcome.labels.keys()
     said = f"no label for {', '.join(sorted(missing))}" if missing else ""
     checks.append(Check("it labels awkward images", not missing, said))
+    if contest and outcome.costs:
+        broken = broken_limits(contest, outcome.costs.of_file(outcome.bytes))
+        said = f"{'; '.join(broken)}; to fix: hand in a smaller model" if broken else ""
+        checks.append(Check("it keeps the limits of the contest", not broken, said))
     checks += _claims(path, outcome)
     return checks
 
@@ -278,9 +313,20 @@ def _claims(path: Path, outcome: Outcome) -> list[Check]:
         found.append(Check("its MACs are those of the graph", not said, said))
     answers = read_file(path, ANSWERS)
     if answers is not None:
-        known = set(outcome.classes)
-        labels = [line.rpartition(",")[2] for line in answers.decode(errors="replace").split("\n")]
-        other = sorted(set(labels[1:]) - known - {""})
-        said = f"{ANSWERS} has classes that the model does not: {', '.join(other[:5])}"
-        found.append(Check("its labels are classes of the model", not other, said if other else ""))
+        found.append(_labels_check(answers, outcome.classes))
     return found
+
+
+def _labels_check(answers: bytes, classes: Sequence[str]) -> Check:
+    """Return whether a submission.csv is read, and each of its labels is a class of the model."""
+    with tempfile.TemporaryDirectory(prefix="weighin-") as folder:
+        path = Path(folder) / ANSWERS
+        path.write_bytes(answers)
+        try:
+            files = [row.filename for row in read_labels(path).rows]
+            labels, notes = read_submission(path, classes, files)
+            ok, said = set(labels.values()) <= set(classes), "; ".join(notes)
+            said += "" if ok else f"; to fix: write in {ANSWERS} the classes of the model"
+        except WeighinError as error:
+            ok, said = False, f"{error.problem}; to fix: {error.fix}"
+    return Check("its labels are classes of the model", ok, said.replace(str(path), ANSWERS))

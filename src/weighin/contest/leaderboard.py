@@ -5,16 +5,19 @@ leaderboard.csv       a row a line
 leaderboard.html      everything, for who organizes
 public.html           the public part alone, which may be shown while a contest runs
 submissions/*.html    a page for the authors of each, of the public part alone
+pages.json            the hash of each page, by which those of teams that are gone are removed
 
 The test images are parted by a hash of their names into a public part and a private part, which
 decides. The page of a submission names no image. Pages are self-contained files, filled by Jinja2.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from difflib import get_close_matches
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +25,23 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from weighin.contest.grading import Grader, Outcome, grade_submission
-from weighin.contest.ranking import Board, Entry, Line, Standing, is_public, order, standings
+from weighin.contest.ranking import (
+    Board,
+    Entry,
+    Line,
+    Standing,
+    broken_limits,
+    is_public,
+    order,
+    standings,
+)
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.file_names import class_form
-from weighin.files import write_csv, write_json, write_text
+from weighin.files import read_json, sha256, sha256_file, write_csv, write_json, write_text
 from weighin.grading.grade import Truth, read_truth
 from weighin.grading.predict import list_files
-from weighin.grading.score import WASTE, Metrics, score
+from weighin.grading.score import OUT_OF_CONTEST, WASTE, Metrics, score
 from weighin.label_csv import read_labels
 from weighin.params import Contest
 from weighin.progress import Progress
@@ -48,17 +60,21 @@ from weighin.report.formatting import (
     shorten,
     style,
 )
+from weighin.validation import check_value
 
 InClasses = Callable[[tuple[str, ...]], dict[str, str]]  # {file: class} as a model spells it
 FIX = "name the folder of the test images that the truth is about"
-FOLDER = "submissions"
+FOLDER, PAGES = "submissions", "pages.json"
 COLUMNS = (
     *("rank", "rank_best", "rank_worst", "team", "state", "score", "score_low", "score_high"),
     *("f1", "accuracy", "macs", "parameters", "bytes", "public_rank", "public_score"),
     *("said", "rebuilt"),
 )
-OF_OUTCOME = ("team", "state", "said", "fix", "sha256", "bytes")
+OF_OUTCOME = ("team", "state", "said", "fix", "sha256", "bytes", "notes")
 TEMPLATES = Path(__file__).parent / "templates"
+REDUCED = (("macs", "multiply_bits", "MACs"), ("parameters", "parameter_bits", "parameters"))
+QUALITIES = (("f1", "F1"), ("accuracy", "accuracy"))
+PARTS = 10_000  # of a share: what is told of F1 and accuracy has four digits
 FARTHEST = 3  # so many moves are shown in color
 Point = tuple[float, float, str]  # million MACs, F1, team
 
@@ -144,6 +160,7 @@ def _check_apart(folder: Path, out: Path, options: Options) -> None:
 
 def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Options) -> Board:
     """Return the board of submissions on images with these classes {file name: class}."""
+    outcomes = [_with_limits_told(outcome, options.contest) for outcome in outcomes]
     graded = [outcome for outcome in outcomes if outcome.is_graded]
     parts: dict[bool, list[str]] = {True: [], False: []}
     for name in sorted(truth):
@@ -156,6 +173,15 @@ def ranked(outcomes: Sequence[Outcome], truth: Mapping[str, str], options: Optio
         lines.append(Line(outcome, private, public, same.get(outcome.team, ())))
     sizes = (len(parts[False]), len(parts[True]))
     return Board(tuple(sorted(lines, key=order)), options.contest, *sizes, options.name)
+
+
+def _with_limits_told(outcome: Outcome, contest: Contest) -> Outcome:
+    """Return an outcome with a note on the hard limits that it breaks, if it breaks one."""
+    if outcome.costs is None:
+        return outcome
+    broken = broken_limits(contest, outcome.costs.of_file(outcome.bytes))
+    out = f"out of the contest, which adds {OUT_OF_CONTEST:,.0f} to a score: {'; '.join(broken)}"
+    return replace(outcome, notes=(*outcome.notes, out)) if broken else outcome
 
 
 def _graded(submissions: Sequence[Submission], folder: Path, options: Options) -> list[Outcome]:
@@ -197,7 +223,19 @@ def _in_words_of(
         return replace(outcome, state="refused", said=said, costs=None)
     words = {theirs[name]: truth[name] for name in truth}
     labels = {name: words.get(label, label) for name, label in outcome.labels.items()}
-    return replace(outcome, labels=labels)
+    lost = sorted({truth[name] for name in truth if theirs[name] not in outcome.classes})
+    notes = (_unknown_to(outcome.classes, lost),) if lost else ()
+    return replace(outcome, labels=labels, notes=(*outcome.notes, *notes))
+
+
+def _unknown_to(classes: Sequence[str], lost: Sequence[str]) -> str:
+    """Return a note on classes of the truth that a model lacks; how many images is no team's."""
+    by_form = {class_form(name): name for name in classes}
+    told = []
+    for name in lost:
+        near = get_close_matches(class_form(name), by_form, n=1, cutoff=0.7)
+        told.append(f"{name} (did you mean it by {by_form[near[0]]}?)" if near else name)
+    return f"the model does not know the class {', '.join(told)}: its images count as errors"
 
 
 def _standings(
@@ -238,7 +276,7 @@ def write_board(board: Board, out: Path) -> None:
 def facts(board: Board) -> dict[str, Any]:
     """Return what leaderboard.json holds."""
     return {
-        "contest": asdict(board.contest),
+        "contest": asdict(replace(board.contest, score=board.formula)),
         "notes": list(board.notes),
         "images": {"private": board.private_images, "public": board.public_images},
         "submissions": [
@@ -266,7 +304,8 @@ def _row(line: Line) -> list[object]:
         row |= {"macs": costs.macs, "parameters": costs.parameters, "bytes": line.outcome.bytes}
     if public:
         row |= {"public_rank": public.rank, "public_score": f"{public.score:.6f}"}
-    row |= {"said": _text(line.outcome.said), "rebuilt": _text(line.rebuilt)}
+    said = "; ".join(filter(None, (line.outcome.said, *line.outcome.notes)))
+    row |= {"said": _text(said), "rebuilt": _text(line.rebuilt)}
     return [row.get(name, "") for name in COLUMNS]
 
 
@@ -287,26 +326,51 @@ def lines_of(board: Board) -> list[str]:
             continue
         ranks = f"{one.best_rank} to {one.worst_rank}"
         same = f"; the same as {', '.join(line.same_as)}" if line.same_as else ""
+        notes = "".join(f"; {note}" for note in line.outcome.notes)
         shown.append(
             f"{one.rank:>4}  {line.team}: score {one.score:.4f} ({one.low:.4f} to {one.high:.4f}), "
-            f"F1 {one.f1:.4f}, {costs.macs:,} MACs; rank {ranks} at 95 %{same}"
+            f"F1 {one.f1:.4f}, {costs.macs:,} MACs; rank {ranks} at 95 %{same}{notes}"
         )
     return shown
 
 
 def write_pages(board: Board, out: Path) -> None:
-    """Write the board's pages and one page a submission into `out`."""
+    """Write the board's pages and one page a submission into `out`.
+
+    A page of an earlier run that this board lacks is removed, unless somebody changed it since.
+    """
+    texts = _pages(board)
+    for name, digest in _written_before(out).items():
+        if name not in texts and (out / name).is_file() and sha256_file(out / name) == digest:
+            (out / name).unlink()
+    for name, text in texts.items():
+        write_text(out / name, text)
+    write_json(out / PAGES, {name: sha256(text.encode()) for name, text in texts.items()})
+
+
+def _written_before(out: Path) -> dict[str, str]:
+    """Return {page: its hash} of an earlier run; empty where it left no sound list."""
+    try:
+        found, faults = check_value(dict[str, str], read_json(out / PAGES), PAGES)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {} if faults else found
+
+
+def _pages(board: Board) -> dict[str, str]:
+    """Return {file name: text} of the board's pages."""
     pages = page_names([line.team for line in board.lines])
     public = board.public if board.public_images else None
-    for name, shown in (("leaderboard.html", board), ("public.html", public)):
-        if shown is not None:
-            write_text(out / name, _board_page(shown, pages))
+    texts = {"leaderboard.html": _board_page(board, pages)}
+    texts |= {"public.html": _board_page(public, pages)} if public else {}
     lines = (public or board).lines
-    for line, above in zip(lines, (None, *lines), strict=False):
-        steps = next_steps(line, above, board.contest) if public else ()
-        values = {"line": replace(line, private=None), "above": above, "steps": steps}
-        text = _render("submission.html", board=public, **values)
-        write_text(out / FOLDER / pages[line.team], text)
+    for line in lines:
+        better = _next_better(line, lines) if public else None
+        steps = next_steps(line, better.score, board.contest) if better else ()
+        values = {"line": replace(line, private=None), "better": better, "steps": steps}
+        page = f"{FOLDER}/{pages[line.team]}"
+        texts[page] = _render("submission.html", board=public, **values)
+    return texts
 
 
 def _board_page(board: Board, pages: dict[str, str]) -> str:
@@ -349,33 +413,57 @@ def page_names(teams: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def next_steps(line: Line, above: Line | None, contest: Contest) -> tuple[str, ...]:
-    """Return what alone would bring a submission to the score of the one above it."""
+def _next_better(line: Line, lines: Sequence[Line]) -> Standing | None:
+    """Return the standing with the next better score, of lines in their order; a tie is none."""
+    own = line.deciding
+    placed = [other.deciding for other in lines if other.deciding]
+    better = [each for each in placed if own and each.score < own.score]
+    return better[-1] if better else None
+
+
+def next_steps(line: Line, target: float, contest: Contest) -> tuple[str, ...]:
+    """Return what would bring a submission to a better score, each step alone.
+
+    A submission that breaks a limit gets none: to keep it comes first, and a note says so.
+    """
     one, costs = line.deciding, line.outcome.costs
-    if one is None or costs is None or above is None or above.deciding is None:
+    if one is None or costs is None:
         return ()
-    target = above.deciding.score
+    cost = costs.of_file(line.outcome.bytes)
+    if broken_limits(contest, cost):
+        return ()
+    own = Metrics.of(one.f1, one.accuracy, cost)
 
-    def reaches(macs: float, gain: float) -> bool:
-        quality = (min(1.0, one.f1 + gain), min(1.0, one.accuracy + gain))
-        return score(contest, Metrics(*quality, int(macs), costs.parameters)).value <= target
+    def least(most: int, changed: Callable[[int], Metrics]) -> int | None:
+        """Return the least step up to `most` that is enough; from it on all are."""
 
-    fewer = _least(lambda cut: reaches(costs.macs - cut, 0), costs.macs)
-    better = _least(lambda gain: reaches(costs.macs, gain), 1 - min(one.f1, one.accuracy))
-    steps = [f"{fewer:,.0f} fewer MACs"] if fewer is not None else []
-    steps += [f"{better:.4f} more F1"] if better is not None else []
+        def reaches(step: int) -> bool:
+            return score(contest, changed(step)).value <= target
+
+        steps = range(1, most + 1)
+        return steps[bisect_left(steps, True, key=reaches)] if steps and reaches(most) else None
+
+    steps = []
+    for count, bits, unit in REDUCED:
+        cut = least(getattr(own, count) - 1, partial(_lighter, own, count, bits))
+        if cut is not None:
+            steps.append(f"{cut:,} fewer {unit}")
+    for quality, name in QUALITIES:
+        gain = least(PARTS, partial(_better, own, quality))
+        if gain is not None:
+            steps.append(f"{gain / PARTS:.4f} more {name}")
     return tuple(steps)
 
 
-def _least(holds: Callable[[float], bool], most: float) -> float | None:
-    """Return the least value up to `most` for which something holds, which then goes on holding."""
-    if not holds(most):
-        return None
-    low, high = 0.0, float(most)
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+def _lighter(own: Metrics, count: str, bits: str, cut: int) -> Metrics:
+    """Return the metrics of a model with less of what is counted, of the same mean width."""
+    total = getattr(own, count)
+    width = getattr(own, bits) / total
+    return replace(own, **{count: total - cut, bits: round(width * (total - cut))})
+
+
+def _better(own: Metrics, quality: str, gain: int) -> Metrics:
+    return replace(own, **{quality: min(1.0, getattr(own, quality) + gain / PARTS)})
 
 
 def front(board: Board) -> str:

@@ -14,6 +14,7 @@ in more where the submissions lie further apart (tests/contest/test_ranking.py).
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import scipy.sparse
 from weighin.contest.grading import Outcome
 from weighin.determinism import generator
 from weighin.grading.risk import scores_of
-from weighin.grading.score import Cost, f1_of, has_floor
+from weighin.grading.score import LIMITS, Cost, f1_of, has_floor
 from weighin.params import Contest
 
 Floats = npt.NDArray[np.float64]
@@ -96,6 +97,11 @@ class Board:
         return "public", self.public_images
 
     @property
+    def formula(self) -> str:
+        """Return the name of the contest's score; of one's own that of its file, without a path."""
+        return Path(self.contest.score).name
+
+    @property
     def public(self) -> "Board":
         """Return what may be shown while a contest runs: nothing of the private part."""
         lines = sorted((replace(line, private=None) for line in self.lines), key=order)
@@ -105,6 +111,27 @@ class Board:
 def order(line: Line) -> tuple[bool, float, str]:
     """Return what a line is placed by: its score, then its name; those without figures last."""
     return (line.deciding is None, line.deciding.score if line.deciding else 0.0, line.team)
+
+
+def hard_limits(contest: Contest) -> list[str]:
+    """Return the limits of a contest that put a model over them out of it.
+
+    `max_macs` bounds what is searched; "accuracy" is the one formula that asks for it.
+    """
+    names = (name for name in LIMITS if getattr(contest, name) is not None)
+    return [name for name in names if name != "max_macs" or contest.score == "accuracy"]
+
+
+def broken_limits(contest: Contest, cost: Cost) -> tuple[str, ...]:
+    """Return the hard limits that a model of these costs breaks, and by how much, in words."""
+    broken = []
+    for name in hard_limits(contest):
+        field, unit = LIMITS[name]
+        value, limit = getattr(cost, field), getattr(contest, name)
+        if value > limit:
+            over = f"{value - limit:,} over contest.{name}, which is {limit:,}"
+            broken.append(f"{value:,} {unit}, {over}")
+    return tuple(broken)
 
 
 def with_rebuilt(board: Board, team: str, verdict: str) -> Board:

@@ -92,8 +92,8 @@ def _verdict(path: Path, line: Line, how: Rebuild) -> str:
     facts = {"model": line.outcome.sha256, "commit": commit, "image": image}
     facts["data"] = sha256_tree(how.data) if how.data else ""
     kept = how.folder / f"{fingerprint(facts)}.json"
-    if kept.is_file():
-        return str(read_json(kept)["verdict"])
+    if known := _kept(kept):
+        return known
     how.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=how.folder, ignore_cleanup_errors=True) as name:
         project = Path(name) / "project"
@@ -103,6 +103,15 @@ def _verdict(path: Path, line: Line, how: Rebuild) -> str:
         verdict = _compared(project, line.outcome.sha256, before)
     write_json(kept, {"verdict": verdict, "team": line.team, **facts})
     return verdict
+
+
+def _kept(path: Path) -> str | None:
+    """Return the verdict in a file; None where there is none, or it was cut or changed."""
+    try:
+        verdict = read_json(path)["verdict"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return verdict if isinstance(verdict, str) else None
 
 
 def _source(path: Path) -> tuple[str, str]:

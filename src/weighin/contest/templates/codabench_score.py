@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(os.environ.get("CODABENCH_ROOT", "/app"))
 HERE = Path(__file__).parent
+FIX = "hand in a ZIP file with one model.onnx, at its top or in its one folder"
 
 
 def main() -> None:
@@ -20,10 +21,16 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     contest = out / "contest.yaml"
     rules = json.loads((HERE / "contest.json").read_text())
+    own = rules["score"].endswith(".py")  # a Python file beside this one
+    rules["score"] = str(HERE / rules["score"]) if own else rules["score"]
     contest.write_text(json.dumps({"contest": rules}))
-    command = [sys.executable, "-m", "weighin.grading", str(result / "model.onnx")]
+    models = [*result.glob("model.onnx"), *result.glob("*/model.onnx")]
+    if len(models) != 1:
+        sys.exit(f"error: the submission holds {len(models)} files model.onnx\n  to fix: {FIX}")
+    command = [sys.executable, "-m", "weighin.grading", str(models[0])]
     command += [str(reference / "test"), str(out), "--truth", str(reference / "truth.csv")]
-    done = subprocess.run([*command, "--contest", str(contest)])
+    command += ["--contest", str(contest), *["--own-score"] * own]
+    done = subprocess.run(command)
     if done.returncode:
         sys.exit(done.returncode)
     facts = json.loads((out / "grade.json").read_text())
