@@ -144,6 +144,13 @@ def test_score_says_which_classes_of_a_submission_cost_it(tmp_path, model):
         "1 images of labels.csv have a class that the model does not know (Weird): "
         "they count as errors"
     )
+    wrapped = ("wrap", "model.onnx", "metal.onnx", "--classes", "métal,glass,paper")
+    assert weighin(tmp_path, *wrapped).returncode == 0
+    (tmp_path / "labels.csv").write_text("filename,class\n1.png,METAL\n2.png,glass\n")
+    (tmp_path / "truth.csv").write_text("filename,class\n1.png,glass\n2.png,glass\n")
+    said = weighin(tmp_path, "score", "labels.csv", "truth.csv", "metal.onnx").stdout
+    assert "(METAL; did you mean métal?)" in said  # case aside
+    (tmp_path / "labels.csv").write_text("filename,class\n1.png,a\n2.png,Weird\n")
     assert figures.startswith("macro F1 0.3333, 204 MACs")
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.browser import chrome, needs_browser
 from weighin.contest.grading import Costs, Grader, Outcome
-from weighin.contest.leaderboard import Options, ranked, write_board
+from weighin.contest.leaderboard import Options, ranked
+from weighin.contest.pages import write_board
 from weighin.contest.ranking import is_public
 from weighin.files import read_json
 from weighin.grading.limits import Limits

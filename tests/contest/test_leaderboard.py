@@ -20,7 +20,8 @@ from tests.contest.conftest import COUNT, model_bytes
 from weighin.cli import commands
 from weighin.contest import grading
 from weighin.contest.grading import Costs, Ended, Grader, Outcome, grade_submission
-from weighin.contest.leaderboard import Options, leaderboard, lines_of, ranked
+from weighin.contest.leaderboard import Options, leaderboard, ranked
+from weighin.contest.pages import lines_of
 from weighin.contest.ranking import is_public
 from weighin.contest.submissions import Submission, zipped
 from weighin.errors import DataError, OutputError, ParamsError

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from weighin.contest.grading import Costs, Grader, Outcome
-from weighin.contest.leaderboard import Options, lines_of, next_steps, ranked, write_board
+from weighin.contest.leaderboard import Options, ranked
+from weighin.contest.pages import lines_of, next_steps, write_board
 from weighin.contest.ranking import Board, Line, Standing
 from weighin.files import read_json
 from weighin.grading.limits import Limits

@@ -92,3 +92,16 @@ def test_what_no_machine_could_do_is_refused_before_it_runs(build: Build) -> Non
     assert "one operator takes at least" in large.value.problem
     assert "--memory" in large.value.fix
     assert replace(Limits(), seconds=1).out_of_time().exit_code == 12
+
+
+@pytest.mark.parametrize("option", ["--memory", "--seconds"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "x"])
+def test_a_limit_that_is_none_is_wrong_usage(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from weighin.grading.__main__ import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["model.onnx", "photos", str(tmp_path), option, value])
+    assert ended.value.code == 2
+    assert f"argument {option}: {value} is not a number above 0" in capsys.readouterr().err

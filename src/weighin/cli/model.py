@@ -329,7 +329,8 @@ def leaderboard(
     weighin leaderboard entries board --test secret --truth secret.csv --container weighin-grader
     """
     from weighin.contest.grading import Grader
-    from weighin.contest.leaderboard import Options, leaderboard, lines_of
+    from weighin.contest.leaderboard import Options, leaderboard
+    from weighin.contest.pages import lines_of
     from weighin.grading.grade import read_contest
     from weighin.grading.limits import Limits, seconds_for
     from weighin.grading.predict import list_files

@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Event
 
 from weighin.contest.grading import Ended, bounded, container_name, image_id
-from weighin.contest.leaderboard import write_board
+from weighin.contest.pages import write_board
 from weighin.contest.ranking import Board, Line, with_rebuilt
 from weighin.contest.submissions import MAX_BYTES, MODEL, found_in, plain, read_file
 from weighin.errors import WeighinError

@@ -1,6 +1,7 @@
 """`python -m weighin.grading MODEL FOLDER OUT`: what the grader image runs."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)  # the first process of a container ignores it else
     options = _parser().parse_args(arguments)
     seconds = options.seconds or seconds_for(_files(options.folder))
-    limits = Limits(seconds, options.memory * 2**20)
+    limits = Limits(seconds, int(options.memory * 2**20))
     try:
         return limited(lambda: _grade(options, limits), limits)
     except KeyboardInterrupt:
@@ -104,11 +105,18 @@ def _parser() -> argparse.ArgumentParser:
         help="run the Python file that the contest's `score` names, if it names one",
     )
     parser.add_argument(
-        "--seconds", type=float, help="time that it may take (default: 30, and 0.5 an image)"
+        "--seconds", type=_positive, help="time that it may take (default: 30, and 0.5 an image)"
     )
-    parser.add_argument("--memory", type=int, default=4096, help="MB that it may take (4096)")
+    parser.add_argument("--memory", type=_positive, default=4096, help="MB that it may take (4096)")
     parser.add_argument("--strict", action="store_true", help="fail on an unreadable image")
     return parser
+
+
+def _positive(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if float(text) > 0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -327,8 +327,9 @@ def _same_classes(
 
 
 def _with_nearest(name: str, classes: Collection[str]) -> str:
-    near = get_close_matches(name, classes, n=1, cutoff=0.7)
-    return f"{name}; did you mean {near[0]}?" if near else name
+    forms = {class_form(known): known for known in classes}
+    near = get_close_matches(class_form(name), forms, n=1, cutoff=0.7)
+    return f"{name}; did you mean {forms[near[0]]}?" if near else name
 
 
 def _listed(names: Collection[str]) -> str:
