@@ -95,6 +95,13 @@ def test_wrong_usage(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_key_without_a_signature_is_wrong_usage(tmp_path):
+    (tmp_path / "signer.pub.pem").write_text("x")
+    done = weighin(tmp_path, "verify", "--key", "signer.pub.pem")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--key is of a signature: name it with --signature" in done.stderr
+
+
 def test_predict_and_score(tmp_path, model, photos):
     done = weighin(tmp_path, "predict", "model.onnx", "photos", "labels.csv")
     assert (done.returncode, done.stdout) == (0, "4 labels in labels.csv; unreadable: 1\n")

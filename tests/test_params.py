@@ -89,6 +89,11 @@ def test_shipped_json_schema_is_the_parameters():
         ),
         (
             "  sizes:",
+            "  sizes: []",
+            "prepare: sizes is empty; networks take one of them, such as [[64, 64]]",
+        ),
+        (
+            "  sizes:",
             "  sizes: [[46, 64], [7, 64]]",
             "prepare.sizes is [[46, 64], [7, 64]]; it must be a list, each a list of 2, "
             "each a whole number 8 to 1024 (pixels)",

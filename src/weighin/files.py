@@ -288,6 +288,8 @@ def from_yaml(data: bytes, name: object, kind: type[WeighinError] = ParamsError)
         if _values(value, {}) > MOST_VALUES:
             raise ValueError(f"its anchors and aliases stand for over {MOST_VALUES:,} values")
         return value
+    except UnicodeDecodeError:
+        raise kind(f"{name} is not text in UTF-8", f"save {name} as UTF-8") from None
     except (YAMLError, ValueError, LookupError, RecursionError) as error:
         line = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
         raise kind(f"{name} is not YAML: {line}", f"edit {name}") from None

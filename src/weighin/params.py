@@ -108,6 +108,10 @@ class Prepare(Section):
     ]
     faults: Faults
 
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ValueError("sizes is empty; networks take one of them, such as [[64, 64]]")
+
 
 @dataclass(frozen=True)
 class Augment(Section):

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -250,11 +251,12 @@ def _found(parameter: str, name: str) -> NamedFile:
     if name in shipped or (parameter == "contest.score" and not name.endswith(".py")):
         return NamedFile(parameter, name, None)
     if not Path(name).is_file():
-        others = f"neither a file here nor one of {', '.join(shipped)}" if shipped else "no file"
+        what = "a folder" if Path(name).is_dir() and name else "no file"
+        others = f"neither a file here nor one of {', '.join(shipped)}" if shipped else what
         raise ParamsError(
             f"{parameter} is {name}: {others}",
             f"write {name}, or name another; a queued or temporary experiment holds only what Git "
-            f"tracks: {_tracking(parameter)} {name}",
+            f"tracks: {_tracking(parameter)} {shlex.quote(name)}",
         )
     return NamedFile(parameter, name, Path(name))
 
@@ -284,7 +286,7 @@ def record_files(params: "Params", out: Path) -> None:
         if file.path is not None and _is_untracked(file.path):
             say(
                 f"{file.parameter}: {file.name} is not tracked; `{_tracking(file.parameter)} "
-                f"{file.name}`, for `weighin verify` and for queued experiments"
+                f"{shlex.quote(file.name)}`, for `weighin verify` and for queued experiments"
             )
 
 

@@ -572,7 +572,12 @@ def test_a_split_that_is_given_is_taken(tmp_path: Path, params: Prepare, kind: s
         (lambda text: text.replace("/0", "\\0").replace("filename", "Filename").encode(), ""),
         (
             lambda text: (text + "Mül/9.jpg,Mül,,train\nMül/8.jpg,Mül,,\n").encode(),
-            "train.csv: 1 rows name no image of {train}, such as Mül/9.jpg",
+            "train.csv: 2 rows name no image of {train}, such as Mül/9.jpg",
+        ),
+        (
+            lambda text: text.replace("a/003.jpg,a,", "a/003.jpg,Mül,").encode(),
+            "train.csv: 1 rows say another class than the folder of their image, such as "
+            "a/003.jpg (Mül); the folder counts: move the image to change its class",
         ),
     ],
 )

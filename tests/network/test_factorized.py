@@ -174,5 +174,5 @@ def test_wrong_values_name_the_layer(value):
         ranks_from_dict({"2.conv": value}, "ranks.yaml")
     assert error.value.problem == (
         f"ranks.yaml: 2.conv is {value}; "
-        "it must be {method: tucker | cp | svd | spatial, ranks: [r, ...]}"
+        "it must be {method: tucker | cp | svd | spatial, ranks: [r, ...]}, r from 1"
     )

@@ -133,6 +133,25 @@ def test_logits_are_never_unpickled(project: Path, report: Write) -> None:
     )
 
 
+def test_classes_of_the_truth_that_no_label_can_equal_are_told(
+    project: Path, report: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a class was renamed: a test F1 of it would be wrong without a word."""
+    note = "have a class that the model does not know (Old): they count as errors"
+    report()
+    page, card = Path("submission/report.html"), Path("submission/MODEL_CARD.md")
+    before = capsys.readouterr().err
+    assert all(note not in said for said in (before, page.read_text(), card.read_text()))
+    truth = Path("data/test_truth.csv")
+    header, first, *rest = truth.read_text().splitlines()
+    truth.write_text("\n".join([header, f"{first.partition(',')[0]},Old", *rest]) + "\n")
+    report()
+    said = f"1 images of {truth} {note}"
+    assert capsys.readouterr().err == f"test: {said}\n"
+    assert f'<p class="warning">Test: {said}.</p>' in page.read_text()
+    assert f"Test: 1 images of data/test\\_truth.csv {note}." in card.read_text()
+
+
 def test_a_truth_that_the_submission_does_not_cover(project: Path, report: Write) -> None:
     with Path("data/test_truth.csv").open("a", encoding="utf-8") as file:
         file.write("u.png,Metal\nv.png,Metal\n")

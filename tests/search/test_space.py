@@ -114,6 +114,8 @@ class Rotating:
         ("width: 1.0\n", "", "width is missing"),
         ("width: 1.0", "wdth: 1.0", "unknown key wdth; did you mean width?\n{0}: width is missing"),
         ("width: 1.0", "width: [1, -1]", "width is -1; it must be a number over 0 to 64"),
+        ("width: 1.0", "width: []", "width has no choices"),
+        ("repeats: [1, 2]", "repeats: []", "row 2 (stage): repeats must be whole numbers 1 to 256"),
         (
             "[[46, 64]]",
             "[46, 64]",

@@ -16,6 +16,7 @@ from weighin.training.train import train
 from weighin.training.trainer import Trainer, fit
 from weighin.training.weights import (
     Weights,
+    initial_weights,
     load_state,
     load_weights,
     read_weights,
@@ -137,10 +138,20 @@ def test_the_head_may_be_another_one(
         "5.0.conv.0.bias": np.ones(10, np.float32),
     }
     given = {name: x for name, x in first.items() if name not in own}
-    found = taken(packed, tmp_path, given | (own if head == "other classes" else {}))
+    given |= own if head == "other classes" else {}
+    found = taken(packed, tmp_path, given, epochs=1)
     assert found[HEAD].shape == first[HEAD].shape
-    assert found["0.0.conv.0.weight"].tobytes() == first["0.0.conv.0.weight"].tobytes()
     assert "its head is for other classes" in capsys.readouterr().err
+    start = initial_weights(tmp_path / "given.safetensors", make_job(packed).spec, len(CLASSES), 0)
+    assert start[HEAD].shape == first[HEAD].shape
+    assert start["0.0.conv.0.weight"].tobytes() == first["0.0.conv.0.weight"].tobytes()
+    with pytest.raises(NetworkError) as caught:  # nothing would train the head
+        taken(packed, tmp_path, given)
+    assert caught.value.problem == (
+        f"{tmp_path / 'given.safetensors'}: its head is for other classes, and train.epochs: 0 "
+        "trains none"
+    )
+    assert caught.value.fix == ("set train.epochs above 0, or bring weights of these classes")
 
 
 def test_initial_weights_of_another_network_name_its_layers(packed: Path, tmp_path: Path) -> None:

@@ -76,10 +76,10 @@ def _checked_weights(path: Path, params: "Params") -> str:
     held = f"{path} holds {len(read_weights(path, OWN_FIX)):,} arrays"
     name = params.search.network
     if params.search.enabled or not name:
-        return held
+        return f"{held}, which must fit the network that the search chooses"
     classes, _ = class_names()
     spec, _ = check_network(name, params.prepare.sizes, classes, params)
-    initial_weights(path, spec, len(classes), "check")
+    initial_weights(path, spec, len(classes), "check", trained=params.train.epochs > 0)
     return f"{held}, which fit {name}"
 
 
@@ -196,6 +196,8 @@ def verify(
     if signature is not None:
         _verify_signature(signature, key)
         return
+    if key is not None:
+        raise click.UsageError("--key is of a signature: name it with --signature")
     from weighin.machine import ALLOW, require_portable
     from weighin.verification import verify
 

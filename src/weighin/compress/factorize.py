@@ -116,7 +116,7 @@ def factorize_layer(
     most = largest_ranks(weight, how.method)
     if any(rank > limit for rank, limit in zip(how.ranks, most, strict=True)):
         problem = f"{path}: {how.method} ranks {list(how.ranks)} are over {list(most)}"
-        fix = "lower the rank in the ranks file, or run the decompose stage again"
+        fix = "lower the rank in the ranks file"
         raise NetworkError(f"{problem}, which is exact", fix)
     given = factors(weight, how) if weights is None else weights
     with torch.no_grad():

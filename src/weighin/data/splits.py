@@ -89,7 +89,7 @@ def read_given(source: Path, kind: str, names: Sequence[str]) -> Given:
     table = read_table(path, header=True)
     rows = list(_rows(path, table, kind))
     own = _own_names({row.name for row in rows}, names)
-    groups, splits, lost = dict[str, str](), dict[str, str](), list[str]()
+    groups, splits, lost = dict[str, str](), dict[str, str](), list[_Row]()
     for row in rows:
         file = own[row.name]
         if splits.get(file, row.split) != row.split:
@@ -98,20 +98,29 @@ def read_given(source: Path, kind: str, names: Sequence[str]) -> Given:
         if file:
             groups[file] = row.group
             splits |= {file: row.split} if row.split else {}
-        elif row.group or row.split:
-            lost.append(row.name)
-    such = f"{source / 'train'}, such as {lost[0]}" if lost else ""
-    if lost and not groups:
+        else:
+            lost.append(row)
+    such = f"{source / 'train'}, such as {lost[0].name}" if lost else ""
+    if any(row.group or row.split for row in lost) and not groups:
         fix = f"import the data again, or remove {path}: prepare then chooses a split"
         raise DataError(f"none of the {len(lost):,} files that {path} names is in {such}", fix)
     notes = [f"{path.name}: {note}" for note in table.notes]
     notes += [f"{path.name}: {len(lost):,} rows name no image of {such}"] if lost else []
+    moved = [
+        row for row in rows if own[row.name] and row.label not in ("", class_of(own[row.name]))
+    ]
+    notes += [
+        f"{path.name}: {len(moved):,} rows say another class than the folder of their image, such "
+        f"as {row.name} ({row.label}); the folder counts: move the image to change its class"
+        for row in moved[:1]
+    ]
     return Given(kind, groups, splits, tuple(notes))
 
 
 class _Row(NamedTuple):
     line: int
     name: str
+    label: str
     group: str
     split: str  # train or validation; empty where the table gives none
 
@@ -132,7 +141,7 @@ def _rows(path: Path, table: Table, kind: str) -> Iterator[_Row]:
         if word and split not in (TRAIN, VALIDATION):
             fix = f"write train or validation into the column split of {path}"
             raise DataError(f'{path}, line {line}: the split of {name} is "{word}"', fix)
-        yield _Row(line, name, said.get("group", ""), split)
+        yield _Row(line, name, said.get("class", ""), said.get("group", ""), split)
 
 
 def _own_names(said: Collection[str], names: Sequence[str]) -> dict[str, str]:

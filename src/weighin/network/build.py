@@ -35,7 +35,7 @@ from weighin.network.spec import NetworkSpec, Row
 from weighin.validation import check_value
 
 FIX = "edit that row of the rows file"
-RANKS_FIX = "run the decompose stage again, or edit the ranks file"
+RANKS_FIX = "edit the ranks file, or `dvc repro --force --single-item decompose` writes it anew"
 TOO_SMALL = ("too small", "greater than actual input size")  # what torch says of such maps
 LINEAR_STD = 0.01
 MAX_PARAMETERS = 10**9  # 4 GB of float32, before gradients
@@ -315,7 +315,8 @@ def _entry(path: str, value: Any, source: str) -> Factorization:
     well = isinstance(value, Mapping) and set(value) == {"method", "ranks"}
     if not well or value["method"] not in get_args(Method) or not _are_ranks(value["ranks"]):
         known = " | ".join(get_args(Method))
-        problem = f"{source}: {path} is {value}; it must be {{method: {known}, ranks: [r, ...]}}"
+        form = f"{{method: {known}, ranks: [r, ...]}}, r from 1"
+        problem = f"{source}: {path} is {value}; it must be {form}"
         raise NetworkError(problem, RANKS_FIX)
     return Factorization(value["method"], tuple(value["ranks"]))
 

@@ -16,7 +16,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from weighin.data.listing import copies
 from weighin.data.pack import read_table
 from weighin.errors import DataError
-from weighin.grading.grade import compared, read_truth
+from weighin.grading.grade import Truth, compared, read_truth
 from weighin.grading.model import Model, open_model
 from weighin.grading.recount import counted, file_cost
 from weighin.grading.score import ConfusionMatrix, Cost
@@ -175,6 +175,7 @@ class ReportData:
     test_copies: tuple[tuple[str, str], ...] = ()  # (test image, packed image of the same bytes)
     validation: ValidationPredictions | None = None
     test: ConfusionMatrix | None = None
+    test_notes: tuple[str, ...] = ()  # how the truth was read, and what of it no label can equal
 
 
 CLASSES = TypeAdapter(tuple[str, ...])
@@ -209,6 +210,7 @@ def read(inputs: Inputs) -> ReportData:
         stage: _read_optional(folder / "history.json", HISTORY)
         for stage, folder in trainings.items()
     }
+    truth = _truth(inputs, classes, labels)
     return ReportData(
         classes=classes,
         dataset=dataset,
@@ -226,7 +228,8 @@ def read(inputs: Inputs) -> ReportData:
         layers=_read_optional(inputs.decompose / "layers.json", LAYERS) or (),
         test_copies=test_copies(inputs.prepare, inputs.truth.with_name("test")),
         validation=_predictions(inputs, classes),
-        test=_test(inputs, classes, labels),
+        test=None if truth is None else compared(labels, truth),
+        test_notes=() if truth is None else truth.notes,
     )
 
 
@@ -320,10 +323,8 @@ def _validation(
         ) from None
 
 
-def _test(
-    inputs: Inputs, classes: tuple[str, ...], labels: dict[str, str]
-) -> ConfusionMatrix | None:
+def _truth(inputs: Inputs, classes: tuple[str, ...], labels: dict[str, str]) -> Truth | None:
     if not inputs.truth.exists():
         return None
     fix = "run `dvc repro infer`, or fix the truth; filenames are paths below data/test"
-    return compared(labels, read_truth(inputs.truth, labels, classes, str(inputs.submission), fix))
+    return read_truth(inputs.truth, labels, classes, str(inputs.submission), fix)

@@ -25,6 +25,7 @@ from weighin.files import canonical_json, write_bytes
 from weighin.grading.score import over_limits
 from weighin.images import UnreadableImageError, decode
 from weighin.params import Params
+from weighin.progress import say
 from weighin.report import formatting
 from weighin.report.evaluation import (
     CORRUPTIONS,
@@ -72,6 +73,8 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
         OutputError: `out` cannot be written.
     """
     data = read(inputs)
+    for note in data.test_notes:
+        say(f"test: {note}")
     results = Results(
         data,
         params,

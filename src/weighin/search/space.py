@@ -131,6 +131,7 @@ def _form_faults(values: Any) -> list[str]:
             for width in _choices(values["width"])
             if type(width) not in (int, float) or not 0 < width <= MAX_WIDTH
         ]
+        faults += [] if _choices(values["width"]) else ["width has no choices"]
     if "rows" in values and not (isinstance(values["rows"], list) and values["rows"]):
         faults.append("rows must be a list of at least one row")
     return faults
@@ -153,7 +154,7 @@ def _row(number: int, row: Any, faults: list[str]) -> RowSpace | None:
         return None
     name = f"row {number} ({row['name']})"
     repeats = _choices(row.get("repeats", 1))
-    if not all(type(count) is int and 1 <= count <= MAX_REPEATS for count in repeats):
+    if not repeats or not all(type(n) is int and 1 <= n <= MAX_REPEATS for n in repeats):
         faults.append(f"{name}: repeats must be whole numbers 1 to {MAX_REPEATS}")
     shared = row.get("args") or {}
     blocks = {

@@ -129,7 +129,11 @@ def _need_some(trials: list[Trial], params: Params) -> None:
         return
     if not trials:
         problem = f"no draw of the space {params.search.space} makes a network"
-        raise ParamsError(problem, "give its rows fewer strides, or the images larger sizes")
+        raise ParamsError(
+            problem,
+            "end its rows in Flatten and Linear: {c: classes}; give them fewer strides, or the "
+            "images larger sizes",
+        )
     costs = [trial.proposal.cost for trial in trials]
     broken = Counter(name for cost in costs for name in over_limits(params.contest, cost))
     ((limit, _),) = broken.most_common(1)

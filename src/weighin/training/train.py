@@ -49,7 +49,8 @@ def train(
     job = Job(spec, recipe, knobs.epochs, packed, address, all_data=knobs.all_data)
     if knobs.weights:
         classes = len(read_json(packed / "classes.json"))
-        job = replace(job, start=initial_weights(Path(knobs.weights), spec, classes, *address))
+        own, trained = Path(knobs.weights), knobs.epochs > 0
+        job = replace(job, start=initial_weights(own, spec, classes, *address, trained=trained))
     curve = out / "history.json"
     result = train_job("train", job, knobs.workers, scratch, curve)
     if is_first():

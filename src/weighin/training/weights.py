@@ -125,7 +125,9 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
         target.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
 
 
-def initial_weights(path: Path, spec: NetworkSpec, classes: int, *address: int | str) -> Weights:
+def initial_weights(
+    path: Path, spec: NetworkSpec, classes: int, *address: int | str, trained: bool = True
+) -> Weights:
     """Return the weights in a file for a network of these rows; its head may be another one.
 
     The head (the last convolution or linear layer) is initialized from `address` where the file
@@ -156,6 +158,9 @@ def initial_weights(path: Path, spec: NetworkSpec, classes: int, *address: int |
     ]
     if told:
         raise NetworkError(f"{path} does not fit the network: {'; '.join(told)}", OWN_FIX)
+    if new_head and not trained:
+        problem = f"{path}: its head is for other classes, and train.epochs: 0 trains none"
+        raise NetworkError(problem, "set train.epochs above 0, or bring weights of these classes")
     if new_head:
         say(f"{path}: its head is for other classes, so the head is trained from the start")
     return given
