@@ -1497,3 +1497,19 @@ def test_what_prepare_will_refuse_is_told(tmp_path: Path) -> None:
         "without a split of your own (the training folder alone, or --split-column none)"
     ]
     assert import_data(labelled, tmp_path / "data")["notes"] == []
+
+
+def test_a_truth_of_one_class_is_told(tmp_path: Path) -> None:
+    """As the sample of a submission has it, which gives test images any class."""
+    source = tree(tmp_path, {"A": 3, "B": 3}) / "train"
+    for name in ("1.jpg", "2.jpg"):
+        write(tmp_path / "public" / name, name.encode())
+    truth = write(tmp_path / "sample_submission.csv", b"filename,class\n1.jpg,A\n2.jpg,A\n")
+    options = Options(test=tmp_path / "public", truth=truth)
+    notes = import_data(source, tmp_path / "data", options)["notes"]
+    assert notes[:-1] == [  # the last one says that these are no images
+        "the truth gives all 2 test images the class A; the sample of a submission is no truth: "
+        "leave --truth out if it is one"
+    ]
+    write(truth, b"filename,class\n1.jpg,A\n2.jpg,B\n")
+    assert import_data(source, tmp_path / "data", options)["notes"] == notes[-1:]

@@ -405,6 +405,11 @@ def write_test(index: ImportIndex, truth: Path | None, new: Path) -> dict[str, A
         known = _in_the_classes(known, classes, index)
         write_csv(new / "test_truth.csv", ("filename", "class"), sorted(known.items()))
         facts["without_truth"] = len(index.test) - len(known)
+        if len(known) > 1 and len(only := {*known.values()}) == 1 < len(classes):
+            index.notes.append(
+                f"the truth gives all {len(known):,} test images the class {only.pop()}; the "
+                "sample of a submission is no truth: leave --truth out if it is one"
+            )
     return facts
 
 
