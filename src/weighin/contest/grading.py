@@ -51,7 +51,10 @@ KILLED = "too much memory"  # 137 and -9: by the system, which does not say so
 STATES = {7: "hidden work", 8: "refused", 9: "no output", 12: "too slow", 13: KILLED}
 STATES |= {137: KILLED, -9: KILLED}
 OVER = {"time": "too slow", "output": "too much output", "stopped": "crashed"}
-STARVED = re.compile("failed to map segment|[Mm]emory allocation|MemoryError|bad_alloc")
+STARVED = re.compile(  # what libraries and Python say of no memory, each in its own way
+    "failed to map segment|[Mm]emory allocation|MemoryError|bad_alloc|Cannot allocate memory"
+    "|error return without exception set"
+)
 GRACE = 30.0  # seconds over a submission's own limit, for the start of the grader or the container
 ENGINE_FAILS = 125  # exit code of `docker run` where it cannot start a container
 MAX_OUTPUT = 100_000_000  # bytes of grade.json or submission.csv
