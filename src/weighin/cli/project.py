@@ -379,9 +379,10 @@ def pack_data(shard_mb: int, record: bool) -> None:
     from weighin.data import versioning
     from weighin.machine import output
 
+    committed = False
     if record:
         versioning.check_recordable(Path())
-    committed = output("git", "diff", "--quiet", "HEAD", "--", "data.dvc") is not None
+        committed = output("git", "diff", "--quiet", "HEAD", "--", "data.dvc") is not None
     for line in versioning.pack_data(Path("data"), shard_mb * 10**6, cores()):
         click.echo(line)
     if record:

@@ -8,7 +8,6 @@ for its authors: it is of the public part alone, and names no image.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from weighin.contest.ranking import (
 from weighin.contest.submissions import Submission, found_in
 from weighin.errors import DataError, OutputError, WeighinError
 from weighin.file_names import class_form
-from weighin.grading.grade import Truth, read_truth
+from weighin.grading.grade import Truth, nearest_class, read_truth
 from weighin.grading.predict import list_files
 from weighin.grading.score import OUT_OF_CONTEST, WASTE
 from weighin.label_csv import read_labels
@@ -189,11 +188,8 @@ def _in_words_of(
 
 def _unknown_to(classes: Sequence[str], lost: Sequence[str]) -> str:
     """Return a note on classes of the truth that a model lacks; how many images is no team's."""
-    by_form = {class_form(name): name for name in classes}
-    told = []
-    for name in lost:
-        near = get_close_matches(class_form(name), by_form, n=1, cutoff=0.7)
-        told.append(f"{name} (did you mean it by {by_form[near[0]]}?)" if near else name)
+    nearest = ((name, nearest_class(name, classes)) for name in lost)
+    told = (f"{name} (did you mean it by {near}?)" if near else name for name, near in nearest)
     return f"the model does not know the class {', '.join(told)}: its images count as errors"
 
 

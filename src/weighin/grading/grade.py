@@ -326,10 +326,16 @@ def _same_classes(
     return words, notes
 
 
-def _with_nearest(name: str, classes: Collection[str]) -> str:
+def nearest_class(name: str, classes: Collection[str]) -> str:
+    """Return the class that a name may be meant for, whatever its case; empty if there is none."""
     forms = {class_form(known): known for known in classes}
     near = get_close_matches(class_form(name), forms, n=1, cutoff=0.7)
-    return f"{name}; did you mean {forms[near[0]]}?" if near else name
+    return forms[near[0]] if near else ""
+
+
+def _with_nearest(name: str, classes: Collection[str]) -> str:
+    near = nearest_class(name, classes)
+    return f"{name}; did you mean {near}?" if near else name
 
 
 def _listed(names: Collection[str]) -> str:
